@@ -1,0 +1,58 @@
+"""A dry run: everything that training needs, tried once on one batch, without writing a run."""
+
+from cnntrain.config import Config, dump_config
+from cnntrain.data import prepare_data
+from cnntrain.data.batches import steps_per_epoch, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.errors import NumericalError
+from cnntrain.learner import build_learner
+from cnntrain.models import count_parameters
+from cnntrain.records.console import Console
+from cnntrain.runtime.device import device_name, resolve_device
+from cnntrain.train import train_step
+
+
+def check(config: Config, console: Console) -> str:
+    """Opens the data, builds the network, and runs one batch forward and backward.
+
+    Returns:
+        The resolved configuration and what was found, as text.
+
+    Raises:
+        CnntrainError: Training could not work.
+    """
+    device = resolve_device(config.run.device)
+    splits = prepare_data(config.data, data_root=config.run.data_root, progress=console.progress).to(device)
+    console.describe_data(splits)
+    learner = build_learner(config, splits, device)
+    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    batch_size = config.recipe.batch_size
+    batch = next(train_batches(splits.train, pipeline, batch_size, seed=config.run.seed, epoch=1))
+    learner.model.train()
+    result = train_step(learner, batch)
+    loss, expected = float(result.loss_sum / result.weight_sum), learner.criterion.at_chance()
+    if loss != loss:
+        raise NumericalError("the loss of the first batch is not a number; look at the images and data.mean, data.std")
+    counts = ", ".join(f"{name} {found['num_images']:,}" for name, found in splits.identity().items())
+    fitting = splits.preprocessing
+    found = {
+        "images": f"{counts}; {fitting.channels} channels, mean {_rounded(fitting.mean)}, std {_rounded(fitting.std)}",
+        "classes": f"{splits.num_classes}: {', '.join(splits.class_names[:12])}"
+        + (", ..." if splits.num_classes > 12 else ""),
+        "batch": f"{tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}",
+        "parameters": f"{count_parameters(learner.model):,}",
+        "device": f"{device_name(device)}, {learner.precision}",
+        "steps": f"{steps_per_epoch(len(splits.train), batch_size):,} an epoch, {config.recipe.epochs} epochs",
+        "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)})",
+    }
+    lines = [f"{name:<14}{text}" for name, text in found.items()]
+    resolved = dump_config(config.pinned(device=str(device), precision=learner.precision))
+    return "\n".join([resolved, *lines, "", "ready to train"])
+
+
+def _rounded(values: tuple[float, ...]) -> str:
+    return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
+
+
+def _formula(loss: str) -> str:
+    return "ln of the number of classes" if loss == "cross_entropy" else "1 - 1 / number of classes"

@@ -1,0 +1,138 @@
+"""Turning pydantic's findings into messages that teach: where, which key, what was found, what is allowed."""
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from cnntrain.config.reader import Document, Keys, dotted
+from cnntrain.config.schema import Config
+
+_WANTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "string_type": "text",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "model_attributes_type": "a mapping of keys to values",
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "one of {expected}",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+}
+
+
+def explain(error: ValidationError, document: Document) -> str:
+    """One line per fault: `file:line: key: what is wrong (got ..., allowed ...)`."""
+    return "\n".join(_explain_one(fault, document) for fault in error.errors(include_url=False))
+
+
+def suggest(word: object, allowed: Iterable[str]) -> str:
+    """`; did you mean 'epochs'?` where something allowed is close, else nothing."""
+    close = difflib.get_close_matches(str(word), list(allowed), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def where(keys: Keys, document: Document) -> str:
+    """The place of a key, or of the nearest thing around it that was written."""
+    while keys and keys not in document.origins:
+        keys = keys[:-1]
+    return document.origins.get(keys, document.label)
+
+
+def _explain_one(fault: ErrorDetails, document: Document) -> str:
+    keys, sections = _walk(fault["loc"], document.data)
+    kind, context, got = fault["type"], fault.get("ctx", {}), fault["input"]
+    if kind == "extra_forbidden":
+        allowed = list(dict.fromkeys(key for section in sections for key in section.model_fields))
+        what = f"unknown key{suggest(keys[-1], allowed)} (allowed: {', '.join(allowed)})"
+    elif kind == "missing":
+        what = "is missing and has no default"
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        names = [name for section in sections for name in _names(section)]
+        if kind == "union_tag_not_found":
+            what = f"needs a name (allowed: {', '.join(names)})"
+        else:
+            tag = context["tag"]
+            what = f"unknown name{suggest(tag, names)} (got {_show(tag)}, allowed: {', '.join(names)})"
+            keys = (*keys, "name") if (*keys, "name") in document.origins else keys
+    elif kind == "value_error":
+        what = str(context["error"])
+    elif kind == "string_pattern_mismatch":
+        what = f"not understood (got {_show(got)}, allowed: {_description(keys, sections)})"
+    elif kind in _WANTED:
+        wanted = _WANTED[kind].format_map(_plain(context))
+        hint = suggest(got, re.findall(r"'(.+?)'", context.get("expected", "")))
+        what = f"must be {wanted}{hint} (got {_show(got)})"
+    else:
+        what = f"{fault['msg']} (got {_show(got)})"
+    prefix = f"{dotted(keys)}: " if keys else ""
+    return f"{where(keys, document)}: {prefix}{what}"
+
+
+def _walk(loc: Keys, data: Any) -> tuple[Keys, list[type[BaseModel]]]:
+    """The path as the user wrote it, and the sections that may stand where it ends (for a key, its parent's).
+
+    pydantic's `loc` also holds the name of the chosen member of a union, which is no key of the file
+    unless the part was written in short (`- random_crop: {padding: 4}`).
+    """
+    keys: Keys = ()
+    sections: list[type[BaseModel]] = [Config]
+    for part in loc:
+        chosen = [section for section in sections if part in _names(section)]
+        written = isinstance(data, dict | list) and _holds(data, part)
+        if chosen and len(sections) > 1 and not any(part in section.model_fields for section in sections):
+            sections = chosen
+            if not written:
+                continue
+        else:
+            fields = [section.model_fields[part] for section in sections if part in section.model_fields]
+            inner = [found for field in fields for found in _sections_in((field.annotation, *field.metadata))]
+            sections = sections if isinstance(part, int) or not inner else inner
+        keys = (*keys, part)
+        data = data[part] if written else None
+    return keys, sections
+
+
+def _holds(data: Any, part: str | int) -> bool:
+    return part in data if isinstance(data, dict) else isinstance(part, int) and part < len(data)
+
+
+def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    inner = annotation if isinstance(annotation, tuple) else get_args(annotation)
+    return [found for item in inner for found in _sections_in(item)]
+
+
+def _names(section: type[BaseModel]) -> tuple[str, ...]:
+    """The names by which a section is chosen in a union."""
+    field = section.model_fields.get("name")
+    return get_args(field.annotation) if field and field.annotation is not str else ()
+
+
+def _description(keys: Keys, sections: list[type[BaseModel]]) -> str:
+    found = [s.model_fields[str(keys[-1])].description for s in sections if str(keys[-1]) in s.model_fields]
+    return (found[0] if found else None) or "see `cnntrain schema`"
+
+
+def _plain(context: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: f"{value:g}" if isinstance(value, float) else value for key, value in context.items()}
+
+
+def _show(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value) if isinstance(value, str) else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,172 @@
+"""Reading YAML: safe, strict, and remembering where each key stands.
+
+YAML 1.2's idea of numbers and booleans is used: `5e-4` is a number, `yes` and `on` are text.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+
+from cnntrain.errors import ConfigError
+
+MAX_BYTES = 256 * 1024
+MAX_DEPTH = 40
+MAX_VALUES = 20_000
+
+Keys = tuple[str | int, ...]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
+
+
+for _tag, _pattern, _first in [
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+]:
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+
+
+class Document:
+    """Plain data read from YAML, and for each key where it was written.
+
+    Attributes:
+        data: Nested dicts, lists, strings, numbers, booleans and None.
+        origins: For the path of each value, `file:line` or the command-line flag it came from.
+    """
+
+    def __init__(self, text: str, label: str, *, show_lines: bool = True, under: Keys = ()) -> None:
+        """Reads `text`; `label` names it in messages, `under` is where its values belong."""
+        self.label = label
+        self.origins: dict[Keys, str] = {}
+        self._show_lines = show_lines
+        self._num_values = 0
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            self.data = self._build(loader, node, under) if node is not None else None
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            raise ConfigError(f"{self._where(mark)}: not valid YAML: {error.problem or error.context}") from error
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{label}: not valid YAML: {str(error).splitlines()[0]}") from error
+        except RecursionError as error:
+            raise ConfigError(f"{label}: nested too deeply (at most {MAX_DEPTH} levels)") from error
+        finally:
+            loader.dispose()
+
+    def _where(self, mark: Any) -> str:
+        return f"{self.label}:{mark.line + 1}" if self._show_lines and mark else self.label
+
+    def _build(self, loader: _Loader, node: yaml.Node, keys: Keys) -> Any:
+        where = self._where(node.start_mark)
+        self.origins[keys] = where
+        self._num_values += 1  # aliases are expanded here, so this also bounds a "billion laughs"
+        if len(keys) > MAX_DEPTH or self._num_values > MAX_VALUES:
+            raise ConfigError(f"{where}: too deep or too large (at most {MAX_DEPTH} levels, {MAX_VALUES:,} values)")
+        if isinstance(node, yaml.SequenceNode):
+            return [self._build(loader, item, (*keys, index)) for index, item in enumerate(node.value)]
+        if isinstance(node, yaml.MappingNode):
+            return {key: self._build(loader, value, (*keys, key)) for key, value in self._items(loader, node, keys)}
+        if node.tag not in _PLAIN_TAGS:
+            raise ConfigError(f"{where}: {node.tag!r} is not allowed: values are text, numbers, true, false and null")
+        try:
+            return loader.construct_object(node)
+        except ValueError as error:
+            raise ConfigError(f"{where}: {dotted(keys)}: {error}") from error
+
+    def _items(self, loader: _Loader, node: yaml.MappingNode, keys: Keys) -> Iterator[tuple[str, yaml.Node]]:
+        seen: dict[str, str] = {}
+        for key_node, _ in node.value:
+            key, where = key_node.value, self._where(key_node.start_mark)
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise ConfigError(f"{where}: a key must be text, not a list or a mapping")
+            if key in seen:
+                raise ConfigError(f"{where}: {dotted((*keys, key))}: written twice (first at {seen[key]})")
+            seen[key] = where
+        loader.flatten_mapping(node)  # resolves `<<`; a mapping's own keys come last and win
+        merged = {key_node.value: (key_node, value) for key_node, value in node.value}
+        for key, (key_node, value) in merged.items():
+            yield key, value
+            self.origins[(*keys, key)] = self._where(key_node.start_mark)
+
+
+def read_document(path: Path) -> Document:
+    """Reads a YAML file.
+
+    Raises:
+        ConfigError: The file is missing, unreadable, too large or not YAML.
+    """
+    try:
+        raw = path.read_bytes()
+        if len(raw) > MAX_BYTES:
+            raise ConfigError(f"{path}: too large for a configuration ({len(raw):,} bytes, at most {MAX_BYTES:,})")
+        text = raw.decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such file") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
+    return Document(text, str(path))
+
+
+def set_value(document: Document, assignment: str, flag: str | None = None) -> None:
+    """Overrides one key of a document, as `--set recipe.epochs=5` does.
+
+    Args:
+        document: Changed in place.
+        assignment: `KEY=VALUE`; the key is dotted, list items by number; the value is YAML.
+        flag: How messages name the origin, `--set KEY=VALUE` by default.
+
+    Raises:
+        ConfigError: The assignment has no `=`, no key, an impossible path or a value that is no YAML.
+    """
+    flag = flag or f"--set {assignment}"
+    key, equals, text = assignment.partition("=")
+    parts = [part.strip() for part in key.split(".")]
+    if not equals or not all(parts):
+        raise ConfigError(f"--set takes KEY=VALUE, such as --set recipe.epochs=5 (got {assignment!r})")
+    if document.data is None:
+        document.data = {}
+    target: Any = document.data
+    keys: Keys = ()
+    for part in parts[:-1]:
+        keys = (*keys, _step_into(target, part, keys, flag))
+        inner = target.get(part) if isinstance(target, dict) else target[keys[-1]]
+        if inner is None:
+            inner = {}
+        elif isinstance(inner, str):  # a part named in short, such as `optimizer: adam`
+            inner = {"name": inner}
+        target[keys[-1]] = inner
+        target = inner
+    keys = (*keys, _step_into(target, parts[-1], keys, flag))
+    value = Document(text, flag, show_lines=False, under=keys)
+    document.origins = {known: at for known, at in document.origins.items() if known[: len(keys)] != keys}
+    document.origins |= value.origins | {keys: flag}
+    target[keys[-1]] = value.data
+
+
+def _step_into(target: Any, part: str, keys: Keys, flag: str) -> Any:
+    """The key or index that `part` means in `target`, which stands at `keys`."""
+    if isinstance(target, dict):
+        return part
+    if not isinstance(target, list):
+        raise ConfigError(f"{flag}: {dotted(keys)} is a single value and has no key {part!r}")
+    if not part.isdecimal() or int(part) >= len(target):
+        raise ConfigError(f"{flag}: {dotted(keys)} is a list with items 0 to {len(target) - 1} (got {part!r})")
+    return int(part)
+
+
+def dotted(keys: Keys) -> str:
+    """`recipe.optimizer.lr`, `data.augment.0`."""
+    return ".".join(str(key) for key in keys)

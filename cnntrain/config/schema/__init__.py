@@ -1,0 +1,91 @@
+"""The configuration: every key, its type, its default and the rules between keys.
+
+The docstrings and descriptions are what editors show (through `cnntrain schema`).
+"""
+
+from typing import Self
+
+from cnntrain.config.schema.augmentation import (
+    Affine,
+    Augmentation,
+    ColorJitter,
+    Cutmix,
+    HorizontalFlip,
+    Mixup,
+    RandomCrop,
+    RandomErasing,
+    RandomResizedCrop,
+    Rotation,
+    VerticalFlip,
+)
+from cnntrain.config.schema.base import Section
+from cnntrain.config.schema.data import Data
+from cnntrain.config.schema.model import CifarResnet, Lenet5, Model, Resnet
+from cnntrain.config.schema.recipe import (
+    Adam,
+    Adamw,
+    Constant,
+    Cosine,
+    CrossEntropy,
+    Ema,
+    MultiStep,
+    OneCycle,
+    Optimizer,
+    Recipe,
+    ReduceOnPlateau,
+    Schedule,
+    Sgd,
+    SquaredError,
+    StepDecay,
+)
+from cnntrain.config.schema.run import Run
+
+__all__ = [
+    "Adam",
+    "Adamw",
+    "Affine",
+    "Augmentation",
+    "CifarResnet",
+    "ColorJitter",
+    "Config",
+    "Constant",
+    "Cosine",
+    "CrossEntropy",
+    "Cutmix",
+    "Data",
+    "Ema",
+    "HorizontalFlip",
+    "Lenet5",
+    "Mixup",
+    "Model",
+    "MultiStep",
+    "OneCycle",
+    "Optimizer",
+    "RandomCrop",
+    "RandomErasing",
+    "RandomResizedCrop",
+    "Recipe",
+    "ReduceOnPlateau",
+    "Resnet",
+    "Rotation",
+    "Run",
+    "Schedule",
+    "Sgd",
+    "SquaredError",
+    "StepDecay",
+    "VerticalFlip",
+]
+
+
+class Config(Section):
+    """A cnntrain configuration."""
+
+    model: Model
+    data: Data
+    recipe: Recipe = Recipe()
+    run: Run = Run()
+
+    def pinned(self, *, precision: str, **run: str) -> Self:
+        """The same with what was left open resolved, so that the file in the run folder repeats the run."""
+        recipe = self.recipe.model_copy(update={"precision": precision})
+        return self.model_copy(update={"recipe": recipe, "run": self.run.model_copy(update=run)})

@@ -1,0 +1,80 @@
+"""The `data` section: where images and labels come from, and how they reach the network."""
+
+from collections import Counter
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt, Strict, model_validator
+
+from cnntrain.config.schema.augmentation import Augmentation
+from cnntrain.config.schema.base import ChannelValues, ProperFraction, Section
+
+
+class SplitFolders(Section):
+    """Which folder of an image folder plays which part, where it is not the usual one."""
+
+    train: str | None = None
+    val: str | None = None
+    test: str | None = None
+
+
+class Data(Section):
+    """Where images and labels come from, and how they reach the network."""
+
+    source: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"]
+    root: str | None = Field(
+        None,
+        description="image_folder: the folder, relative to --data-root when given, else to the working folder. "
+        "Downloaded sets: a folder to use instead of the data root.",
+    )
+    splits: SplitFolders | None = Field(None, description="image_folder: which folder plays which part.")
+    val_fraction: ProperFraction = Field(0.1, description="carved from the training images, stratified")
+    test_fraction: ProperFraction = Field(0.2, description="carved from the training images where no test set exists")
+    split_seed: NonNegativeInt = Field(0, description="apart from run.seed, so that another seed moves no image")
+    channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; null: as the source has them")
+    image_size: PositiveInt | None = Field(None, description="side of the network's square input, px; null: as usual")
+    stored_size: PositiveInt | None = Field(
+        None, description="side of the images held in memory, px, from which image_size is cropped; null: image_size"
+    )
+    resize: Literal["crop", "letterbox", "squash"] = "crop"
+    mean: ChannelValues | None = Field(None, description="per channel, of [0, 1]; null: of the training images")
+    std: ChannelValues | None = Field(None, description="per channel; null: of the training images")
+    augment: Annotated[tuple[Augmentation, ...], Strict(False)] = ()
+
+    @model_validator(mode="after")
+    def _check_source(self) -> Self:
+        if self.source == "image_folder" and self.root is None:
+            raise ValueError("source image_folder needs data.root, the folder that holds train/<class>/*")
+        if self.source != "image_folder" and self.splits is not None:
+            raise ValueError(f"data.splits names folders of an image_folder; {self.source} has its own splits")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise ValueError(
+                f"val_fraction and test_fraction must leave images to train on "
+                f"(got {self.val_fraction} + {self.test_fraction}, allowed: a sum below 1)"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_images(self) -> Self:
+        if self.image_size and self.stored_size and self.stored_size < self.image_size:
+            raise ValueError(
+                f"stored_size must be at least image_size (got {self.stored_size}, image_size {self.image_size})"
+            )
+        if (self.mean is None) != (self.std is None):
+            raise ValueError("mean and std go together: give both or neither")
+        if self.mean is not None and self.std is not None:
+            if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
+                raise ValueError(f"mean and std need one value per channel, 1 or 3 (got {self.mean} and {self.std})")
+            if max(self.mean) > 1 or not 0 < min(self.std) <= max(self.std) <= 1:
+                raise ValueError(f"mean and std are of images in [0, 1], std above 0 (got {self.mean} and {self.std})")
+            if self.channels is not None and len(self.mean) != self.channels:
+                raise ValueError(f"mean has {len(self.mean)} values for channels: {self.channels}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_augment(self) -> Self:
+        counts = Counter(augmentation.name for augmentation in self.augment)
+        if repeated := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"augment lists {', '.join(repeated)} more than once")
+        if counts["random_crop"] and counts["random_resized_crop"]:
+            raise ValueError("augment has both random_crop and random_resized_crop; an image is cropped once")
+        return self

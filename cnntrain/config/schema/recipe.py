@@ -1,0 +1,171 @@
+"""The `recipe` section: how the network is trained."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Strict, model_validator
+
+from cnntrain.config.schema.base import Betas, Fraction, ProperFraction, Section
+from cnntrain.config.shorthand import Shorthand
+
+
+class Sgd(Section):
+    """Stochastic gradient descent with momentum; weight decay is added to the gradient."""
+
+    name: Literal["sgd"] = "sgd"
+    lr: PositiveFloat = 0.05
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    nesterov: bool = True
+    weight_decay: NonNegativeFloat = 5e-4
+    decay_norms_and_biases: bool = True
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("nesterov: true needs a momentum above 0")
+        return self
+
+
+class Adam(Section):
+    """Adam (Kingma and Ba 2014); weight decay is added to the gradient."""
+
+    name: Literal["adam"] = "adam"
+    lr: PositiveFloat = 1e-3
+    betas: Betas = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.0
+    decay_norms_and_biases: bool = True
+
+
+class Adamw(Section):
+    """AdamW (Loshchilov and Hutter 2017): weight decay apart from the gradient."""
+
+    name: Literal["adamw"] = "adamw"
+    lr: PositiveFloat = 1e-3
+    betas: Betas = (0.9, 0.999)
+    eps: PositiveFloat = 1e-8
+    weight_decay: NonNegativeFloat = 0.01
+    decay_norms_and_biases: bool = True
+
+
+Optimizer = Annotated[Sgd | Adam | Adamw, Field(discriminator="name"), Shorthand(default="sgd")]
+
+
+class Warmup(Section):
+    """What every schedule has: a linear rise from near zero to the optimizer's rate."""
+
+    name: str
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(0.0, description="of all steps")
+
+
+class Constant(Warmup):
+    """The optimizer's rate throughout."""
+
+    name: Literal["constant"] = "constant"
+
+
+class StepDecay(Warmup):
+    """Multiply the rate by `factor` every `every_epochs`."""
+
+    name: Literal["step"] = "step"
+    every_epochs: PositiveInt = 10
+    factor: ProperFraction = 0.1
+
+
+class MultiStep(Warmup):
+    """Multiply the rate by `factor` at each of `milestones`."""
+
+    name: Literal["multi_step"] = "multi_step"
+    milestones: Annotated[tuple[PositiveInt, ...], Strict(False), Field(min_length=1)] = Field(description="epochs")
+    factor: ProperFraction = 0.1
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError(f"milestones must rise (got {list(self.milestones)})")
+        return self
+
+
+class Cosine(Warmup):
+    """Half a cosine from the rate down to `final_fraction` of it (Loshchilov and Hutter 2016)."""
+
+    name: Literal["cosine"] = "cosine"
+    final_fraction: Fraction = 0.0
+
+
+class OneCycle(Warmup):
+    """Linear up to the rate, then linear (or half a cosine) down to zero (Smith 2018)."""
+
+    name: Literal["one_cycle"] = "one_cycle"
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(0.2, description="of all steps")
+    shape: Literal["linear", "cosine"] = "linear"
+
+
+class ReduceOnPlateau(Warmup):
+    """Multiply the rate by `factor` when the validation metric has not improved for `patience` epochs."""
+
+    name: Literal["reduce_on_plateau"] = "reduce_on_plateau"
+    metric: Literal["accuracy", "loss", "balanced_accuracy", "macro_f1"] = "loss"
+    patience: PositiveInt = 5
+    factor: ProperFraction = 0.1
+    min_delta: NonNegativeFloat = 0.0
+
+
+Schedule = Annotated[
+    Constant | StepDecay | MultiStep | Cosine | OneCycle | ReduceOnPlateau,
+    Field(discriminator="name"),
+    Shorthand(default="one_cycle"),
+]
+
+
+class CrossEntropy(Section):
+    """-log of the probability given to the right class."""
+
+    name: Literal["cross_entropy"] = "cross_entropy"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class SquaredError(Section):
+    """Sum over the classes of (probability - target)^2, the textbook's other loss."""
+
+    name: Literal["squared_error"] = "squared_error"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+Loss = Annotated[CrossEntropy | SquaredError, Field(discriminator="name"), Shorthand(default="cross_entropy")]
+
+
+class Ema(Section):
+    """Exponential moving average of the weights; the average is what is validated, tested and kept."""
+
+    name: Literal["ema"] = "ema"
+    decay: ProperFraction = 0.999
+
+
+class EarlyStopping(Section):
+    """Stop when the validation metric has not improved by `min_delta` for `patience` epochs."""
+
+    metric: Literal["accuracy", "loss", "balanced_accuracy", "macro_f1"] = "accuracy"
+    patience: PositiveInt = 10
+    min_delta: NonNegativeFloat = 0.0
+
+
+class Recipe(Section):
+    """How the network is trained."""
+
+    epochs: PositiveInt = 20
+    batch_size: PositiveInt = 128
+    micro_batch: PositiveInt | None = Field(
+        None, description="images per backward pass; gradients add up to the whole batch (gradient accumulation)"
+    )
+    optimizer: Optimizer = Sgd()
+    schedule: Schedule = OneCycle()
+    loss: Loss = CrossEntropy()
+    balance: Literal["none", "weights", "sampler"] = Field(
+        "none", description="rare classes: weights in the loss, or drawn more often"
+    )
+    clip_grad_norm: PositiveFloat | None = None
+    averaging: Annotated[Ema, Shorthand(default="ema")] | None = None
+    early_stopping: EarlyStopping | None = None
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="arithmetic of training; evaluation is always float32"
+    )

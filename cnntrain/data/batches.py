@@ -1,0 +1,74 @@
+"""Batches: an order of images, cut into pieces."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cnntrain.data.pipeline import AugmentationPipeline
+from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.split import Split
+from cnntrain.runtime.seeds import generator
+
+
+class Batch(NamedTuple):
+    """What the network takes and what it should say.
+
+    Attributes:
+        images: float32 (B, C, image_size, image_size), normalised.
+        targets: int64 (B,), or float32 (B, K) where labels are mixed.
+    """
+
+    images: Tensor
+    targets: Tensor
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Batches in an epoch of training.
+
+    Every image is seen once, so the last batch may be smaller; but a last batch of a single image is left out,
+    because batch norm cannot normalise one value.
+    """
+    full, left = divmod(num_images, batch_size)
+    return full + (left > 1 or full == 0)
+
+
+def epoch_order(targets: Tensor, num_classes: int, *, seed: int, epoch: int, balanced: bool = False) -> Tensor:
+    """The order of the images in an epoch, int64 (N,), a function of (seed, epoch).
+
+    With `balanced`, N images are drawn with replacement so that every class is equally likely.
+    """
+    rng = generator("order", seed, epoch)
+    if not balanced:
+        return torch.from_numpy(rng.permutation(len(targets)))
+    labels = targets.cpu().numpy()
+    rarity = 1 / np.bincount(labels, minlength=num_classes)[labels]
+    return torch.from_numpy(rng.choice(len(labels), size=len(labels), p=rarity / rarity.sum()))
+
+
+def train_batches(
+    split: Split, pipeline: AugmentationPipeline, batch_size: int, *, seed: int, epoch: int, balanced: bool = False
+) -> Iterator[Batch]:
+    """The augmented batches of an epoch, on the device that holds the split."""
+    device, num_images = split.images.device, len(split)
+    order = epoch_order(split.targets, pipeline.num_classes, seed=seed, epoch=epoch, balanced=balanced).to(device)
+    draws = [table.to(device) for table in pipeline.draw(seed, epoch, num_images)]
+    for step in range(steps_per_epoch(num_images, batch_size)):
+        start, stop = step * batch_size, min((step + 1) * batch_size, num_images)
+        # Mixing needs whole pairs (2k, 2k + 1): take the neighbours along, and leave them out again.
+        first, last = (start // 2 * 2, min(math.ceil(stop / 2) * 2, num_images)) if pipeline.mixing else (start, stop)
+        images, targets = split.take(order[first:last])
+        images, targets = pipeline(images, targets, [table[first:last] for table in draws])
+        yield Batch(images[start - first : stop - first], targets[start - first : stop - first])
+
+
+def eval_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
+    """All images once, in their own order, as they are."""
+    for start in range(0, len(split), batch_size):
+        images, targets = split.take(
+            torch.arange(start, min(start + batch_size, len(split)), device=split.images.device)
+        )
+        yield Batch(preprocessing.network_input(images), targets)

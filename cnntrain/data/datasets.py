@@ -1,0 +1,77 @@
+"""Data sets known by name: scikit-learn's digits, and those that torchvision downloads."""
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnntrain.data.source import ArrayPart, Source
+from cnntrain.errors import DataError
+
+# Which files torchvision looks for, and where: what to say when there is no network.
+_FILES = {
+    "mnist": "MNIST/raw/{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}-ubyte",
+    "fashion_mnist": "FashionMNIST/raw/{train-images-idx3,train-labels-idx1,t10k-images-idx3,t10k-labels-idx1}-ubyte",
+    "cifar10": "cifar-10-batches-py/{data_batch_1..5,test_batch,batches.meta} (from cifar-10-python.tar.gz)",
+    "cifar100": "cifar-100-python/{train,test,meta} (from cifar-100-python.tar.gz)",
+}
+
+
+def digits() -> Source:
+    """The 1,797 handwritten digits of 8x8 pixels that scikit-learn carries; no download, no test set of their own.
+
+    Alpaydin and Kaynak: "Optical recognition of handwritten digits", UCI machine learning repository, 1998.
+    """
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
+    part = ArrayPart("train", images, bunch.target.astype(np.int64))
+    return Source(tuple("0123456789"), {"train": part}, channels=1, image_size=32)
+
+
+def torchvision_dataset(name: str, root: Path) -> Source:
+    """MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100, downloaded into `root` (with checksums) when missing.
+
+    Raises:
+        DataError: The files are not there and cannot be downloaded, or are damaged.
+    """
+    from torchvision import datasets
+
+    kind: Any = {
+        "mnist": datasets.MNIST,
+        "fashion_mnist": datasets.FashionMNIST,
+        "cifar10": datasets.CIFAR10,
+        "cifar100": datasets.CIFAR100,
+    }[name]
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            train = _open_or_download(kind, root, train=True)
+            test = _open_or_download(kind, root, train=False)
+    except Exception as error:  # no network, no space, a damaged file: each raises its own kind
+        raise DataError(
+            f"{name} is not in {root} and could not be downloaded or read ({_first_line(error)}). "
+            f"Without network, put these files there: {root / _FILES[name]}; "
+            f"or say where they are with --data-root DIR or CNNTRAIN_DATA"
+        ) from error
+    parts = {
+        part: ArrayPart(part, np.asarray(found.data), np.asarray(found.targets, dtype=np.int64))
+        for part, found in (("train", train), ("test", test))
+    }
+    channels = 1 if parts["train"].images.ndim == 3 else 3
+    class_names = tuple(str(name).split(" - ")[0] if kind is datasets.MNIST else str(name) for name in train.classes)
+    return Source(class_names, parts, channels=channels, image_size=parts["train"].images.shape[1])
+
+
+def _open_or_download(kind: Any, root: Path, *, train: bool) -> Any:
+    try:
+        return kind(str(root), train=train, download=False)
+    except RuntimeError:  # torchvision's way to say that the files are missing or fail their checksum
+        root.mkdir(parents=True, exist_ok=True)
+        return kind(str(root), train=train, download=True)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")

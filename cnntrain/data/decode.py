@@ -1,0 +1,83 @@
+"""Image files to pixels, with Pillow, as a person would see them."""
+
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cnntrain.errors import DataError
+
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
+SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
+MAX_PIXELS = 100_000_000  # a PNG of 48 KB can unfold to 400 megapixels
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file is named like an image of one of the formats read here."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """An image file as 8-bit grey (channels 1) or RGB (channels 3); see `decode_image`.
+
+    Raises:
+        DataError: The file is missing or unreadable, or as `decode_image`.
+    """
+    return decode_image(read_bytes(path), channels, path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        DataError: The file is missing or unreadable.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def decode_image(content: bytes, channels: int, name: Path) -> Image.Image:
+    """The content of an image file as 8-bit grey (channels 1) or RGB (channels 3).
+
+    The camera's EXIF orientation is applied; transparency is shown on white; 16-bit values are scaled to
+    8 bits; of an animation the first frame is taken.
+
+    Raises:
+        DataError: The content is no image of `FORMATS`, is damaged, or has over `MAX_PIXELS`.
+    """
+    try:
+        with Image.open(BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise DataError(f"{name}: too large ({width} x {height}, at most {MAX_PIXELS:,} pixels)")
+            image.load()
+            return convert(ImageOps.exif_transpose(image), channels)
+    except DataError:
+        raise
+    except UnidentifiedImageError as error:
+        raise DataError(f"{name}: not an image ({', '.join(FORMATS)} are read)") from error
+    except Exception as error:  # on damaged files Pillow raises nearly every kind of exception
+        raise DataError(f"{name}: cannot be read as an image: {error or type(error).__name__}") from error
+
+
+def convert(image: Image.Image, channels: int) -> Image.Image:
+    """Any Pillow image as mode L (channels 1) or RGB (channels 3)."""
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _to_8_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("L" if channels == 1 else "RGB")
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    # Pillow's own conversion clips instead of scaling: a 16-bit image would come out white.
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    if image.mode == "F":
+        scale = 255.0 if values.max(initial=0) <= 1 else 1.0
+    else:
+        scale = 255 / 65535 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 1.0
+    return Image.fromarray(np.clip(np.round(values * scale), 0, 255).astype(np.uint8))

@@ -1,0 +1,189 @@
+"""One's own images: `train/<class>/*`, with optional `val/` and `test/`, or just `<class>/*`."""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cnntrain.data import cache
+from cnntrain.data.decode import SUFFIXES, decode_image, is_image_name, read_bytes
+from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.source import Labels, Progress, Source, Stored
+from cnntrain.errors import DataError
+
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+
+
+@dataclass(frozen=True)
+class FolderPart:
+    """The images of one folder of class folders.
+
+    Attributes:
+        folder: What `files` are relative to.
+        files: Sorted by class, then by name.
+        labels: int64 (N,).
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    labels: Labels
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Paths below the folder's parent, such as `train/cats/1.jpg`."""
+        return [f"{self.folder.name}/{file}" for file in self.files]
+
+    def load(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
+        """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged."""
+        return cache.load_or_build(
+            cache.key_of(self.folder, self.files, preprocessing), lambda: self._decode(preprocessing, progress)
+        )
+
+    def _decode(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
+        side = preprocessing.stored_size
+        images = np.empty((len(self.files), side, side, preprocessing.channels), dtype=np.uint8)
+        digests = np.empty((len(self.files), 32), dtype=np.uint8)
+
+        def decode(index: int) -> str | None:
+            path = self.folder / self.files[index]
+            try:
+                content = read_bytes(path)
+                digests[index] = np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
+                images[index] = preprocessing.fit(decode_image(content, preprocessing.channels, path))
+            except DataError as error:
+                return str(error)
+            return None
+
+        # Threads suffice: Pillow decodes outside Python's lock.
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            outcomes = pool.map(decode, range(len(self.files)))
+            faults = [fault for fault in progress(outcomes, len(self.files), f"decoding {self.folder.name}") if fault]
+        if faults:
+            more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
+            raise DataError(
+                f"{len(faults)} of {len(self.files)} images in {self.folder} cannot be used; "
+                f"repair or remove them:\n" + "\n".join(faults[:5]) + more
+            )
+        return Stored(images, digests)
+
+
+def image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
+    """Finds the images below `root`.
+
+    Args:
+        root: Holds `train/`, perhaps `val/` and `test/`, or the class folders themselves.
+        folders: Which folder plays `train`, `val` and `test`, where the user said so.
+
+    Raises:
+        DataError: A folder is missing or empty, there are fewer than two classes, or the parts disagree
+            about the classes.
+    """
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder (data.root, relative to --data-root when given)")
+    notices: list[str] = []
+    folders_of = _choose_folders(root, {part: name for part, name in folders.items() if name}, notices)
+    class_names = _class_names(folders_of["train"])
+    parts = {part: _scan(folder, class_names, notices) for part, folder in folders_of.items()}
+    for part, found in parts.items():
+        missing = [name for label, name in enumerate(class_names) if label not in found.labels]
+        if missing and part == "train":
+            raise DataError(f"no images of {_listed(missing)} in {found.folder}; add some or remove the folder")
+        if missing:
+            notices.append(f"{found.folder} has no images of {_listed(missing)}")
+    return Source(class_names, parts, channels=3, image_size=224, notices=tuple(notices))
+
+
+def _choose_folders(root: Path, said: Mapping[str, str], notices: list[str]) -> dict[str, Path]:
+    present = [path.name for path in _visible_folders(root)]
+    for part, name in said.items():
+        if not (root / name).is_dir():
+            raise DataError(f"{root / name}: no such folder (data.splits.{part}); found: {_listed(present)}")
+    if len({(root / name).resolve() for name in said.values()}) < len(said):
+        raise DataError(f"data.splits gives one folder two parts ({dict(said)}); they must not share images")
+    chosen = {part: part for part in _SPLIT_WORDS if part in present and part not in said.values()} | dict(said)
+    unused = [name for name in present if name not in chosen.values()]
+    split_like = {part: name for part, words in _SPLIT_WORDS.items() for name in unused if name.lower() in words}
+    hint = "data.splits: " + str(chosen | split_like).replace("'", "")
+    if "train" not in chosen:
+        if chosen or split_like:
+            raise DataError(f"{root} has no folder train/ but {_listed(present)}; say which plays which part: {hint}")
+        return {"train": root}  # class folders and nothing else: all splits are carved from them
+    if chosen.get("val") == "val" and "test" not in chosen:
+        notices.append(
+            f"{root} has val/ and no test/: val/ is validation, and the test images are carved from train/. "
+            f"To test on val/ instead, set data.splits: {{test: val}}; validation is then carved from train/"
+        )
+    if unused:
+        notices.append(f"not used in {root}: {_listed(unused)}" + (f"; to use them, set {hint}" if split_like else ""))
+    return {part: root / name for part, name in chosen.items()}
+
+
+def _class_names(train: Path) -> tuple[str, ...]:
+    names = tuple(path.name for path in _visible_folders(train))
+    if not names:
+        raise DataError(f"{train} is empty: it should hold a folder of images for each class, <class>/*.jpg")
+    if len(names) == 1:
+        raise DataError(f"{train} has one class only ({names[0]}); a classifier needs at least two")
+    return names
+
+
+def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> FolderPart:
+    foreign = [path.name for path in _visible_folders(folder) if path.name not in class_names]
+    if foreign:
+        close = difflib.get_close_matches(foreign[0], class_names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise DataError(
+            f"{folder} has classes that the training folder lacks: {_listed(foreign)}{hint} "
+            f"(known: {_listed(class_names)}). Rename or remove these folders"
+        )
+    files: list[str] = []
+    labels: list[int] = []
+    strangers = [path.name for path in folder.iterdir() if path.is_file() and not _is_hidden(path)]
+    for label, name in enumerate(class_names):
+        images, others = _walk(folder, name)
+        files += images
+        labels += [label] * len(images)
+        strangers += others
+    if not files:
+        suffixes = ", ".join(sorted(SUFFIXES))
+        raise DataError(f"{folder} is empty: its class folders hold no images (names that end in {suffixes})")
+    if strangers:
+        notices.append(f"left out of {folder}, being no images: {_listed(strangers)}")
+    if hidden := [path.name for path in folder.iterdir() if path.is_dir() and _is_hidden(path)]:
+        notices.append(f"left out of {folder}, being hidden: {_listed(hidden)}")
+    return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64))
+
+
+def _walk(folder: Path, class_name: str) -> tuple[list[str], list[str]]:
+    """Images and other files of a class, at any depth, as paths below `folder`, sorted."""
+    images: list[str] = []
+    others: list[str] = []
+    for parent, subfolders, files in os.walk(folder / class_name):
+        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(Path(name)))
+        for file in sorted(files):
+            path = Path(parent, file)
+            if not _is_hidden(path):
+                (images if is_image_name(path) else others).append(path.relative_to(folder).as_posix())
+    return sorted(images), others
+
+
+def _visible_folders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path))
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith((".", "__"))  # __MACOSX, __pycache__
+
+
+def _listed(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(names[:limit]) or "nothing"
+    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")

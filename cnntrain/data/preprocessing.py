@@ -1,0 +1,102 @@
+"""The one preprocessing that training, validation, test and predict share."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From an image of any size to the network's input.
+
+    First `fit`, once per image, with Pillow: to `stored_size`, 8 bits. Then, for each batch and on the
+    device, a crop of `image_size` (central here; training may crop at random) and `normalise`.
+
+    Attributes:
+        channels: 1 grey, 3 RGB.
+        image_size: Side of the network's square input, px.
+        stored_size: Side of the images held in memory, px; at least `image_size`.
+        resize: `crop` the central square, `letterbox` with black borders, or `squash` to a square.
+        mean: Per channel, of images in [0, 1].
+        std: Per channel, above 0.
+    """
+
+    channels: int
+    image_size: int
+    stored_size: int
+    resize: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def fit(self, image: Image.Image) -> Pixels:
+        """An image of mode L or RGB as uint8 (stored_size, stored_size, channels)."""
+        size = (self.stored_size, self.stored_size)
+        if image.size != size:
+            match self.resize:
+                case "crop":
+                    image = ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+                case "letterbox":
+                    image = ImageOps.pad(image, size, Image.Resampling.BILINEAR, color=0)
+                case "squash":
+                    image = image.resize(size, Image.Resampling.BILINEAR)
+        return np.asarray(image, dtype=np.uint8).reshape(*size, self.channels)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 or float32 in [0, 1], (N, C, H, W) -> float32: (image - mean) / std, channels last in memory."""
+        scale = 255.0 if images.dtype == torch.uint8 else 1.0
+        factor = torch.tensor([1 / (scale * std) for std in self.std], device=images.device).view(1, -1, 1, 1)
+        shift = torch.tensor(
+            [-mean / std for mean, std in zip(self.mean, self.std, strict=True)], device=images.device
+        ).view(1, -1, 1, 1)
+        return (images * factor + shift).contiguous(memory_format=torch.channels_last)
+
+    def pixels(self, images: Tensor) -> Tensor:
+        """The inverse of `normalise`, for people to look at: uint8 (N, H, W, C) on the CPU."""
+        std, mean = torch.tensor(self.std), torch.tensor(self.mean)
+        levels = (images.float().cpu().permute(0, 2, 3, 1) * std + mean) * 255
+        return levels.round().clamp(0, 255).to(torch.uint8)
+
+    def network_input(self, images: Tensor) -> Tensor:
+        """Stored images uint8 (N, C, stored_size, stored_size) -> float32 (N, C, image_size, image_size)."""
+        return self.normalise(centre_crop(images, self.image_size))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as a checkpoint keeps them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`."""
+        return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def centre_crop(images: Tensor, size: int) -> Tensor:
+    """(N, C, H, W) -> (N, C, size, size), any dtype."""
+    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
+    return images[:, :, top : top + size, left : left + size]
+
+
+def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel of uint8 images (N, H, W, C), scaled to [0, 1].
+
+    Sums are integers, so the result does not depend on the order of the images. A constant channel gets the
+    deviation 1/255, so that dividing by it is harmless.
+    """
+    num_channels = images.shape[-1]
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.zeros(num_channels, 256, dtype=torch.int64)
+    for chunk in images.split(4096):
+        flat = chunk.reshape(-1, num_channels)
+        counts += torch.stack([torch.bincount(flat[:, c], minlength=256) for c in range(num_channels)])
+    shares = counts.double() / counts.sum(1, keepdim=True)
+    mean = shares @ levels
+    std = (shares @ levels.square() - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())

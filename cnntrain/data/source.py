@@ -1,0 +1,93 @@
+"""What every data source gives: a class list, and for each part (train, perhaps val, test) labels and images."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cnntrain.data.decode import convert
+from cnntrain.data.preprocessing import Pixels, Preprocessing
+
+Labels = npt.NDArray[np.int64]
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (items, how many, what is done) -> the items
+
+
+class Stored(NamedTuple):
+    """The images of a part, ready for batches.
+
+    Attributes:
+        images: uint8 (N, stored_size, stored_size, C).
+        digests: uint8 (N, 32), the sha256 of each image as its source has it (file or pixels).
+    """
+
+    images: Pixels
+    digests: Pixels
+
+
+class Part(Protocol):
+    """The images that a source has under one name."""
+
+    @property
+    def labels(self) -> Labels:
+        """int64 (N,)."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """A name for each image, to be shown to people."""
+
+    def load(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
+        """All images, fitted.
+
+        Raises:
+            DataError: Images cannot be read; the message names them.
+        """
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set as it was found.
+
+    Attributes:
+        class_names: Name of each label.
+        parts: `train`, and `val` and `test` where the source has them.
+        channels: As the images have them.
+        image_size: The usual side of the network's input, px.
+        notices: What the user should know, one sentence each.
+    """
+
+    class_names: tuple[str, ...]
+    parts: Mapping[str, Part]
+    channels: int
+    image_size: int
+    notices: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True)
+class ArrayPart:
+    """Images that come as one array: uint8 (N, H, W) grey or (N, H, W, 3)."""
+
+    name: str
+    images: Pixels
+    labels: Labels
+
+    @property
+    def names(self) -> Sequence[str]:
+        """`train/0`, `train/1`, ..."""
+        return [f"{self.name}/{index}" for index in range(len(self.labels))]
+
+    def load(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
+        """All images, fitted, by the same path that an image file takes in `predict`."""
+        digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in self.images)
+        return Stored(self._fit(preprocessing), np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32))
+
+    def _fit(self, preprocessing: Preprocessing) -> Pixels:
+        images = self.images if self.images.ndim == 4 else self.images[..., None]
+        wanted = (preprocessing.stored_size, preprocessing.stored_size, preprocessing.channels)
+        if images.shape[1:] == wanted:
+            return images
+        pictures = (convert(Image.fromarray(image), preprocessing.channels) for image in self.images)
+        return np.stack([preprocessing.fit(picture) for picture in pictures])

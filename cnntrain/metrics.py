@@ -1,0 +1,97 @@
+"""Metrics: what came out for each image, one confusion matrix, and what follows from them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Counts = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came out for each image, in the split's order, on the CPU.
+
+    Attributes:
+        class_names: K names.
+        targets: int64 (N,).
+        predictions: int64 (N,).
+        losses: float32 (N,), unweighted and without label smoothing.
+        confidences: float32 (N,), the probability of the predicted class.
+        in_top5: bool (N,), the truth is among the five likeliest classes.
+    """
+
+    class_names: tuple[str, ...]
+    targets: npt.NDArray[np.int64]
+    predictions: npt.NDArray[np.int64]
+    losses: npt.NDArray[np.float32]
+    confidences: npt.NDArray[np.float32]
+    in_top5: npt.NDArray[np.bool_]
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """int64 (K, K), rows the truth."""
+        return confusion_matrix(self.targets, self.predictions, len(self.class_names))
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics as plain values: loss, accuracy, per class, macro averages, confusion."""
+        top5 = {"top5_accuracy": float(self.in_top5.mean())} if len(self.class_names) > 5 else {}
+        return {
+            "num_images": len(self.targets),
+            "loss": float(self.losses.mean(dtype=np.float64)),
+            **top5,
+            **summarise_confusion(self.confusion, self.class_names),
+        }
+
+    def worst_mistakes(self, limit: int) -> npt.NDArray[np.int64]:
+        """Positions of the wrong predictions with the highest loss, worst first."""
+        wrong = np.flatnonzero(self.predictions != self.targets)
+        return wrong[np.argsort(-self.losses[wrong], kind="stable")][:limit]
+
+
+def confusion_matrix(targets: Counts, predictions: Counts, num_classes: int) -> Counts:
+    """How often class i was called j: int64 (K, K), rows the truth, columns the prediction."""
+    pairs = np.bincount(targets * num_classes + predictions, minlength=num_classes**2)
+    return pairs.reshape(num_classes, num_classes).astype(np.int64)
+
+
+def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Accuracy, precision, recall and F1 per class, their macro averages, balanced accuracy, confused pairs.
+
+    A ratio without cases (a class never predicted, or without images) counts as 0 in its macro average, as
+    scikit-learn's `zero_division=0` has it; balanced accuracy is the mean recall of the classes with images.
+    """
+    right, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    precision, recall = _ratio(right, predicted), _ratio(right, support)
+    f1 = _ratio(2 * right, support + predicted)
+    rows = zip(class_names, precision, recall, f1, support, strict=True)
+    return {
+        "accuracy": float(right.sum() / max(1, support.sum())),
+        "balanced_accuracy": float(recall[support > 0].mean()) if support.any() else 0.0,
+        "macro_precision": float(precision.mean()),
+        "macro_recall": float(recall.mean()),
+        "macro_f1": float(f1.mean()),
+        "per_class": [
+            {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+            for name, p, r, f, n in rows
+        ],
+        "most_confused": most_confused(confusion, class_names),
+        "confusion": confusion.tolist(),
+    }
+
+
+def most_confused(confusion: Counts, class_names: tuple[str, ...], limit: int = 10) -> list[dict[str, Any]]:
+    """The pairs (truth, prediction) that were mistaken most often, most first."""
+    mistakes = confusion - np.diag(np.diag(confusion))
+    order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
+    pairs = [(int(index) // len(class_names), int(index) % len(class_names)) for index in order]
+    return [
+        {"true": class_names[true], "predicted": class_names[predicted], "count": int(mistakes[true, predicted])}
+        for true, predicted in pairs
+        if mistakes[true, predicted] > 0
+    ]
+
+
+def _ratio(part: Counts, whole: Counts) -> npt.NDArray[np.float64]:
+    return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)

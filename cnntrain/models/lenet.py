@@ -1,0 +1,72 @@
+"""LeNet-5, the network that started it.
+
+LeCun, Bottou, Bengio, Haffner: "Gradient-based learning applied to document recognition",
+Proceedings of the IEEE 86(11), 1998, figure 2.
+"""
+
+from torch import Tensor, nn
+
+from cnntrain.errors import ConfigError
+
+_ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
+_POOLINGS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 as it is built today: 61,706 parameters on 1x32x32 with 10 classes.
+
+    Deviations from the paper: every map of C3 sees all six maps of S2; the pooling has no
+    trainable coefficients; the output layer is linear and its softmax belongs to the loss.
+
+    Args:
+        in_channels: 1 for grey, 3 for colour images.
+        num_classes: Size of the output.
+        image_size: Side of the square input, px; at least 16 without padding.
+        activation: `relu` or `tanh` (the paper's, there scaled).
+        pooling: `max` or `average` (the paper's).
+        padding: Zero padding of the first convolution, px; 2 turns 28x28 into the paper's 32x32.
+
+    Raises:
+        ConfigError: The image is too small for two convolutions and two poolings.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        *,
+        activation: str = "relu",
+        pooling: str = "max",
+        padding: int = 0,
+    ) -> None:
+        super().__init__()
+        smallest = 16 - 2 * padding
+        if image_size < smallest:
+            raise ConfigError(
+                f"LeNet-5 with padding {padding} needs images of at least {smallest} px (got {image_size})",
+                key="data.image_size",
+            )
+        side = ((image_size + 2 * padding - 4) // 2 - 4) // 2  # 32 -> 28 -> 14 -> 10 -> 5
+        act, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
+        self.features = nn.Sequential(
+            nn.Conv2d(in_channels, 6, kernel_size=5, padding=padding),  # C1: 6 x 28 x 28
+            act(),
+            pool(2),  # S2: 6 x 14 x 14
+            nn.Conv2d(6, 16, kernel_size=5),  # C3: 16 x 10 x 10
+            act(),
+            pool(2),  # S4: 16 x 5 x 5
+        )
+        self.classifier = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(16 * side * side, 120),  # C5
+            act(),
+            nn.Linear(120, 84),  # F6
+            act(),
+            nn.Linear(84, num_classes),
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float32 (N, C, S, S), normalised -> logits (N, num_classes)."""
+        logits: Tensor = self.classifier(self.features(images))
+        return logits

@@ -1,0 +1,93 @@
+"""Prediction: image files in, ranked classes out. The checkpoint alone says how."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from cnntrain.data.decode import is_image_name, read_image
+from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.errors import DataError
+from cnntrain.task import SingleLabel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network makes of an image file.
+
+    Attributes:
+        ranked: (class, probability), likeliest first.
+    """
+
+    image: Path
+    ranked: tuple[tuple[str, float], ...]
+
+
+def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
+    """The files meant by names, folders (searched to the bottom) and globs, in order; or why there are none."""
+    for argument in arguments:
+        path = Path(argument)
+        if path.is_dir():
+            found = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file))
+            yield from found
+            if not found:
+                yield DataError(f"{argument}: no images in this folder")
+        elif path.exists() or not glob.has_magic(argument):
+            yield path
+        else:  # a pattern that the shell left as it is
+            matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 (takes absolute patterns too)
+            files = [match for match in matches if match.is_file()]
+            yield from files
+            if not files:
+                yield DataError(f"{argument}: no file matches this pattern")
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module,
+    preprocessing: Preprocessing,
+    task: SingleLabel,
+    files: Sequence[Path | DataError],
+    *,
+    device: torch.device,
+    top: int,
+    batch_size: int = 32,
+) -> Iterator[Prediction | DataError]:
+    """For each file, in order, its classes with probabilities, or why it cannot be read.
+
+    Args:
+        model: In evaluation mode, on `device`.
+        preprocessing: The checkpoint's.
+        task: What the outputs mean.
+        files: As `find_images` gives them.
+        device: Where to compute, in float32.
+        top: How many classes, at most.
+        batch_size: Images at once.
+    """
+    for start in range(0, len(files), batch_size):
+        opened = [_open(file, preprocessing) for file in files[start : start + batch_size]]
+        pixels = [image for image in opened if not isinstance(image, DataError)]
+        ranked: Iterator[tuple[tuple[str, float], ...]] = iter(())
+        if pixels:
+            images = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
+            probabilities = task.probabilities(model(preprocessing.network_input(images)))
+            values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+            ranked = iter(
+                tuple(zip([task.class_names[index] for index in row], shares, strict=True))
+                for row, shares in zip(classes.tolist(), values.tolist(), strict=True)
+            )
+        for file, image in zip(files[start : start + batch_size], opened, strict=True):
+            yield image if isinstance(image, DataError) else Prediction(Path(str(file)), next(ranked))
+
+
+def _open(file: Path | DataError, preprocessing: Preprocessing) -> Pixels | DataError:
+    if isinstance(file, DataError):
+        return file
+    try:
+        return preprocessing.fit(read_image(file, preprocessing.channels))
+    except DataError as error:
+        return error

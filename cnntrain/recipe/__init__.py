@@ -1,0 +1,1 @@
+"""How a network is trained: loss, optimizer, schedule, averaging, early stopping."""

@@ -1,0 +1,52 @@
+"""What a person sees: progress on stderr, results on stdout."""
+
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+from cnntrain.data import Splits
+
+
+class Console:
+    """Says what happens. Bars only where stderr is a terminal; nothing but results when quiet."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+
+    def step(self, number: int, name: str, detail: str = "") -> None:
+        """One of the ten steps, by name."""
+        self.say(f"{number:2d}  {name:<22}{detail}".rstrip())
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stderr)
+            sys.stderr.flush()
+
+    def describe_data(self, splits: Splits) -> None:
+        """How many images of which shape there are, and what the user should know about them."""
+        fitting = splits.preprocessing
+        stored = f", cropped to {fitting.image_size}" if fitting.stored_size != fitting.image_size else ""
+        self.say(
+            f"     {len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test images of "
+            f"{fitting.stored_size}x{fitting.stored_size}x{fitting.channels}{stored}, {splits.num_classes} classes"
+        )
+        for notice in splits.notices:
+            self.say(f"     note: {notice}")
+
+    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+        """The items, with a bar that is gone when they are."""
+        # disable=None: no bar where stderr is not a terminal
+        return tqdm(items, total=total, desc=f"   {what}", leave=False, disable=self.quiet or None, file=sys.stderr)
+
+    @staticmethod
+    def result(text: str) -> None:
+        """What the command was asked for, on stdout."""
+        print(text, flush=True)
+
+
+def percent(fraction: float) -> str:
+    """0.98765 -> `98.77 %`."""
+    return f"{100 * fraction:.2f} %"

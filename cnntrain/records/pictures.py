@@ -1,0 +1,89 @@
+"""Pictures for TensorBoard, drawn with Pillow."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+_INK, _PAPER, _BLUE = (30, 30, 30), (255, 255, 255), (31, 91, 171)
+
+
+def image_grid(
+    images: npt.NDArray[np.uint8], captions: Sequence[str] = (), *, columns: int = 8, min_side: int = 96
+) -> Image.Image:
+    """Images in rows, small ones enlarged, each with its caption below.
+
+    Args:
+        images: uint8 (N, H, W, C), C 1 or 3.
+        captions: N texts (lines parted by newlines), or none.
+        columns: Images in a row.
+        min_side: Least side of an image, px.
+    """
+    side = max(min_side, images.shape[1])
+    num_lines = max((caption.count("\n") + 1 for caption in captions), default=0)
+    height = side + (14 * num_lines + 6 if captions else 0)
+    rows = -(-len(images) // columns)
+    sheet = Image.new("RGB", (columns * (side + 4) + 4, rows * (height + 4) + 4), _PAPER)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=11)
+    for index, pixels in enumerate(images):
+        left, top = 4 + index % columns * (side + 4), 4 + index // columns * (height + 4)
+        picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
+        sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (left, top))
+        if captions:
+            lines = [_shorten(line, side, font) for line in captions[index].split("\n")]
+            draw.multiline_text((left, top + side + 1), "\n".join(lines), fill=_INK, font=font, spacing=2)
+    return sheet
+
+
+def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
+    """A confusion matrix, rows the truth; the darker, the larger the share of its row.
+
+    Args:
+        confusion: int64 (K, K).
+        class_names: K names.
+    """
+    num_classes, font = len(class_names), ImageFont.load_default(size=12)
+    cell = max(6, min(44, 900 // num_classes))
+    labelled = cell >= 14
+    margin = 16 + (min(150, int(max(font.getlength(name) for name in class_names)) + 12) if labelled else 0)
+    size = margin + cell * num_classes + 12
+    sheet = Image.new("RGB", (size, size), _PAPER)
+    draw = ImageDraw.Draw(sheet)
+    draw.text((size // 2, 2), "predicted", fill=_INK, font=font)
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    for (row, column), count in np.ndenumerate(confusion):
+        left, top = margin + column * cell, margin + row * cell
+        share = float(shares[row, column])
+        colour = tuple(round(p + (b - p) * share) for p, b in zip(_PAPER, _BLUE, strict=True))
+        draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=colour, outline=(225, 225, 225))
+        if cell >= 26 and count:
+            ink = _PAPER if share > 0.5 else _INK
+            draw.text((left + cell / 2, top + cell / 2), str(count), fill=ink, font=font, anchor="mm")
+    if labelled:
+        _label_axes(sheet, class_names, cell, margin, font)
+    return sheet
+
+
+def _label_axes(
+    sheet: Image.Image,
+    class_names: Sequence[str],
+    cell: int,
+    margin: int,
+    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+) -> None:
+    draw = ImageDraw.Draw(sheet)
+    for index, name in enumerate(class_names):
+        text, middle = _shorten(name, margin - 20, font), margin + index * cell + cell / 2
+        draw.text((margin - 4, middle), text, fill=_INK, font=font, anchor="rm")
+        label = Image.new("RGB", (margin - 16, 16), _PAPER)
+        ImageDraw.Draw(label).text((2, 8), text, fill=_INK, font=font, anchor="lm")
+        sheet.paste(label.rotate(90, expand=True), (int(middle) - 8, 16))
+
+
+def _shorten(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…"

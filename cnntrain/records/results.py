@@ -1,0 +1,43 @@
+"""results.json: what a run found, and what is needed to believe it."""
+
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+import cnntrain
+from cnntrain.config import Config
+from cnntrain.records.run_log import EpochFigures
+
+
+def build_results(
+    config: Config, *, test: Mapping[str, Any], val: Mapping[str, Any], epochs: list[EpochFigures], **more: Any
+) -> dict[str, Any]:
+    """The content of results.json.
+
+    Args:
+        config: As resolved.
+        test: Metrics of the best weights on the test split, measured once, after everything was decided.
+        val: Metrics of the same weights on the validation split.
+        epochs: Figures of every epoch that was trained.
+        more: Further entries, such as `best_epoch` and `stopped_because`.
+    """
+    steps_seconds = sum(epoch.seconds for epoch in epochs)
+    return {
+        "name": config.run.name,
+        "test": dict(test),
+        "val": dict(val),
+        "epochs_run": len(epochs),
+        **more,
+        "images_per_second": sum(epoch.num_images for epoch in epochs) / steps_seconds,
+        "data_share": sum(epoch.data_seconds for epoch in epochs) / steps_seconds,
+        "seed": config.run.seed,
+        "precision": config.recipe.precision,
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "cnntrain": cnntrain.__version__,
+        },
+        "platform": platform.platform(),
+    }

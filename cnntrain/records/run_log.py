@@ -1,0 +1,139 @@
+"""The record of one run: console, metrics.jsonl and TensorBoard."""
+
+import json
+import math
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cnntrain.config import Config, dump_config
+from cnntrain.data import Split, Splits
+from cnntrain.data.batches import Batch
+from cnntrain.metrics import Evaluation
+from cnntrain.records.console import Console, percent
+from cnntrain.records.files import write_json, write_text
+from cnntrain.records.pictures import confusion_picture, image_grid
+from cnntrain.records.tensorboard import TensorBoard
+
+SUMMARY_METRICS = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
+_NUM_PICTURES = 32
+
+
+@dataclass(frozen=True)
+class EpochFigures:
+    """An epoch of training; loss and accuracy are those seen while the weights changed.
+
+    Attributes:
+        num_images: Images trained on.
+        seconds: Spent in training steps and on their data.
+        data_seconds: Of these, spent waiting for the next batch.
+    """
+
+    loss: float
+    accuracy: float
+    num_images: int
+    seconds: float
+    data_seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Training steps alone."""
+        return self.num_images / self.seconds
+
+    @property
+    def data_share(self) -> float:
+        """Share of the time spent waiting for data, in [0, 1]."""
+        return self.data_seconds / self.seconds
+
+
+class RunLog:
+    """Writes down what happens, for people and for TensorBoard.
+
+    Args:
+        folder: The run folder.
+        config: As resolved; it is written to config.yaml.
+        console: Where lines and bars go.
+    """
+
+    def __init__(self, folder: Path, config: Config, console: Console) -> None:
+        self.folder = folder
+        self.config = config
+        self.console = console
+        self.epochs: list[EpochFigures] = []
+        self._lines: list[str] = []
+        self._last_step = (math.nan, math.nan, math.nan)
+        self._tensorboard = TensorBoard(folder if config.run.tensorboard else None)
+        write_text(folder / "config.yaml", dump_config(config))
+
+    def bar(self, steps: range, epoch: int) -> Iterable[int]:
+        """The steps of an epoch, with a bar where there is a terminal."""
+        return self.console.progress(steps, len(steps), f"epoch {epoch}/{self.config.recipe.epochs}")
+
+    def step(self, step: int, loss: float, learning_rate: float, gradient_norms: Mapping[str, Tensor]) -> None:
+        """What a logged training step shows."""
+        norms = {layer: float(norm) for layer, norm in gradient_norms.items()}
+        scalars = {f"gradient_norm/{layer}": norm for layer, norm in norms.items()}
+        self._tensorboard.scalars(step, {"train/loss_step": loss, "learning_rate": learning_rate, **scalars})
+        self._last_step = (loss, learning_rate, math.hypot(*norms.values()))
+
+    def first_step(self, batch: Batch, splits: Splits, loss_at_chance: float, num_steps: int) -> None:
+        """Names steps 3 to 8 with the figures of the first batch, and draws it as the network saw it."""
+        recipe, (loss, learning_rate, norm) = self.config.recipe, self._last_step
+        say = self.console.step
+        say(3, "forward", f"images {tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}")
+        say(4, "loss", f"{recipe.loss.name} {loss:.4f} ({loss_at_chance:.4f} at chance)")
+        say(5, "backward", f"gradient norm {norm:.4g}")
+        say(6, "update", f"{recipe.optimizer.name}, learning rate {learning_rate:.3g} of {recipe.optimizer.lr:g}")
+        say(7, "iteration", f"{num_steps:,} steps an epoch, {recipe.epochs} epochs at most, {recipe.schedule.name}")
+        say(8, "evaluation", f"on {len(splits.val):,} validation images after each epoch")
+        labels = batch.targets.argmax(1) if batch.targets.is_floating_point() else batch.targets
+        captions = [splits.class_names[label] for label in labels[:_NUM_PICTURES].tolist()]
+        pixels = splits.preprocessing.pixels(batch.images[:_NUM_PICTURES]).numpy()
+        self._tensorboard.picture(0, "train/augmented", image_grid(pixels, captions))
+
+    def epoch(
+        self, epoch: int, figures: EpochFigures, val: Mapping[str, Any], step: int, learning_rate: float, *, best: bool
+    ) -> None:
+        """A line on the console, a line in metrics.jsonl, and curves."""
+        self.epochs.append(figures)
+        train = {"loss": figures.loss, "accuracy": figures.accuracy}
+        val = {key: val[key] for key in SUMMARY_METRICS if key in val}
+        speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
+        width = len(str(self.config.recipe.epochs))
+        self.console.say(
+            f"   epoch {epoch:{width}d}/{self.config.recipe.epochs}"
+            f"   train loss {figures.loss:.4f} accuracy {percent(figures.accuracy)}"
+            f"   val loss {val['loss']:.4f} accuracy {percent(val['accuracy'])}"
+            f"   lr {learning_rate:.2g}   {figures.images_per_second:,.0f} images/s"
+            f"   data {figures.data_share:.0%}{'   best' if best else ''}"
+        )
+        line = {"epoch": epoch, "step": step, "train": train, "val": val, "learning_rate": learning_rate}
+        line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
+        self._lines.append(json.dumps(line) + "\n")
+        write_text(self.folder / "metrics.jsonl", "".join(self._lines))
+        scalars = {f"train/{key}": value for key, value in train.items()}
+        scalars |= {f"val/{key}": value for key, value in val.items()}
+        scalars |= {f"speed/{key}": value for key, value in speed.items()}
+        self._tensorboard.scalars(step, {**scalars, "epoch": epoch})
+
+    def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
+        """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
+        write_json(self.folder / "results.json", results)
+        self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
+        worst = tested.worst_mistakes(_NUM_PICTURES)
+        if len(worst):
+            captions = [
+                f"{tested.class_names[tested.predictions[index]]} {tested.confidences[index]:.0%}\n"
+                f"is {tested.class_names[tested.targets[index]]}\n{test.names[index]}"
+                for index in worst
+            ]
+            images = test.images[worst.tolist()].cpu().numpy()
+            self._tensorboard.picture(step, "test/worst_mistakes", image_grid(images, captions))
+        final = {f"{part}/{key}": results[part][key] for part in ("test", "val") for key in ("accuracy", "loss")}
+        settings = self.config.model_dump(mode="json", exclude={"run": {"output", "name", "data_root"}})
+        self._tensorboard.hyperparameters(settings, {f"final/{key}": value for key, value in final.items()}, step)
+        self._tensorboard.close()

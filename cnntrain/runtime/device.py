@@ -1,0 +1,72 @@
+"""Which device trains, and in which arithmetic."""
+
+from contextlib import AbstractContextManager
+
+import torch
+
+from cnntrain.errors import DeviceError
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device meant by `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises:
+        DeviceError: This machine, or this build of PyTorch, does not have it.
+    """
+    kind, _, index = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if kind == "cuda" and not torch.cuda.is_available():
+        reason = (
+            "no NVIDIA driver or GPU answers (see `nvidia-smi`)"
+            if torch.version.cuda
+            else "this build of PyTorch has no CUDA (README.md says how to install one that has)"
+        )
+        raise DeviceError(f"device {name!r} is not available: {reason}; use --device cpu or --device auto")
+    if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise DeviceError(f"device {name!r} does not exist: {found} found, cuda:0 to cuda:{found - 1}")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError(f"device {name!r} is not available: it needs a Mac with Apple silicon; use --device cpu")
+    if kind not in ("cpu", "cuda", "mps"):
+        raise DeviceError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N, mps)")
+    return torch.device(f"{kind}:{int(index)}" if index else kind)
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """What `auto` means here: bfloat16 where the hardware computes in it, else float32.
+
+    Raises:
+        DeviceError: The device cannot compute in the precision asked for.
+    """
+    if name == "auto":
+        return "bfloat16" if _has_fast_bfloat16(device) else "float32"
+    if device.type == "cuda" and name == "bfloat16" and not torch.cuda.is_bf16_supported():
+        raise DeviceError("this GPU has no bfloat16; set recipe.precision to float16, float32 or auto")
+    return name
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[object]:
+    """Mixed precision: weights stay float32, convolutions and products compute in `precision`."""
+    return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "float32")
+
+
+def device_name(device: torch.device) -> str:
+    """What to call the device in results: the GPU's name, else the kind and its threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+
+
+def _has_fast_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return device.type == "cpu" and _cpu_has_bfloat16()
+
+
+def _cpu_has_bfloat16() -> bool:
+    # PyTorch offers no public question for this. Without the instructions, bfloat16 is emulated and slow.
+    questions = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(bool(getattr(torch.cpu, question, lambda: False)()) for question in questions)

@@ -1,0 +1,42 @@
+"""What a network's outputs mean. Single-label classification; other kinds of task would stand beside it."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from cnntrain.recipe.losses import Criterion
+
+
+@dataclass(frozen=True)
+class SingleLabel:
+    """Each image has one class; the outputs are logits, one per class.
+
+    Attributes:
+        class_names: K names.
+        loss: `cross_entropy` or `squared_error`.
+    """
+
+    class_names: tuple[str, ...]
+    loss: str = "cross_entropy"
+
+    def criterion(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Criterion:
+        """The loss to train with."""
+        return Criterion(self.loss, len(self.class_names), label_smoothing, class_weights)
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss that is reported, float32 (N,): neither smoothed nor weighted, so that recipes compare.
+
+        Args:
+            outputs: (N, K).
+            targets: int64 (N,).
+        """
+        return self.criterion().per_image(outputs, targets)
+
+    def probabilities(self, outputs: Tensor) -> Tensor:
+        """Logits (N, K) -> float32 (N, K) that add up to 1."""
+        return outputs.float().softmax(1)
+
+    def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """How many outputs (N, K) have their maximum at the target, int64; of mixed labels the larger share counts."""
+        labels = targets.argmax(1) if targets.is_floating_point() else targets
+        return (outputs.argmax(1) == labels).sum()

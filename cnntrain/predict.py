@@ -32,7 +32,7 @@ def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if file.is_file() and is_image_name(file))
+            found = sorted(file for file in path.rglob("*") if is_image_name(file.name) and file.is_file())
             yield from found
             if not found:
                 yield DataError(f"{argument}: no images in this folder")

@@ -33,7 +33,7 @@ for _tag, _pattern, _first in [
 ]:
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
-_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null")}
+_PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 
 
 class Document:
@@ -73,12 +73,14 @@ class Document:
         self._num_values += 1  # aliases are expanded here, so this also bounds a "billion laughs"
         if len(keys) > MAX_DEPTH or self._num_values > MAX_VALUES:
             raise ConfigError(f"{where}: too deep or too large (at most {MAX_DEPTH} levels, {MAX_VALUES:,} values)")
+        if node.tag not in _PLAIN_TAGS:
+            raise ConfigError(
+                f"{where}: the tag {node.tag!r} is not allowed: values are text, numbers, lists, mappings"
+            )
         if isinstance(node, yaml.SequenceNode):
             return [self._build(loader, item, (*keys, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return {key: self._build(loader, value, (*keys, key)) for key, value in self._items(loader, node, keys)}
-        if node.tag not in _PLAIN_TAGS:
-            raise ConfigError(f"{where}: {node.tag!r} is not allowed: values are text, numbers, true, false and null")
         try:
             return loader.construct_object(node)
         except ValueError as error:

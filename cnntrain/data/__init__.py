@@ -13,7 +13,7 @@ from platformdirs import user_cache_path
 
 from cnntrain.config import schema
 from cnntrain.data.datasets import digits, torchvision_dataset
-from cnntrain.data.image_folder import image_folder
+from cnntrain.data.image_folder import scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing, channel_statistics
 from cnntrain.data.source import Labels, Progress, Source
 from cnntrain.data.split import Split, make_split
@@ -102,7 +102,7 @@ def _open_source(config: schema.Data, data_root: Path) -> Source:
         case "digits":
             return digits()
         case "image_folder":
-            return image_folder(root, config.splits.model_dump() if config.splits else {})
+            return scan_image_folder(root, config.splits.model_dump() if config.splits else {})
         case name:
             return torchvision_dataset(name, root)
 

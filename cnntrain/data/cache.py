@@ -29,7 +29,7 @@ def key_of(folder: Path, files: Iterable[str], preprocessing: Preprocessing) -> 
     fitting = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
     digest = hashlib.sha256(f"{_VERSION} {folder.resolve()} {fitting}".encode())
     for file in files:
-        status = (folder / file).stat()
+        status = os.stat(f"{folder}/{file}")  # noqa: PTH116 (text, for speed)
         digest.update(f"\0{file}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 

@@ -76,7 +76,7 @@ class FolderPart:
         return Stored(images, digests)
 
 
-def image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
+def scan_image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
     """Finds the images below `root`.
 
     Args:
@@ -147,7 +147,7 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         )
     files: list[str] = []
     labels: list[int] = []
-    strangers = [path.name for path in folder.iterdir() if path.is_file() and not _is_hidden(path)]
+    strangers = [path.name for path in folder.iterdir() if path.is_file() and not _is_hidden(path.name)]
     for label, name in enumerate(class_names):
         images, others = _walk(folder, name)
         files += images
@@ -158,7 +158,7 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         raise DataError(f"{folder} is empty: its class folders hold no images (names that end in {suffixes})")
     if strangers:
         notices.append(f"left out of {folder}, being no images: {_listed(strangers)}")
-    if hidden := [path.name for path in folder.iterdir() if path.is_dir() and _is_hidden(path)]:
+    if hidden := [path.name for path in folder.iterdir() if path.is_dir() and _is_hidden(path.name)]:
         notices.append(f"left out of {folder}, being hidden: {_listed(hidden)}")
     return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64))
 
@@ -167,21 +167,22 @@ def _walk(folder: Path, class_name: str) -> tuple[list[str], list[str]]:
     """Images and other files of a class, at any depth, as paths below `folder`, sorted."""
     images: list[str] = []
     others: list[str] = []
+    # Plain strings: with tens of thousands of files, Path objects would take most of the time.
     for parent, subfolders, files in os.walk(folder / class_name):
-        subfolders[:] = sorted(name for name in subfolders if not _is_hidden(Path(name)))
-        for file in sorted(files):
-            path = Path(parent, file)
-            if not _is_hidden(path):
-                (images if is_image_name(path) else others).append(path.relative_to(folder).as_posix())
-    return sorted(images), others
+        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
+        inside = Path(parent).relative_to(folder).as_posix()
+        for file in files:
+            if not _is_hidden(file):
+                (images if is_image_name(file) else others).append(f"{inside}/{file}")
+    return sorted(images), sorted(others)
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
 
 
-def _is_hidden(path: Path) -> bool:
-    return path.name.startswith((".", "__"))  # __MACOSX, __pycache__
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__"))  # .DS_Store, __MACOSX
 
 
 def _listed(names: Sequence[str], limit: int = 8) -> str:

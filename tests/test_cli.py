@@ -1,0 +1,149 @@
+"""The command line as a user meets it: a process of its own, pipes instead of a terminal."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SHORT, Cli
+
+from cnntrain import __version__
+from cnntrain.config.shipped import shipped_configs
+
+TEN_STEPS = (
+    "data preparation", "model initialisation", "forward", "loss", "backward", "update", "iteration", "evaluation",
+    "termination", "testing",
+)  # fmt: skip
+
+
+def run(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "cnntrain", *map(str, arguments)]
+    return subprocess.run(
+        command, cwd=cwd, env=os.environ | environment, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+def test_train_evaluate_and_predict_as_processes(tmp_path: Path) -> None:
+    train = run("train", "digits_lenet", *SHORT, "--seed", 1, "--name", "first", cwd=tmp_path)
+    assert train.returncode == 0, train.stderr
+    positions = [train.stderr.index(name) for name in TEN_STEPS]
+    assert positions == sorted(positions)
+    assert train.stdout.startswith("test accuracy ")
+    assert "run folder runs/first/" in train.stdout
+    results = json.loads((tmp_path / "runs/latest/results.json").read_text())
+    assert results["seed"] == 1
+    assert results["epochs_run"] == 3
+
+    evaluate = run("evaluate", "--json", cwd=tmp_path)
+    assert json.loads(evaluate.stdout)["accuracy"] == results["test"]["accuracy"]
+
+    import numpy as np
+    from PIL import Image
+
+    Image.fromarray(np.zeros((8, 8), dtype=np.uint8)).save(tmp_path / "black.png")
+    predict = run("predict", "black.png", "--json", "--top", 2, cwd=tmp_path)
+    assert [len(item["predictions"]) for item in json.loads(predict.stdout)] == [2]
+    for finished in (train, evaluate, predict):
+        assert "\x1b" not in finished.stdout + finished.stderr  # no colour
+        assert "\r" not in finished.stderr  # no bars
+        assert "Warning" not in finished.stderr
+
+
+def test_a_broken_pipe_and_a_closed_stdin_are_no_disaster(trained_run: Path, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m cnntrain evaluate '{trained_run}' < /dev/null | head -n 1"
+    finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert finished.stdout.startswith("images")
+    assert "Traceback" not in finished.stderr
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from cnntrain.cli import main; main(['train', '--help']);"
+        "print({'torch', 'numpy', 'yaml', 'PIL', 'tqdm', 'tensorboard'} & set(sys.modules), file=sys.stderr)"
+    )
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stderr == "set()\n"
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["check"], ["init"]])
+def test_help_has_examples_and_exit_codes(command: list[str], cli: Cli) -> None:
+    text = cli(*command, "--help").out
+    assert "Exit codes: 0 done" in text
+    if command:
+        assert "Examples:" in text
+        assert f"cnntrain {command[0]} " in text
+
+
+def test_version(cli: Cli) -> None:
+    assert cli("--version").out == f"cnntrain {__version__}\n"
+
+
+def test_quiet_says_nothing_but_the_result(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli("train", "digits_lenet", "--epochs", 1, "--output", tmp_path, "--quiet")
+    assert outcome.err == ""
+    assert len(outcome.out.splitlines()) == 2
+
+
+def test_check_reports_without_writing(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("check", "digits_lenet", "--set", "recipe.batch_size=32")
+    assert outcome.code == 0
+    for expected in (
+        "batch_size: 32",
+        "train 1,295, val 143, test 359",
+        "(32, 1, 32, 32) -> logits (32, 10)",
+        "61,706",
+        "expected about 2.3026 (ln of the number of classes)",
+        "ready to train",
+    ):
+        assert expected in outcome.out
+    assert not list(tmp_path.iterdir())
+
+
+def test_check_of_squared_error_expects_another_loss(cli: Cli) -> None:
+    outcome = cli("check", "digits_lenet", "--set", "recipe.loss=squared_error")
+    assert "expected about 0.9000 (1 - 1 / number of classes)" in outcome.out
+
+
+def test_configs_lists_and_init_copies(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [line.split()[0] for line in cli("configs").out.splitlines()]
+    assert names == list(shipped_configs())
+    assert {
+        "digits_lenet", "mnist_lenet", "fashion_mnist_lenet", "cifar10_lenet", "cifar10_resnet20", "image_folder_resnet18",
+    } <= set(names)  # fmt: skip
+    assert cli("init", "digits_lenet").out.splitlines() == ["wrote digits_lenet.yaml", "wrote cnntrain.schema.json"]
+    assert cli("init", "digits_lenet", "my.yaml").out.splitlines() == ["wrote my.yaml"]
+    assert Path("my.yaml").read_bytes() == shipped_configs()["digits_lenet"].read_bytes()
+    assert cli("check", "my.yaml").code == 0
+
+
+def test_schema_is_json_schema(cli: Cli) -> None:
+    schema = json.loads(cli("schema").out)
+    assert set(schema["properties"]) == {"model", "data", "recipe", "run"}
+
+
+def test_the_data_root_may_come_from_the_environment(cli: Cli, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CNNTRAIN_DATA", str(photos.parent))
+    settings = ["data={source: image_folder, root: photos, image_size: 16}", "recipe.batch_size=8"]
+    assignments = [part for setting in settings for part in ("--set", setting)]
+    assert "train 27, val 3, test 6" in cli("check", "digits_lenet", *assignments).out
+
+
+def test_one_own_photos_from_the_working_folder(cli: Cli, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+    monkeypatch.chdir(photos.parent)
+    small = [
+        "data.image_size=32",
+        "data.stored_size=36",
+        "model.stem=small",
+        "recipe.epochs=2",
+        "recipe.early_stopping=null",
+    ]
+    settings = [part for setting in small for part in ("--set", setting)]
+    outcome = cli("train", "image_folder_resnet18", *settings)
+    assert outcome.code == 0, outcome.err
+    # the resolved configuration and evaluate find the photos from elsewhere
+    monkeypatch.chdir("/")
+    assert cli("evaluate", "--output", photos.parent / "runs").code == 0

@@ -1,0 +1,203 @@
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from cnntrain.config import dump_config, json_schema, load_config, parse_config
+from cnntrain.config.schema import Adam, RandomCrop
+from cnntrain.config.shipped import SCHEMA_FILE, config_folder, shipped_configs
+from cnntrain.errors import ConfigError
+
+MINIMAL = "model: lenet5\ndata: {source: digits}\n"
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "my.yaml"
+    path.write_text(text)
+    return str(path)
+
+
+def fault(folder: Path, text: str, *assignments: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(folder, text), list(assignments))
+    return str(caught.value).replace(f"{folder}/", "")
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_every_shipped_config_loads_and_says_what_it_is(name: str) -> None:
+    load_config(name)
+    lines = shipped_configs()[name].read_text().splitlines()
+    head = "\n".join(line for line in lines[:8] if line.startswith("#"))
+    assert f"cnntrain train configs/{name}.yaml" in head
+    assert "Expect" in head
+    assert f"yaml-language-server: $schema={SCHEMA_FILE}" in head
+
+
+def test_the_shipped_schema_is_the_current_one() -> None:
+    shipped = (config_folder() / SCHEMA_FILE).read_text()
+    assert shipped == json_schema(), f"run: cnntrain schema > configs/{SCHEMA_FILE}"
+
+
+@pytest.mark.parametrize("name", shipped_configs())
+def test_shipped_configs_fit_the_json_schema(name: str) -> None:
+    document = yaml.safe_load(shipped_configs()[name].read_text().replace("5e-4", "0.0005").replace("1e-3", "0.001"))
+    jsonschema.validate(document, json.loads(json_schema()))
+
+
+def test_a_resolved_config_reads_back_as_itself(tmp_path: Path) -> None:
+    config = load_config(
+        "cifar10_lenet", ["recipe.averaging.decay=0.9", "data.augment=[mixup, {rotation: {degrees: 5}}]"]
+    )
+    assert parse_config(dump_config(config.config), "dumped") == config.config
+
+
+def test_the_name_defaults_to_the_files(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, MINIMAL)).config.run.name == "my"
+
+
+def test_short_and_long_forms_of_a_part_are_the_same(tmp_path: Path) -> None:
+    short = MINIMAL + "  \n"
+    forms = [
+        "random_crop",
+        "{random_crop: {padding: 4}}",
+        "{name: random_crop, padding: 4}",
+        "{random_crop: }",
+    ]
+    for form in forms:
+        config = load_config(write(tmp_path, short), [f"data.augment=[{form}]"]).config
+        assert config.data.augment == (RandomCrop(padding=4),)
+
+
+def test_a_part_without_a_name_means_the_usual_one(tmp_path: Path) -> None:
+    assert load_config(write(tmp_path, MINIMAL), ["recipe.optimizer.lr=0.3"]).config.recipe.optimizer.name == "sgd"
+
+
+def test_numbers_are_read_as_people_write_them(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, MINIMAL + "recipe: {optimizer: {name: adam, lr: 5e-4, eps: 1E-9}}\n")).config
+    assert config.recipe.optimizer == Adam(lr=0.0005, eps=1e-9)
+
+
+def test_all_faults_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = fault(
+        tmp_path,
+        "model: {name: lenet6}\n"
+        "data:\n"
+        "  source: digits\n"
+        "  augment:\n"
+        "    - random_crop: {paddding: 2}\n"
+        "    - horizontal_flp\n"
+        "recipe:\n"
+        "  epohcs: 3\n"
+        "  batch_size: many\n"
+        "  optimizer: {name: sgd, lr: -1}\n",
+    )
+    for expected in (
+        "my.yaml:1: model.name: unknown name; did you mean 'lenet5'? (got 'lenet6', allowed: lenet5, resnet20",
+        "my.yaml:5: data.augment.0.random_crop.paddding: unknown key; did you mean 'padding'?",
+        "my.yaml:6: data.augment.1: unknown name; did you mean 'horizontal_flip'?",
+        "my.yaml:8: recipe.epohcs: unknown key; did you mean 'epochs'?",
+        "my.yaml:9: recipe.batch_size: must be a whole number (got 'many')",
+        "my.yaml:10: recipe.optimizer.lr: must be above 0 (got -1)",
+    ):
+        assert expected in text
+    assert len(text.splitlines()) == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("model: lenet5\n", "my.yaml:1: data: is missing and has no default"),
+        (MINIMAL + "data: {source: mnist}\n", "my.yaml:3: data: written twice (first at my.yaml:2)"),
+        ("model: [lenet5\n", "not valid YAML"),
+        ("", "a configuration has the sections model, data, recipe and run (found nothing)"),
+        ("- model\n", "(found list)"),
+        (MINIMAL + "recipe: {epochs: 2.5}\n", "my.yaml:3: recipe.epochs: must be a whole number (got 2.5)"),
+        (MINIMAL + 'recipe: {epochs: "5"}\n', "recipe.epochs: must be a whole number (got '5')"),
+        (MINIMAL + "recipe: {epochs: }\n", "recipe.epochs: must be a whole number (got nothing)"),
+        (MINIMAL + "recipe: {clip_grad_norm: .inf}\n", "recipe.clip_grad_norm: must be a finite number (got inf)"),
+        (MINIMAL + "recipe: {optimizer: {nesterov: yes}}\n", "must be true or false (got 'yes')"),
+        (MINIMAL + "recipe: {loss: hinge}\n", "unknown name (got 'hinge', allowed: cross_entropy, squared_error)"),
+        (MINIMAL + "run: {device: gpu}\n", "run.device: not understood (got 'gpu', allowed: auto, cpu, cuda, cuda:N or mps)"),
+        ("model: !!python/object:os.system {}\ndata: {source: digits}\n", "is not allowed"),
+        ("model: !!python/name:os.system x\ndata: {source: digits}\n", "is not allowed"),
+        ("model: lenet5\ndata: {source: image_folder}\n", "image_folder needs data.root"),
+        ("model: lenet5\ndata: {source: mnist, splits: {test: val}}\n", "mnist has its own splits"),
+        ("model: lenet5\ndata: {source: digits, mean: [0.5]}\n", "mean and std go together"),
+        ("model: lenet5\ndata: {source: digits, image_size: 32, stored_size: 28}\n", "stored_size must be at least"),
+        ("model: lenet5\ndata: {source: digits, augment: [mixup, mixup]}\n", "augment lists mixup more than once"),
+        ("model: lenet5\ndata: {source: digits, val_fraction: 0.6, test_fraction: 0.5}\n", "must leave images to train on"),
+        (MINIMAL + "recipe: {schedule: {name: multi_step, milestones: [5, 3]}}\n", "milestones must rise (got [5, 3])"),
+        (MINIMAL + "recipe: {schedule: multi_step}\n", "recipe.schedule.milestones: is missing"),
+    ],
+)  # fmt: skip
+def test_each_fault_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:
+    assert expected in fault(tmp_path, text)
+
+
+def test_overrides_reach_every_kind_of_key(tmp_path: Path) -> None:
+    text = MINIMAL.replace("{source: digits}", "{source: digits, augment: [{random_crop: {padding: 1}}, mixup]}")
+    assignments = [
+        "recipe.epochs=7",
+        "data.augment.0.random_crop.padding=2",
+        "data.augment.1.alpha=0.4",
+        "recipe.early_stopping={patience: 3}",
+        "run.name=a=b",
+    ]
+    config = load_config(write(tmp_path, text), assignments).config
+    assert config.recipe.epochs == 7
+    assert [item.model_dump() for item in config.data.augment] == [
+        {"name": "random_crop", "padding": 2},
+        {"name": "mixup", "alpha": 0.4, "probability": 1.0},
+    ]
+    assert config.recipe.early_stopping is not None
+    assert config.recipe.early_stopping.patience == 3
+    assert config.run.name == "a=b"
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("recipe.epochs=five", "--set recipe.epochs=five: recipe.epochs: must be a whole number (got 'five')"),
+        ("recipe.epohcs=5", "--set recipe.epohcs=5: recipe.epohcs: unknown key; did you mean 'epochs'?"),
+        ("recipe.epochs", "--set takes KEY=VALUE, such as --set recipe.epochs=5 (got 'recipe.epochs')"),
+        ("=5", "--set takes KEY=VALUE"),
+        ("recipe.epochs=[1", "--set recipe.epochs=[1: not valid YAML"),
+        ("data.source.x.y=1", "data.source: must be one of"),
+        ("recipe.epochs.x=1", "recipe.epochs is a single value and has no key 'x'"),
+        ("data.augment.3.padding=1", "data.augment is a list with items 0 to -1 (got '3')"),
+    ],
+)
+def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path, assignment: str, expected: str) -> None:
+    text = MINIMAL.replace("digits}", "digits, augment: []}") + "recipe: {epochs: 3}\n"
+    assert expected in fault(tmp_path, text, assignment)
+
+
+def test_aliases_and_merge_keys_work(tmp_path: Path) -> None:
+    text = "model: &m {name: lenet5, activation: tanh}\ndata: {source: digits}\n"
+    assert load_config(write(tmp_path, text.replace("&m ", ""))).config.model.name == "lenet5"
+    merged = "base: &b {a: 1}\n"
+    assert "base: unknown key" in fault(tmp_path, merged + text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &a [x, x]\n" + "".join(f"{c}: &{c} [*{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}, *{p}]\n" for p, c in zip("abcdefgh", "bcdefghi", strict=True)),
+        "[" * 5000,
+        "a: &a [*a]\n",
+        "x: " + "{a: " * 60 + "1" + "}" * 60,
+        "# " + "x" * 300_000,
+    ],
+    ids=["billion laughs", "brackets", "recursive alias", "deep", "large"],
+)  # fmt: skip
+def test_hostile_yaml_is_refused_at_once(tmp_path: Path, text: str) -> None:
+    assert "my.yaml" in fault(tmp_path, text)
+
+
+def test_binary_and_folders_are_no_configs(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
+    for path, expected in [(tmp_path / "x.yaml", "not a text file"), (tmp_path, "cannot be read")]:
+        with pytest.raises(ConfigError, match=expected):
+            load_config(str(path))

@@ -1,0 +1,153 @@
+"""Every mistake a user can make: one message, an exit code, no traceback, nothing left behind."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from conftest import Cli, write_photos
+from safetensors.torch import save_file
+
+
+class Mistake(NamedTuple):
+    name: str
+    arguments: list[str]  # {tmp} is the test's folder, {run} a trained run
+    code: int
+    message: str
+    prepare: Callable[[Path], object] = lambda tmp: None
+
+
+def config(text: str) -> Callable[[Path], object]:
+    return lambda tmp: (tmp / "my.yaml").write_text(text)
+
+
+def empty(folder: Path) -> None:
+    folder.mkdir()
+
+
+DIGITS = "model: lenet5\ndata: {source: digits}\n"
+FOLDER = "model: lenet5\ndata: {source: image_folder, root: photos, image_size: 16}\n"
+TRAIN = ["train", "{tmp}/my.yaml"]
+PHOTOS = [*TRAIN, "--data-root", "{tmp}"]
+
+MISTAKES = [
+    Mistake("no such config", ["train", "{tmp}/gone.yaml"], 2, "gone.yaml: no such file, and no shipped configuration"),
+    Mistake("misspelt shipped config", ["train", "digit_lenet"], 2, "did you mean the shipped 'digits_lenet'?"),
+    Mistake("unknown key", TRAIN, 2, "my.yaml:3: recipe.epoch: unknown key; did you mean 'epochs'?", config(DIGITS + "recipe: {epoch: 3}\n")),
+    Mistake("wrong type", TRAIN, 2, "my.yaml:3: recipe.epochs: must be a whole number (got 'ten')", config(DIGITS + "recipe: {epochs: ten}\n")),
+    Mistake("unknown model", TRAIN, 2, "my.yaml:1: model.name: unknown name; did you mean 'lenet5'?", config("model: {name: lenet}\ndata: {source: digits}\n")),
+    Mistake("no YAML", TRAIN, 2, "my.yaml:2: not valid YAML", config("model: [\n}")),
+    Mistake("image too small for the network", TRAIN, 2, "my.yaml:2: data.image_size: LeNet-5 with padding 0 needs images of at least 16 px (got 8)", config("model: lenet5\ndata: {source: digits, image_size: 8}\n")),
+    Mistake("flag of the wrong type", ["train", "digits_lenet", "--epochs", "x"], 2, "Invalid value for '--epochs'"),
+    Mistake("flag out of range", ["train", "digits_lenet", "--epochs", "0"], 2, "--epochs 0: recipe.epochs: must be above 0 (got 0)"),
+    Mistake("wrong --set", ["train", "digits_lenet", "--set", "recipe.epohcs=3"], 2, "--set recipe.epohcs=3: recipe.epohcs: unknown key; did you mean 'epochs'?"),
+    Mistake("unknown option", ["train", "digits_lenet", "--epoch", "3"], 2, "--epoch"),
+    Mistake("unknown command", ["trian"], 2, "trian"),
+    Mistake("unknown split", ["evaluate", "{run}", "--split", "tset"], 2, "'tset' is no split (allowed: test, val, train)"),
+    Mistake("run name that is a path", ["train", "digits_lenet", "--name", "a/b"], 2, "--name a/b: run.name: 'a/b' cannot name a folder of runs"),
+    Mistake("init over a file", ["init", "digits_lenet", "{tmp}/my.yaml"], 2, "my.yaml exists already and is left as it is", config(DIGITS)),
+    Mistake("init of nothing", ["init", "digit_lenet"], 2, "did you mean 'digits_lenet'?"),
+    Mistake("init into no folder", ["init", "digits_lenet", "{tmp}/no/my.yaml"], 7, "cannot be written: No such file or directory"),
+    Mistake("no folder of images", PHOTOS, 3, "photos: no such folder", config(FOLDER)),
+    Mistake("empty folder", PHOTOS, 3, "photos is empty", lambda tmp: config(FOLDER)(tmp) and empty(tmp / "photos")),
+    Mistake("one class only", PHOTOS, 3, "has one class only (cat)", lambda tmp: (config(FOLDER)(tmp), write_photos(tmp / "photos", {"train": 3}, ("cat",)))),
+    Mistake("broken image", PHOTOS, 3, "x.png: not an image", lambda tmp: (config(FOLDER)(tmp), write_photos(tmp / "photos", {"train": 5}), (tmp / "photos/train/red/x.png").write_text("x"))),
+    Mistake("data missing offline", ["train", "cifar10_lenet", "--data-root", "{tmp}"], 3, "cifar10 is not in"),
+    Mistake("image unreadable", ["predict", "{tmp}/x.png", "--run", "{run}"], 3, "x.png: not an image", lambda tmp: (tmp / "x.png").write_text("x")),
+    Mistake("image missing", ["predict", "{tmp}/gone.png", "--run", "{run}"], 3, "gone.png: cannot be read: No such file or directory"),
+    Mistake("folder without images", ["predict", "{tmp}", "--run", "{run}"], 3, "no images in this folder"),
+    Mistake("no run yet", ["evaluate", "--output", "{tmp}/runs"], 4, "no trained run in"),
+    Mistake("no run yet to predict with", ["predict", "x.png", "--output", "{tmp}/runs"], 4, "no trained run in"),
+    Mistake("checkpoint missing", ["evaluate", "{tmp}/gone.safetensors"], 4, "gone.safetensors: no such run folder or checkpoint file"),
+    Mistake("folder without a run", ["evaluate", "{tmp}"], 4, "holds no trained run"),
+    Mistake("no checkpoint", ["evaluate", "{tmp}/my.yaml"], 4, "my.yaml: not a checkpoint of cnntrain, or damaged", config(DIGITS)),
+    Mistake("foreign safetensors", ["evaluate", "{tmp}/x.safetensors"], 4, "not one that cnntrain wrote", lambda tmp: save_file({"a": torch.zeros(1)}, tmp / "x.safetensors")),
+    Mistake("foreign pickle", ["evaluate", "{tmp}/x.pt"], 4, "x.pt: not a checkpoint of cnntrain", lambda tmp: torch.save({"a": 1}, tmp / "x.pt")),
+    Mistake("no CUDA here", ["train", "digits_lenet", "--device", "cuda"], 5, "device 'cuda' is not available"),
+    Mistake("no CUDA to evaluate on", ["evaluate", "{run}", "--device", "cuda:3"], 5, "device 'cuda:3' is not available"),
+    Mistake("unknown device to predict on", ["predict", "x", "--run", "{run}", "--device", "gpu"], 5, "unknown device 'gpu' (allowed: auto, cpu, cuda, cuda:N, mps)"),
+    Mistake("output that is a file", ["train", "digits_lenet", "--output", "{tmp}/my.yaml"], 7, "cannot be made", config(DIGITS)),
+]  # fmt: skip
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("Network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", no_network)
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.name)
+def test_a_mistake_is_explained(
+    mistake: Mistake, cli: Cli, tmp_path: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "CUDA" in mistake.name and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    mistake.prepare(tmp_path)
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    outcome = cli(*[argument.format(tmp=tmp_path, run=trained_run) for argument in mistake.arguments])
+    assert mistake.message in outcome.err
+    assert outcome.code == mistake.code
+    assert "Traceback" not in outcome.err
+    assert outcome.out == ""
+    assert not list(work.iterdir()), "a half-made run was left behind"
+
+
+def test_debug_shows_the_traceback(cli: Cli) -> None:
+    for arguments in (["train", "gone.yaml", "--debug"], ["--debug", "train", "gone.yaml"]):
+        outcome = cli(*arguments)
+        assert outcome.code == 2
+        assert "Traceback" in outcome.err
+        assert outcome.err.rstrip().splitlines()[-1].startswith("error: gone.yaml")
+
+
+def test_ctrl_c_exits_with_130_and_leaves_nothing_half_made(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cnntrain.train.train_step", interrupt)
+    outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
+    assert outcome.code == 130
+    assert outcome.err.rstrip().endswith("error: interrupted")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_failed_run_keeps_latest_on_the_last_good_one(
+    cli: Cli, tmp_path: Path, trained_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "runs"
+    shutil.copytree(trained_run.parents[1], output, symlinks=True)
+    monkeypatch.setattr("cnntrain.train.train_step", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        cli("train", "digits_lenet", "--output", output)
+    assert (output / "latest").resolve() == (output / "digits_lenet" / trained_run.name).resolve()
+    assert len(list((output / "digits_lenet").iterdir())) == 1
+
+
+def test_the_data_must_have_the_networks_classes(cli: Cli, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", {"train": 12})
+    (tmp_path / "my.yaml").write_text(FOLDER + "recipe: {epochs: 1}\n")
+    arguments = ["--data-root", tmp_path, "--output", tmp_path / "runs"]
+    assert cli("train", tmp_path / "my.yaml", *arguments).code == 0
+    (tmp_path / "photos/train/red").rename(tmp_path / "photos/train/violet")
+    outcome = cli("evaluate", *arguments)
+    assert outcome.code == 3
+    assert "the data have the classes blue, green, violet; the network of" in outcome.err
+
+
+def test_other_test_images_than_in_training_are_pointed_out(cli: Cli, tmp_path: Path) -> None:
+    write_photos(tmp_path / "photos", {"train": 12})
+    (tmp_path / "my.yaml").write_text(FOLDER + "recipe: {epochs: 1}\n")
+    arguments = ["--data-root", tmp_path, "--output", tmp_path / "runs"]
+    assert cli("train", tmp_path / "my.yaml", *arguments).code == 0
+    assert "sha256 differs" not in cli("evaluate", *arguments).err
+    shutil.copy(tmp_path / "photos/train/red/train 00.png", tmp_path / "photos/train/red/train 99.png")
+    assert "these are not the test images that the run recorded" in cli("evaluate", *arguments).err

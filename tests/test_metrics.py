@@ -1,0 +1,76 @@
+"""Our numbers against scikit-learn's."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn import metrics as oracle
+
+from cnntrain.metrics import Evaluation, confusion_matrix, summarise_confusion
+
+RNG = np.random.default_rng(0)
+NAMES = tuple("abcdef")
+TARGETS = RNG.integers(0, 5, 400)  # class f has no images
+PREDICTIONS = np.where(RNG.random(400) < 0.6, TARGETS, RNG.integers(0, 6, 400))
+PREDICTIONS[PREDICTIONS == 4] = 0  # class e is never predicted
+
+
+@pytest.fixture
+def summary() -> dict[str, object]:
+    return summarise_confusion(confusion_matrix(TARGETS, PREDICTIONS, 6), NAMES)
+
+
+def test_confusion_is_scikit_learns() -> None:
+    expected = oracle.confusion_matrix(TARGETS, PREDICTIONS, labels=range(6))
+    np.testing.assert_array_equal(confusion_matrix(TARGETS, PREDICTIONS, 6), expected)
+
+
+def test_per_class_figures_and_averages_are_scikit_learns(summary: dict[str, object]) -> None:
+    expected = oracle.precision_recall_fscore_support(TARGETS, PREDICTIONS, labels=range(6), zero_division=0)
+    rows = summary["per_class"]
+    assert isinstance(rows, list)
+    assert [row["class"] for row in rows] == list(NAMES)
+    for key, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
+        np.testing.assert_allclose([row[key] for row in rows], values)
+        if key != "support":
+            assert summary[f"macro_{key}"] == pytest.approx(np.mean(values))
+
+
+def test_accuracies_are_scikit_learns(summary: dict[str, object]) -> None:
+    assert summary["accuracy"] == pytest.approx(oracle.accuracy_score(TARGETS, PREDICTIONS))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "y_pred contains classes not in y_true"
+        assert summary["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(TARGETS, PREDICTIONS))
+
+
+def test_most_confused_pairs_come_first(summary: dict[str, object]) -> None:
+    pairs = summary["most_confused"]
+    assert isinstance(pairs, list)
+    counts = [pair["count"] for pair in pairs]
+    assert counts == sorted(counts, reverse=True)
+    first = pairs[0]
+    truth, called = NAMES.index(first["true"]), NAMES.index(first["predicted"])
+    assert truth != called
+    mistaken = np.logical_and(np.equal(TARGETS, truth), np.equal(PREDICTIONS, called))
+    assert first["count"] == int(mistaken.sum())
+
+
+def evaluation(num_classes: int) -> Evaluation:
+    targets = np.array([0, 1, 2, 0])
+    return Evaluation(
+        class_names=NAMES[:num_classes],
+        targets=targets,
+        predictions=np.array([0, 2, 1, 1]),
+        losses=np.array([0.1, 3.0, 1.0, 2.0], dtype=np.float32),
+        confidences=np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32),
+        in_top5=np.array([True, True, False, True]),
+    )
+
+
+def test_worst_mistakes_are_wrong_and_ordered_by_loss() -> None:
+    assert evaluation(3).worst_mistakes(2).tolist() == [1, 3]
+
+
+def test_top5_is_reported_where_it_says_something() -> None:
+    assert "top5_accuracy" not in evaluation(5).summary()
+    assert evaluation(6).summary()["top5_accuracy"] == 0.75

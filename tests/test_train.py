@@ -1,0 +1,241 @@
+"""Training as a whole: it learns, repeats, keeps its splits apart and writes down what it did."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Cli
+from torch import nn
+
+from cnntrain.config import Config, load_config
+from cnntrain.data import Splits, prepare_data
+from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.errors import NumericalError
+from cnntrain.evaluate import evaluate
+from cnntrain.learner import Learner, build_learner
+from cnntrain.records.checkpoints import load_network
+from cnntrain.records.console import Console
+from cnntrain.train import run, train_step
+
+CPU = torch.device("cpu")
+
+
+def digits(*assignments: str) -> tuple[Config, Splits]:
+    config = load_config("digits_lenet", ["recipe.precision=float32", *assignments]).config
+    return config, prepare_data(config.data)
+
+
+def first_batch(config: Config, splits: Splits, size: int) -> Batch:
+    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    return next(train_batches(splits.train, pipeline, size, seed=0, epoch=1))
+
+
+def learn(tmp_path: Path, *assignments: str, splits_change: Any = None, monkeypatch: Any = None) -> dict[str, Any]:
+    settings = ["recipe.epochs=2", f"run.output={tmp_path}/runs", "data.image_size=16", *assignments]
+    return run(load_config("digits_lenet", settings).config, Console(quiet=True)).results
+
+
+def without_times(results: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in results.items() if not key.endswith(("seconds", "second", "share"))}
+
+
+RECIPES = {
+    "adam, squared error": ["recipe.optimizer=adam", "recipe.loss=squared_error"],
+    "everything at once": [
+        "data.augment=[{random_crop: {padding: 2}}, horizontal_flip, affine, random_erasing, mixup, cutmix]",
+        "recipe.optimizer={name: adamw, decay_norms_and_biases: false}",
+        "recipe.averaging=ema",
+        "recipe.balance=weights",
+        "recipe.clip_grad_norm=1.0",
+        "recipe.micro_batch=16",
+        "recipe.schedule={name: cosine, warmup_fraction: 0.1}",
+        "recipe.loss={name: cross_entropy, label_smoothing: 0.1}",
+        "recipe.early_stopping={patience: 5}",
+    ],
+    "balanced sampler, plateau": ["recipe.balance=sampler", "recipe.schedule=reduce_on_plateau"],
+    "bfloat16, steps": ["recipe.precision=bfloat16", "recipe.schedule={name: step, every_epochs: 1, factor: 0.5}"],
+    "resnet": ["model={name: resnet20}", "recipe.epochs=1", "recipe.schedule={name: multi_step, milestones: [1]}"],
+}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_part_of_a_recipe_trains(recipe: str, tmp_path: Path) -> None:
+    results = learn(tmp_path, *RECIPES[recipe])
+    assert math.isfinite(results["test"]["loss"])
+    lines = (tmp_path / "runs" / "latest" / "metrics.jsonl").read_text().splitlines()
+    at_chance = 0.9 if "squared" in recipe else math.log(10)
+    assert json.loads(lines[-1])["train"]["loss"] < at_chance
+
+
+def test_the_same_seed_gives_the_same_results_to_the_last_bit(tmp_path: Path) -> None:
+    settings = RECIPES["everything at once"]
+    first, again, other = (
+        learn(tmp_path / name, *settings, f"run.seed={seed}") for name, seed in [("a", 3), ("b", 3), ("c", 4)]
+    )
+    assert without_times(first) == without_times(again)
+    assert first["test"]["loss"] != other["test"]["loss"]
+    assert first["splits"] == other["splits"]  # another run.seed moves no image
+
+
+def test_the_loss_falls_to_zero_on_a_tiny_set() -> None:
+    config, splits = digits("data.augment=[]", "recipe.loss.label_smoothing=0", "recipe.optimizer={name: adam, lr: 1e-3}", "recipe.schedule=constant")  # fmt: skip
+    learner = build_learner(config, splits, CPU)
+    batch = first_batch(config, splits, 32)
+    losses = [float((r := train_step(learner, batch)).loss_sum / r.weight_sum) for _ in range(150)]
+    assert losses[0] == pytest.approx(2.3026, abs=0.1)
+    assert losses[-1] < 0.01
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("balance", ["none", "weights"])
+def test_micro_batches_take_the_same_step_as_the_whole_batch(loss: str, balance: str) -> None:
+    def step(*more: str) -> tuple[Learner, float]:
+        config, splits = digits(f"recipe.loss={loss}", f"recipe.balance={balance}", "data.augment=[mixup]", *more)
+        learner = build_learner(config, splits, CPU)
+        result = train_step(learner, first_batch(config, splits, 50))
+        return learner, float(result.loss_sum / result.weight_sum)
+
+    (whole, whole_loss), (parts, parts_loss) = step(), step("recipe.micro_batch=16")
+    assert parts_loss == pytest.approx(whole_loss, rel=1e-5)
+    for ours, expected in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_a_step_is_what_plain_pytorch_does() -> None:
+    config, splits = digits("recipe.optimizer={name: sgd, lr: 0.1, momentum: 0, nesterov: false, weight_decay: 0}", "recipe.schedule=constant", "recipe.loss=cross_entropy", "recipe.clip_grad_norm=0.05")  # fmt: skip
+    learner, batch = build_learner(config, splits, CPU), first_batch(config, splits, 20)
+    oracle = build_learner(config, splits, CPU).model
+    nn.functional.cross_entropy(oracle(batch.images), batch.targets).backward()
+    nn.utils.clip_grad_norm_(oracle.parameters(), 0.05)
+    optimizer = torch.optim.SGD(oracle.parameters(), lr=0.1)
+    optimizer.step()
+    train_step(learner, batch)
+    for ours, expected in zip(learner.model.parameters(), oracle.parameters(), strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_gradient_norms_are_of_whole_layers() -> None:
+    config, splits = digits()
+    learner = build_learner(config, splits, CPU)
+    norms = train_step(learner, first_batch(config, splits, 8), with_norms=True).gradient_norms
+    assert list(norms) == ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
+    assert all(float(norm) > 0 for norm in norms.values())
+
+
+def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = learn(tmp_path / "honest")
+
+    def tampered(*args: Any, **kwargs: Any) -> Splits:
+        splits = prepare_data(*args, **kwargs)
+        return replace(splits, test=replace(splits.test, images=torch.zeros_like(splits.test.images)))
+
+    monkeypatch.setattr("cnntrain.train.prepare_data", tampered)
+    blind = learn(tmp_path / "blind")
+    assert blind["test"]["accuracy"] != honest["test"]["accuracy"]
+    assert blind["val"] == honest["val"]
+    weights = [
+        load_network(next((tmp_path / name).glob("runs/*/*/checkpoints/best.safetensors")), CPU)[0]
+        for name in ("honest", "blind")
+    ]
+    for first, second in zip(weights[0].parameters(), weights[1].parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_the_test_split_is_evaluated_once_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def watched(model: Any, split: Any, *rest: Any) -> Any:
+        seen.append(split.sha256)
+        return evaluate(model, split, *rest)
+
+    monkeypatch.setattr("cnntrain.train.evaluate", watched)
+    splits = learn(tmp_path)["splits"]
+    assert seen == [splits["val"]["sha256"]] * 2 + [splits["test"]["sha256"]]
+
+
+def test_early_stopping_ends_the_run_and_the_best_epoch_is_tested(tmp_path: Path) -> None:
+    results = learn(
+        tmp_path, "recipe.epochs=30", "recipe.early_stopping={metric: loss, patience: 2}", "recipe.optimizer.lr=1.0"
+    )
+    assert results["epochs_run"] < 30
+    assert "validation loss has not improved" in results["stopped_because"]
+    assert results["epochs_run"] - results["best_epoch"] >= 2
+    lines = next(tmp_path.glob("runs/*/*/metrics.jsonl")).read_text().splitlines()
+    losses = [json.loads(line)["val"]["loss"] for line in lines]
+    assert results["val"]["loss"] == losses[results["best_epoch"] - 1]
+
+
+def test_a_loss_that_explodes_stops_the_run_and_leaves_no_folder(tmp_path: Path) -> None:
+    settings = ["recipe.optimizer={name: sgd, lr: 1e30}", "recipe.schedule=constant"]
+    with pytest.raises(NumericalError, match=r"lower recipe\.optimizer\.lr"):
+        learn(tmp_path, *settings)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
+    learn(tmp_path, "recipe.averaging={decay: 0.99}")
+    folder = (tmp_path / "runs" / "latest").resolve()
+    state = torch.load(sorted(folder.glob("checkpoints/step-*.pt"))[-1], weights_only=True)
+    network, _ = load_network(folder / "checkpoints" / "best.safetensors", CPU)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, state["network"][name])
+        assert not torch.equal(value, state["model"][name])
+
+
+def test_the_run_folder_holds_everything(trained_run: Path) -> None:
+    results = json.loads((trained_run / "results.json").read_text())
+    assert set(results["test"]) >= {"accuracy", "loss", "num_images", "per_class", "confusion", "top5_accuracy"}
+    for key in (
+        "val", "best_epoch", "epochs_run", "stopped_because", "train_seconds", "images_per_second", "parameters", "seed",
+    ):  # fmt: skip
+        assert key in results
+    assert set(results["versions"]) == {"python", "torch", "cnntrain"}
+    assert [results["splits"][name]["num_images"] for name in ("train", "val", "test")] == [1295, 143, 359]
+    assert all(len(results["splits"][name]["sha256"]) == 64 for name in ("train", "val", "test"))
+    assert results["parameters"] == 61_706
+    assert len((trained_run / "metrics.jsonl").read_text().splitlines()) == 3
+    assert len(list((trained_run / "checkpoints").glob("step-*.pt"))) == 2
+    assert not [path for path in trained_run.rglob("*") if "partial" in path.name]
+
+
+def test_the_resolved_config_repeats_the_run(trained_run: Path, tmp_path: Path, cli: Cli) -> None:
+    assert cli("train", trained_run / "config.yaml", "--output", tmp_path / "again", "--quiet").code == 0
+    first, again = (
+        json.loads((folder / "results.json").read_text()) for folder in (trained_run, tmp_path / "again" / "latest")
+    )
+    assert without_times(first) == without_times(again)
+
+
+def test_tensorboard_has_the_curves_and_pictures(trained_run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained_run))
+    events.Reload()
+    tags = events.Tags()
+    assert {
+        "train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "speed/images_per_second",
+        "speed/data_share", "gradient_norm/features.0", "final/test/accuracy",
+    } <= set(tags["scalars"])  # fmt: skip
+    assert set(tags["images"]) == {"train/augmented", "test/confusion", "test/worst_mistakes"}
+    assert [event.step for event in events.Scalars("val/loss")] == [21, 42, 63]
+    assert events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
+
+
+def test_two_runs_of_a_second_get_two_folders(tmp_path: Path) -> None:
+    for _ in range(2):
+        learn(tmp_path, "recipe.epochs=1")
+    assert len(list((tmp_path / "runs" / "digits_lenet").iterdir())) == 2
+    assert (tmp_path / "runs" / "latest").resolve() == sorted((tmp_path / "runs" / "digits_lenet").iterdir())[-1]
+
+
+def test_real_mnist_is_learnt_within_an_epoch(real_data: Path, tmp_path: Path, cli: Cli) -> None:
+    outcome = cli("train", "mnist_lenet", "--data-root", real_data, "--output", tmp_path, "--epochs", 1, "--quiet")
+    assert outcome.code == 0, outcome.err
+    results = json.loads((tmp_path / "latest" / "results.json").read_text())
+    assert results["test"]["num_images"] == 10_000
+    assert results["test"]["accuracy"] > 0.97

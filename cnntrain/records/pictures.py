@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-_INK, _PAPER, _BLUE = (30, 30, 30), (255, 255, 255), (31, 91, 171)
+_INK, _PAPER, _BLUE, _LINE = (30, 30, 30), (255, 255, 255), (31, 91, 171), (200, 200, 200)
+_Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
 def image_grid(
@@ -44,24 +45,24 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
         class_names: K names.
     """
     num_classes, font = len(class_names), ImageFont.load_default(size=12)
-    cell = max(6, min(44, 900 // num_classes))
+    cell = max(2, min(44, 900 // num_classes))
     labelled = cell >= 14
-    margin = 16 + (min(150, int(max(font.getlength(name) for name in class_names)) + 12) if labelled else 0)
-    size = margin + cell * num_classes + 12
-    sheet = Image.new("RGB", (size, size), _PAPER)
+    margin = 20 + (min(150, int(max(font.getlength(name) for name in class_names)) + 12) if labelled else 0)
+    shares = (confusion / np.maximum(confusion.sum(1, keepdims=True), 1))[..., None]
+    colours = np.round(np.array(_PAPER) * (1 - shares) + np.array(_BLUE) * shares).astype(np.uint8)
+    matrix = Image.fromarray(colours).resize((cell * num_classes,) * 2, Image.Resampling.NEAREST)
+    sheet = Image.new("RGB", (margin + matrix.width + 12,) * 2, _PAPER)
+    sheet.paste(matrix, (margin, margin))
     draw = ImageDraw.Draw(sheet)
-    draw.text((size // 2, 2), "predicted", fill=_INK, font=font)
-    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    for (row, column), count in np.ndenumerate(confusion):
-        left, top = margin + column * cell, margin + row * cell
-        share = float(shares[row, column])
-        colour = tuple(round(p + (b - p) * share) for p, b in zip(_PAPER, _BLUE, strict=True))
-        draw.rectangle((left, top, left + cell - 1, top + cell - 1), fill=colour, outline=(225, 225, 225))
-        if cell >= 26 and count:
-            ink = _PAPER if share > 0.5 else _INK
-            draw.text((left + cell / 2, top + cell / 2), str(count), fill=ink, font=font, anchor="mm")
+    draw.text((sheet.width // 2, 2), "rows: true, columns: predicted", fill=_INK, font=font, anchor="ma")
+    draw.rectangle((margin - 1, margin - 1, margin + matrix.width, margin + matrix.height), outline=_LINE)
     if labelled:
         _label_axes(sheet, class_names, cell, margin, font)
+    if cell >= 26:
+        for row, column in np.argwhere(confusion):
+            ink = _PAPER if shares[row, column, 0] > 0.5 else _INK
+            middle = (margin + (column + 0.5) * cell, margin + (row + 0.5) * cell)
+            draw.text(middle, str(confusion[row, column]), fill=ink, font=font, anchor="mm")
     return sheet
 
 
@@ -70,7 +71,7 @@ def _label_axes(
     class_names: Sequence[str],
     cell: int,
     margin: int,
-    font: ImageFont.ImageFont | ImageFont.FreeTypeFont,
+    font: _Font,
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     for index, name in enumerate(class_names):
@@ -79,9 +80,12 @@ def _label_axes(
         label = Image.new("RGB", (margin - 16, 16), _PAPER)
         ImageDraw.Draw(label).text((2, 8), text, fill=_INK, font=font, anchor="lm")
         sheet.paste(label.rotate(90, expand=True), (int(middle) - 8, 16))
+        edge, end = margin + index * cell, sheet.width - 12
+        draw.line((margin, edge, end, edge), fill=_LINE)
+        draw.line((edge, margin, edge, end), fill=_LINE)
 
 
-def _shorten(text: str, width: int, font: ImageFont.ImageFont | ImageFont.FreeTypeFont) -> str:
+def _shorten(text: str, width: int, font: _Font) -> str:
     if font.getlength(text) <= width:
         return text
     while text and font.getlength(text + "…") > width:

@@ -103,13 +103,13 @@ class RunLog:
         train = {"loss": figures.loss, "accuracy": figures.accuracy}
         val = {key: val[key] for key in SUMMARY_METRICS if key in val}
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
-        width = len(str(self.config.recipe.epochs))
+        epochs = self.config.recipe.epochs
         self.console.say(
-            f"   epoch {epoch:{width}d}/{self.config.recipe.epochs}"
-            f"   train loss {figures.loss:.4f} accuracy {percent(figures.accuracy)}"
-            f"   val loss {val['loss']:.4f} accuracy {percent(val['accuracy'])}"
-            f"   lr {learning_rate:.2g}   {figures.images_per_second:,.0f} images/s"
-            f"   data {figures.data_share:.0%}{'   best' if best else ''}"
+            f"     epoch {epoch:{len(str(epochs))}d}/{epochs}"
+            f"   train loss {figures.loss:.4f} acc {percent(figures.accuracy):>8}"
+            f"   val loss {val['loss']:.4f} acc {percent(val['accuracy']):>8}"
+            f"   lr {learning_rate:<8.3g} {figures.images_per_second:>9,.0f} images/s"
+            f"   data {figures.data_share:3.0%}{'   best' if best else ''}"
         )
         line = {"epoch": epoch, "step": step, "train": train, "val": val, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}

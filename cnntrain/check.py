@@ -1,7 +1,9 @@
 """A dry run: everything that training needs, tried once on one batch, without writing a run."""
 
+import math
+
 from cnntrain.config import Config, dump_config
-from cnntrain.data import prepare_data
+from cnntrain.data import prepare_data, resolve_data_root
 from cnntrain.data.batches import steps_per_epoch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError
@@ -22,7 +24,8 @@ def check(config: Config, console: Console) -> str:
         CnntrainError: Training could not work.
     """
     device = resolve_device(config.run.device)
-    splits = prepare_data(config.data, data_root=config.run.data_root, progress=console.progress).to(device)
+    data_root = resolve_data_root(config.data.source, config.run.data_root)
+    splits = prepare_data(config.data, data_root=data_root, progress=console.bars).to(device)
     console.describe_data(splits)
     learner = build_learner(config, splits, device)
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
@@ -31,8 +34,8 @@ def check(config: Config, console: Console) -> str:
     learner.model.train()
     result = train_step(learner, batch)
     loss, expected = float(result.loss_sum / result.weight_sum), learner.criterion.at_chance()
-    if loss != loss:
-        raise NumericalError("the loss of the first batch is not a number; look at the images and data.mean, data.std")
+    if not math.isfinite(loss):
+        raise NumericalError(f"the loss of the first batch is {loss}; look at the images, data.mean and data.std")
     counts = ", ".join(f"{name} {found['num_images']:,}" for name, found in splits.identity().items())
     fitting = splits.preprocessing
     found = {
@@ -46,7 +49,7 @@ def check(config: Config, console: Console) -> str:
         "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)})",
     }
     lines = [f"{name:<14}{text}" for name, text in found.items()]
-    resolved = dump_config(config.pinned(device=str(device), precision=learner.precision))
+    resolved = dump_config(config.pinned(precision=learner.precision, device=str(device), data_root=data_root))
     return "\n".join([resolved, *lines, "", "ready to train"])
 
 

@@ -21,6 +21,7 @@ EPILOG = (
     "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device, 6 numerical, 7 storage, "
     "130 interrupted. --debug, anywhere, shows the traceback of a failure."
 )
+SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
 
 app = typer.Typer(
     help="Train convolutional image classifiers from a YAML file.",
@@ -40,7 +41,7 @@ SetOption = Annotated[
 ]
 DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DataRootOption = Annotated[
-    Path | None, typer.Option(envvar="CNNTRAIN_DATA", help="Where data sets live.", show_default=False)
+    Path | None, typer.Option(help="Where data sets live.  [default: CNNTRAIN_DATA, else a cache folder]")
 ]
 OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
@@ -115,7 +116,7 @@ def train(
     """
     flags = {
         "--device": ("run.device", device),
-        "--data-root": ("run.data_root", data_root and data_root.expanduser().absolute()),
+        "--data-root": ("run.data_root", data_root),
         "--output": ("run.output", output),
         "--name": ("run.name", name),
         "--seed": ("run.seed", seed),
@@ -126,10 +127,11 @@ def train(
     loaded = load_config(config, set_ or [], _assignments(flags))
 
     from cnntrain.records.console import Console, percent
+    from cnntrain.runtime.device import memory_explained
     from cnntrain.train import run
 
     console = Console(quiet=quiet)
-    with locate(loaded):
+    with locate(loaded), memory_explained(SMALLER):
         folder, results = run(loaded.config, console)
     test = results["test"]
     print(
@@ -164,23 +166,21 @@ def evaluate(
 
     from cnntrain.evaluate import evaluate_checkpoint
     from cnntrain.records.console import Console
+    from cnntrain.records.files import to_json
     from cnntrain.records.run_folder import find_checkpoint
     from cnntrain.records.tables import evaluation_text
-    from cnntrain.runtime.device import resolve_device
+    from cnntrain.runtime.device import memory_explained, resolve_device
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
     console.say(f"evaluating {path} on {split}")
-    summary = evaluate_checkpoint(
-        path,
-        split,
-        device=resolve_device(device or "auto"),
-        data_root=str(data_root.expanduser().absolute()) if data_root else None,
-        progress=console.progress,
-    )
+    where = resolve_device(device or "auto")
+    root = str(data_root) if data_root else None
+    with memory_explained("close other programs, or use --device cpu"):
+        summary = evaluate_checkpoint(path, split, device=where, data_root=root, progress=console.bars)
     if not summary["same_images_as_in_training"]:
         console.say(f"note: these are not the {split} images that the run recorded (their sha256 differs)")
-    print(json.dumps(summary, indent=2) if as_json else evaluation_text(summary))
+    print(to_json(summary) if as_json else evaluation_text(summary))
 
 
 @_command
@@ -211,24 +211,24 @@ def predict(
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
     where = resolve_device(device or "auto")
-    model, about = load_network(path, where)
+    model, header = load_network(path, where)
     console.say(f"predicting with {path}")
-    task = SingleLabel(about.class_names)
+    task = SingleLabel(header.class_names)
     files = list(find_images(images))
     failed, found = 0, []
-    for outcome in predict_files(model, about.preprocessing, task, files, device=where, top=top):
+    for outcome in predict_files(model, files, preprocessing=header.preprocessing, task=task, device=where, top=top):
         if isinstance(outcome, DataError):
             failed += 1
             print(f"error: {outcome}", file=sys.stderr)
         elif as_json:
             ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
-            found.append({"image": str(outcome.image), "predictions": ranked})
+            found.append({"image": outcome.image, "predictions": ranked})
         else:
             print(outcome.image)
             for name, share in outcome.ranked:
                 print(f"  {100 * share:6.2f} %  {name}")
     if as_json:
-        print(json.dumps(found, indent=2))
+        print(json.dumps(found, indent=2, ensure_ascii=False))
     if failed:
         raise DataError(f"{failed} of {len(files)} images could not be read; the others are above")
 
@@ -251,14 +251,15 @@ def check(
 
     flags = {
         "--device": ("run.device", device),
-        "--data-root": ("run.data_root", data_root and data_root.expanduser().absolute()),
+        "--data-root": ("run.data_root", data_root),
     }
     loaded = load_config(config, set_ or [], _assignments(flags))
 
     from cnntrain.check import check as check_config
     from cnntrain.records.console import Console
+    from cnntrain.runtime.device import memory_explained
 
-    with locate(loaded):
+    with locate(loaded), memory_explained(SMALLER):
         print(check_config(loaded.config, Console(quiet=quiet)))
 
 
@@ -298,7 +299,7 @@ def schema() -> None:
 def _assignments(flags: dict[str, tuple[str, Any]]) -> list[tuple[str, str]]:
     """Flags as assignments to configuration keys, each with how to name it in messages."""
     return [
-        (f"{key}={json.dumps(value if isinstance(value, int) else str(value))}", f"{flag} {value}")
+        (f"{key}={json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}", f"{flag} {value}")
         for flag, (key, value) in flags.items()
         if value is not None
     ]

@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data import Preprocessing, Split, prepare_data
+from cnntrain.data import Preprocessing, Progress, Split, prepare_split
 from cnntrain.data.batches import eval_batches
-from cnntrain.data.source import Progress
 from cnntrain.errors import DataError
 from cnntrain.metrics import Evaluation
 from cnntrain.records.checkpoints import load_network
+from cnntrain.runtime.device import exact_float32
 from cnntrain.task import SingleLabel
 
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, split: Split, preprocessing: Preprocessing, task: SingleLabel, batch_size: int
+    model: nn.Module, split: Split, *, preprocessing: Preprocessing, task: SingleLabel, batch_size: int
 ) -> Evaluation:
     """Runs a network over a split, in float32 whatever the precision of training, so that numbers compare.
 
@@ -31,7 +31,8 @@ def evaluate(
     model.eval()
     columns: list[tuple[Tensor, ...]] = []
     for images, targets in eval_batches(split, preprocessing, batch_size):
-        outputs = model(images)
+        with exact_float32():
+            outputs = model(images)
         confidences, predictions = task.probabilities(outputs).max(1)
         top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
         in_top5 = (top5 == targets[:, None]).any(1)
@@ -42,7 +43,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    path: Path, split_name: str, *, device: torch.device, data_root: str | None, progress: Progress
+    path: Path, split_name: str, *, device: torch.device, data_root: str | None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """What `cnntrain evaluate` prints.
 
@@ -57,27 +58,28 @@ def evaluate_checkpoint(
         CheckpointError: The file is no checkpoint.
         DataError: The data are missing, or have other classes than the network.
     """
-    model, about = load_network(path, device)
-    splits = prepare_data(
-        about.config.data,
-        data_root=data_root or about.config.run.data_root,
-        preprocessing=about.preprocessing,
-        progress=progress,
+    model, header = load_network(path, device)
+    config, recorded = header.config, header.config.run.data_root
+    if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
+        data_root = recorded
+    split, class_names = prepare_split(
+        config.data, split_name, preprocessing=header.preprocessing, data_root=data_root, progress=progress
     )
-    if splits.class_names != about.class_names:
+    if class_names != header.class_names:
         raise DataError(
-            f"the data have the classes {', '.join(splits.class_names)}; "
-            f"the network of {path} knows {', '.join(about.class_names)}"
+            f"the data have the classes {', '.join(class_names)}; "
+            f"the network of {path} knows {', '.join(header.class_names)}"
         )
-    split: Split = getattr(splits, split_name).to(device)
-    task = SingleLabel(about.class_names, about.config.recipe.loss.name)
-    batch_size = about.config.recipe.batch_size
-    summary = evaluate(model, split, about.preprocessing, task, batch_size).summary()
-    same = split.sha256 == about.splits[split_name]["sha256"]
+    task = SingleLabel(header.class_names, config.recipe.loss.name)
+    split = split.to(device)
+    found = evaluate(
+        model, split, preprocessing=header.preprocessing, task=task, batch_size=config.recipe.images_at_once
+    )
+    sha256 = split.identity()["sha256"]
     return {
         "checkpoint": str(path),
         "split": split_name,
-        "sha256": split.sha256,
-        "same_images_as_in_training": same,
-        **summary,
+        "sha256": sha256,
+        "same_images_as_in_training": sha256 == header.splits[split_name]["sha256"],
+        **found.summary(),
     }

@@ -1,5 +1,6 @@
 """Everything that changes while a network is trained, in one place."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from cnntrain.config import schema
 from cnntrain.data import Splits
 from cnntrain.data.batches import steps_per_epoch
+from cnntrain.errors import ConfigError
 from cnntrain.models import build_model
 from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
@@ -31,7 +33,6 @@ class Learner:
         average: The average of its weights, if one is kept.
         scaler: Scales the loss where gradients are float16; elsewhere it does nothing.
         precision: `float32`, `bfloat16` or `float16`.
-        seed: Of dropout, with the step.
         micro_batch: Images per backward pass; None takes the whole batch.
         step: Updates so far.
         last_learning_rate: Of the last update.
@@ -47,21 +48,15 @@ class Learner:
     scaler: torch.amp.GradScaler
     device: torch.device
     precision: str
-    seed: int
     micro_batch: int | None = None
     clip_grad_norm: float | None = None
     step: int = 0
     last_learning_rate: float = 0.0
 
     @property
-    def network(self) -> nn.Module:
+    def kept(self) -> nn.Module:
         """What is validated, tested and kept: the averaged network where there is one."""
         return self.average.model if self.average else self.model
-
-    @property
-    def has_dropout(self) -> bool:
-        """Whether the network draws random numbers."""
-        return any(isinstance(module, nn.modules.dropout._DropoutNd) for module in self.model.modules())
 
     def update(self) -> None:
         """Step 6: moves the weights along their gradients, then the learning rate and the average."""
@@ -79,12 +74,23 @@ class Learner:
         return {
             "step": self.step,
             "model": self.model.state_dict(),
-            "network": self.network.state_dict(),
+            "kept": self.kept.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
             "stopping": self.stopping.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on where `state_dict` was taken."""
+        self.step = state["step"]
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.stopping.load_state_dict(state["stopping"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.average:
+            self.average.model.load_state_dict(state["kept"])
 
 
 def build_learner(config: schema.Config, splits: Splits, device: torch.device) -> Learner:
@@ -104,6 +110,11 @@ def build_learner(config: schema.Config, splits: Splits, device: torch.device) -
         seed=config.run.seed,
     )
     model = model.to(device).to(memory_format=torch.channels_last)
+    if 1 in (recipe.batch_size, recipe.micro_batch) and any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
+        key = "recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch"
+        raise ConfigError(
+            f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)", key
+        )
     weighted = recipe.balance == "weights"
     class_weights = balanced_weights(splits.train.targets, splits.num_classes).to(device) if weighted else None
     watch = recipe.early_stopping
@@ -124,7 +135,6 @@ def build_learner(config: schema.Config, splits: Splits, device: torch.device) -
         scaler=torch.amp.GradScaler(device.type, enabled=precision == "float16"),
         device=device,
         precision=precision,
-        seed=config.run.seed,
         micro_batch=recipe.micro_batch,
         clip_grad_norm=recipe.clip_grad_norm,
     )

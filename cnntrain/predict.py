@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnntrain.data.decode import is_image_name, read_image
+from cnntrain.data.decode import is_hidden, is_image_name, read_image
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.errors import DataError
+from cnntrain.runtime.device import exact_float32
 from cnntrain.task import SingleLabel
 
 
@@ -23,7 +24,7 @@ class Prediction:
         ranked: (class, probability), likeliest first.
     """
 
-    image: Path
+    image: str
     ranked: tuple[tuple[str, float], ...]
 
 
@@ -32,7 +33,7 @@ def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
     for argument in arguments:
         path = Path(argument)
         if path.is_dir():
-            found = sorted(file for file in path.rglob("*") if is_image_name(file.name) and file.is_file())
+            found = [file for file in sorted(path.rglob("*")) if _is_visible_image(file, path)]
             yield from found
             if not found:
                 yield DataError(f"{argument}: no images in this folder")
@@ -46,13 +47,18 @@ def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
                 yield DataError(f"{argument}: no file matches this pattern")
 
 
+def _is_visible_image(file: Path, folder: Path) -> bool:
+    hidden = any(is_hidden(part) for part in file.relative_to(folder).parts)
+    return is_image_name(file.name) and not hidden and file.is_file()
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module,
-    preprocessing: Preprocessing,
-    task: SingleLabel,
     files: Sequence[Path | DataError],
     *,
+    preprocessing: Preprocessing,
+    task: SingleLabel,
     device: torch.device,
     top: int,
     batch_size: int = 32,
@@ -61,9 +67,9 @@ def predict(
 
     Args:
         model: In evaluation mode, on `device`.
+        files: As `find_images` gives them.
         preprocessing: The checkpoint's.
         task: What the outputs mean.
-        files: As `find_images` gives them.
         device: Where to compute, in float32.
         top: How many classes, at most.
         batch_size: Images at once.
@@ -74,14 +80,16 @@ def predict(
         ranked: Iterator[tuple[tuple[str, float], ...]] = iter(())
         if pixels:
             images = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
-            probabilities = task.probabilities(model(preprocessing.network_input(images)))
+            with exact_float32():
+                outputs = model(preprocessing.network_input(images))
+            probabilities = task.probabilities(outputs)
             values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
             ranked = iter(
                 tuple(zip([task.class_names[index] for index in row], shares, strict=True))
                 for row, shares in zip(classes.tolist(), values.tolist(), strict=True)
             )
         for file, image in zip(files[start : start + batch_size], opened, strict=True):
-            yield image if isinstance(image, DataError) else Prediction(Path(str(file)), next(ranked))
+            yield image if isinstance(image, DataError) else Prediction(str(file), next(ranked))
 
 
 def _open(file: Path | DataError, preprocessing: Preprocessing) -> Pixels | DataError:

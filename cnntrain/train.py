@@ -5,6 +5,7 @@
 
 import math
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,20 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from cnntrain.config import Config
-from cnntrain.data import Splits, default_data_root, prepare_data
+from cnntrain.data import Splits, prepare_data, resolve_data_root
 from cnntrain.data.batches import Batch, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner, gradient_norms
 from cnntrain.models import count_parameters
-from cnntrain.records.checkpoints import About, load_network, save_network, save_training
+from cnntrain.records.checkpoints import Header, load_network, save_network, save_training
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
-from cnntrain.records.run_folder import BEST, run_folder
-from cnntrain.records.run_log import EpochFigures, RunLog
+from cnntrain.records.run_folder import BEST, check_writable, run_folder
+from cnntrain.records.run_log import SUMMARY_METRICS, EpochFigures, RunLog
 from cnntrain.runtime.device import autocast, device_name, resolve_device
-from cnntrain.runtime.seeds import seed_torch
 
 
 class TrainResult(NamedTuple):
@@ -33,6 +33,13 @@ class TrainResult(NamedTuple):
 
     folder: Path
     results: dict[str, Any]
+
+
+class FitResult(NamedTuple):
+    """Why training stopped, and the validation metrics of the best epoch."""
+
+    stopped_because: str
+    val: dict[str, Any]
 
 
 class StepResult(NamedTuple):
@@ -51,11 +58,12 @@ def run(config: Config, console: Console) -> TrainResult:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
     """
     started = time.perf_counter()
-    device = resolve_device(config.run.device)
+    device, output = resolve_device(config.run.device), Path(config.run.output)
+    check_writable(output)
 
     console.step(1, "data preparation", config.data.source)
-    data_root = config.run.data_root or str(default_data_root(config.data.source))
-    splits = prepare_data(config.data, data_root=data_root, progress=console.progress).to(device)
+    data_root = resolve_data_root(config.data.source, config.run.data_root)
+    splits = prepare_data(config.data, data_root=data_root, progress=console.bars).to(device)
     console.describe_data(splits)
 
     learner = build_learner(config, splits, device)
@@ -64,26 +72,25 @@ def run(config: Config, console: Console) -> TrainResult:
     console.say(f"     {device_name(device)}, {learner.precision}, seed {config.run.seed}")
 
     config = config.pinned(precision=learner.precision, device=str(device), data_root=data_root)
-    with run_folder(Path(config.run.output), str(config.run.name)) as folder:
-        log = RunLog(folder, config, console)
+    with run_folder(output, str(config.run.name)) as folder, closing(RunLog(folder, config, console)) as log:
         training_started = time.perf_counter()
-        stopped_because = fit(learner, splits, config, log)
+        stopped_because, val = fit(learner, splits, config, log)
         train_seconds = time.perf_counter() - training_started
         console.step(9, "termination", f"{stopped_because}; best epoch {learner.stopping.best_epoch}")
 
-        network, best = load_network(folder / BEST, device)
-        console.step(10, "testing", f"the weights of epoch {best.epoch}, once, on {len(splits.test):,} test images")
-        tested = evaluate(network, splits.test, splits.preprocessing, learner.task, config.recipe.batch_size)
+        best, header = load_network(folder / BEST, device)
+        console.step(10, "testing", f"the weights of epoch {header.epoch}, once, on {len(splits.test):,} test images")
+        tested = evaluate(best, splits.test, **evaluation_settings(learner, splits, config))
         results = build_results(
             config,
             test=tested.summary(),
-            val=best.val,
+            val=val,
             epochs=log.epochs,
-            best_epoch=best.epoch,
+            best_epoch=header.epoch,
             stopped_because=stopped_because,
             train_seconds=train_seconds,
             total_seconds=time.perf_counter() - started,
-            splits=splits.identity(),
+            splits=header.splits,
             parameters=num_parameters,
             device=device_name(device),
         )
@@ -91,43 +98,51 @@ def run(config: Config, console: Console) -> TrainResult:
     return TrainResult(folder, results)
 
 
-def fit(learner: Learner, splits: Splits, config: Config, log: RunLog) -> str:
+def fit(learner: Learner, splits: Splits, config: Config, log: RunLog) -> FitResult:
     """Steps 7 and 8: epochs of training, each validated, until the last one or until early stopping says so.
 
-    Returns:
-        Why it stopped.
+    Raises:
+        NumericalError: The loss is no longer a finite number.
     """
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    about = About(config, splits.class_names, splits.preprocessing, splits.identity())
+    header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
+    stopped_because, best_val = f"all {config.recipe.epochs} epochs are done", dict[str, Any]()
     for epoch in range(1, config.recipe.epochs + 1):  # 7 iteration
-        figures = train_epoch(learner, splits, pipeline, config, epoch, log)
+        figures = train_epoch(learner, splits, pipeline=pipeline, config=config, epoch=epoch, log=log)
 
+        if epoch == 1:
+            log.first_epoch(splits)
         # 8 evaluation: validate, judge, keep the best, save, in this order
-        evaluation = evaluate(learner.network, splits.val, splits.preprocessing, learner.task, config.recipe.batch_size)
-        val = evaluation.summary()
+        val = evaluate(learner.kept, splits.val, **evaluation_settings(learner, splits, config)).summary()
+        check_finite(val["loss"], learner, f"validation loss after epoch {epoch}")
         learner.scheduler.epoch_end(epoch, val)
         verdict = learner.stopping.update(epoch, val)
-        about = about.at(epoch, learner.step, val)
+        header = header.at(epoch, learner.step, {key: val[key] for key in SUMMARY_METRICS if key in val})
         if verdict.improved:
-            save_network(log.folder / BEST, learner.network, about)
-        save_training(log.folder / BEST.parent, learner.state_dict(), about)
-        log.epoch(epoch, figures, val, learner.step, learner.last_learning_rate, best=verdict.improved)
+            best_val = val
+            save_network(log.folder / BEST, learner.kept, header)
+        save_training(log.folder / BEST.parent, learner.state_dict(), header)
+        log.epoch(
+            epoch, figures, val, step=learner.step, learning_rate=learner.last_learning_rate, best=verdict.improved
+        )
         if verdict.stop:
-            return learner.stopping.reason
-    return f"all {config.recipe.epochs} epochs are done"
+            stopped_because = learner.stopping.reason
+            break
+    return FitResult(stopped_because, best_val)
 
 
 def train_epoch(
-    learner: Learner, splits: Splits, pipeline: AugmentationPipeline, config: Config, epoch: int, log: RunLog
+    learner: Learner, splits: Splits, *, pipeline: AugmentationPipeline, config: Config, epoch: int, log: RunLog
 ) -> EpochFigures:
     """One pass over the training images.
 
     Raises:
         NumericalError: The loss is no longer a finite number.
     """
-    batches = train_batches(splits.train, pipeline, config.recipe.batch_size, seed=config.run.seed, epoch=epoch,
-                            balanced=config.recipe.balance == "sampler")  # fmt: skip
-    num_steps = steps_per_epoch(len(splits.train), config.recipe.batch_size)
+    recipe = config.recipe
+    seed, balanced = config.run.seed, recipe.balance == "sampler"
+    batches = train_batches(splits.train, pipeline, recipe.batch_size, seed=seed, epoch=epoch, balanced=balanced)
+    num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
     learner.model.train()
     sums = torch.zeros(3, device=learner.device)  # losses, weights, correct
     num_images, data_seconds, started = 0, 0.0, time.perf_counter()
@@ -139,24 +154,38 @@ def train_epoch(
         result = train_step(learner, batch, with_norms=logged)
         sums += torch.stack([result.loss_sum, result.weight_sum, result.num_correct])
         num_images += len(batch.targets)
-        if logged:
-            log.step(
-                learner.step,
-                float(result.loss_sum / result.weight_sum),
-                learner.last_learning_rate,
-                result.gradient_norms,
-            )
+        if logged:  # the host waits for the device here
+            loss = float(result.loss_sum / result.weight_sum)
+            check_finite(loss, learner, f"training loss in epoch {epoch}")
+            log.step(learner.step, loss, learner.last_learning_rate, result.gradient_norms)
         if learner.step == 1:
             log.first_step(batch, splits, learner.criterion.at_chance(), num_steps)
-    loss_sum, weight_sum, num_correct = sums.tolist()  # the host waits for the device here
+    loss_sum, weight_sum, num_correct = sums.tolist()  # and here
     seconds = time.perf_counter() - started
-    if not math.isfinite(loss_sum):
-        raise NumericalError(
-            f"the training loss is {loss_sum} after epoch {epoch} (step {learner.step}, learning rate "
-            f"{learner.last_learning_rate:.3g}); try a lower recipe.optimizer.lr, a warm-up, "
-            f"recipe.clip_grad_norm: 1.0 or recipe.precision: float32"
-        )
+    check_finite(loss_sum, learner, f"training loss in epoch {epoch}")
     return EpochFigures(loss_sum / weight_sum, num_correct / num_images, num_images, seconds, data_seconds)
+
+
+def check_finite(loss: float, learner: Learner, what: str) -> None:
+    """Stops before a checkpoint is spoilt.
+
+    Raises:
+        NumericalError: The loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the {what} is {loss} (step {learner.step}, learning rate {learner.last_learning_rate:.3g}); "
+            f"try a lower recipe.optimizer.lr, a warm-up, recipe.clip_grad_norm: 1.0 or recipe.precision: float32"
+        )
+
+
+def evaluation_settings(learner: Learner, splits: Splits, config: Config) -> dict[str, Any]:
+    """How validation and test are measured alike."""
+    return {
+        "preprocessing": splits.preprocessing,
+        "task": learner.task,
+        "batch_size": config.recipe.images_at_once,
+    }
 
 
 def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> StepResult:
@@ -164,12 +193,15 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
 
     With micro-batches, their gradients add up to that of the whole batch (batch norm still sees each apart).
     """
-    if learner.has_dropout:
-        seed_torch("dropout", learner.seed, learner.step)
-    size = learner.micro_batch or len(batch.targets)
+    num_images = len(batch.targets)
+    size = min(learner.micro_batch or num_images, num_images)
+    # Parts of nearly equal size, so that none is left with the single image that batch norm cannot take.
+    num_parts = max(1, min(math.ceil(num_images / size), num_images // min(size, 2)))
     weight_sum = learner.criterion.weights(batch.targets).sum()
     loss_sum, num_correct = torch.zeros_like(weight_sum), torch.zeros_like(weight_sum)
-    for images, targets in zip(batch.images.split(size), batch.targets.split(size), strict=True):
+    for images, targets in zip(
+        batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True
+    ):
         with autocast(learner.precision, learner.device):
             outputs = learner.model(images)  # 3 forward
         part = learner.criterion(outputs, targets)  # 4 loss

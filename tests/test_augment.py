@@ -43,7 +43,12 @@ def pipeline(items: Sequence[object], stored: int = SIZE, size: int = SIZE, chan
 def split(num_images: int = 23, size: int = SIZE) -> Split:
     images = RNG.integers(0, 256, (num_images, size, size, 3), dtype=np.uint8)
     targets = torch.from_numpy(np.arange(num_images) % 4)
-    return Split(torch.from_numpy(images), targets, [str(index) for index in range(num_images)], "hash")
+    return Split(
+        torch.from_numpy(images),
+        targets,
+        [str(index) for index in range(num_images)],
+        np.zeros((num_images, 32), np.uint8),
+    )
 
 
 def test_random_crop_is_pad_and_crop() -> None:

@@ -13,7 +13,7 @@ from sklearn.datasets import load_digits
 
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
-from cnntrain.data.splits import carve
+from cnntrain.data.carve import carve
 from cnntrain.errors import DataError
 
 
@@ -43,7 +43,7 @@ def test_the_hash_of_a_split_can_be_computed_by_hand() -> None:
     digest = hashlib.sha256()
     for image, label in zip(split.images.numpy(), split.targets.tolist(), strict=True):
         digest.update(hashlib.sha256(image.tobytes()).digest() + struct.pack("<q", label))
-    assert split.sha256 == digest.hexdigest()
+    assert split.identity()["sha256"] == digest.hexdigest()
 
 
 def test_grey_images_can_feed_a_colour_network() -> None:

@@ -46,7 +46,7 @@ MISTAKES = [
     Mistake("unknown option", ["train", "digits_lenet", "--epoch", "3"], 2, "--epoch"),
     Mistake("unknown command", ["trian"], 2, "trian"),
     Mistake("unknown split", ["evaluate", "{run}", "--split", "tset"], 2, "'tset' is no split (allowed: test, val, train)"),
-    Mistake("run name that is a path", ["train", "digits_lenet", "--name", "a/b"], 2, "--name a/b: run.name: 'a/b' cannot name a folder of runs"),
+    Mistake("run name that is a path", ["train", "digits_lenet", "--name", "a/b"], 2, "--name a/b: run.name: not understood (got 'a/b', allowed: a folder's name (no slashes)"),
     Mistake("init over a file", ["init", "digits_lenet", "{tmp}/my.yaml"], 2, "my.yaml exists already and is left as it is", config(DIGITS)),
     Mistake("init of nothing", ["init", "digit_lenet"], 2, "did you mean 'digits_lenet'?"),
     Mistake("init into no folder", ["init", "digits_lenet", "{tmp}/no/my.yaml"], 7, "cannot be written: No such file or directory"),
@@ -68,7 +68,7 @@ MISTAKES = [
     Mistake("no CUDA here", ["train", "digits_lenet", "--device", "cuda"], 5, "device 'cuda' is not available"),
     Mistake("no CUDA to evaluate on", ["evaluate", "{run}", "--device", "cuda:3"], 5, "device 'cuda:3' is not available"),
     Mistake("unknown device to predict on", ["predict", "x", "--run", "{run}", "--device", "gpu"], 5, "unknown device 'gpu' (allowed: auto, cpu, cuda, cuda:N, mps)"),
-    Mistake("output that is a file", ["train", "digits_lenet", "--output", "{tmp}/my.yaml"], 7, "cannot be made", config(DIGITS)),
+    Mistake("output that is a file", ["train", "digits_lenet", "--output", "{tmp}/my.yaml"], 7, "my.yaml is a file; say where with --output", config(DIGITS)),
 ]  # fmt: skip
 
 

@@ -9,7 +9,7 @@ from conftest import Cli
 from PIL import Image
 
 from cnntrain.config import load_config
-from cnntrain.data import prepare_data
+from cnntrain.data import prepare_data, prepare_split
 
 
 @pytest.fixture(scope="session")
@@ -143,9 +143,11 @@ def test_evaluation_does_not_depend_on_the_batch_size(trained_run: Path) -> None
     from cnntrain.records.checkpoints import load_network
     from cnntrain.task import SingleLabel
 
-    model, about = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
-    split = prepare_data(about.config.data, preprocessing=about.preprocessing).test
-    task = SingleLabel(about.class_names)
-    first, second = (evaluate(model, split, about.preprocessing, task, size) for size in (1, 359))
+    model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
+    split, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
+    task = SingleLabel(header.class_names)
+    first, second = (
+        evaluate(model, split, preprocessing=header.preprocessing, task=task, batch_size=size) for size in (1, 359)
+    )
     np.testing.assert_array_equal(first.predictions, second.predictions)
     np.testing.assert_allclose(first.losses, second.losses, rtol=1e-3, atol=1e-5)

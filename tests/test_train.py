@@ -35,7 +35,7 @@ def first_batch(config: Config, splits: Splits, size: int) -> Batch:
     return next(train_batches(splits.train, pipeline, size, seed=0, epoch=1))
 
 
-def learn(tmp_path: Path, *assignments: str, splits_change: Any = None, monkeypatch: Any = None) -> dict[str, Any]:
+def learn(tmp_path: Path, *assignments: str) -> dict[str, Any]:
     settings = ["recipe.epochs=2", f"run.output={tmp_path}/runs", "data.image_size=16", *assignments]
     return run(load_config("digits_lenet", settings).config, Console(quiet=True)).results
 
@@ -149,9 +149,9 @@ def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: py
 def test_the_test_split_is_evaluated_once_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def watched(model: Any, split: Any, *rest: Any) -> Any:
-        seen.append(split.sha256)
-        return evaluate(model, split, *rest)
+    def watched(model: Any, split: Any, **settings: Any) -> Any:
+        seen.append(split.identity()["sha256"])
+        return evaluate(model, split, **settings)
 
     monkeypatch.setattr("cnntrain.train.evaluate", watched)
     splits = learn(tmp_path)["splits"]
@@ -183,7 +183,7 @@ def test_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
     state = torch.load(sorted(folder.glob("checkpoints/step-*.pt"))[-1], weights_only=True)
     network, _ = load_network(folder / "checkpoints" / "best.safetensors", CPU)
     for name, value in network.state_dict().items():
-        assert torch.equal(value, state["network"][name])
+        assert torch.equal(value, state["kept"][name])
         assert not torch.equal(value, state["model"][name])
 
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import yaml
 from pydantic import ValidationError
 
 from cnntrain.config import faults
-from cnntrain.config.reader import Document, read_document, set_value
+from cnntrain.config.reader import Document, read_document, set_value, write_yaml
 from cnntrain.config.schema import Config
 from cnntrain.config.shipped import find_config
 from cnntrain.errors import ConfigError
@@ -59,7 +58,7 @@ def parse_config(text: str, label: str) -> Config:
 
 def dump_config(config: Config) -> str:
     """The configuration as YAML, every key written out."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return write_yaml(config.model_dump(mode="json"))
 
 
 def json_schema() -> str:

@@ -4,7 +4,7 @@ YAML 1.2's idea of numbers and booleans is used: `5e-4` is a number, `yes` and `
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,15 +23,21 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}  # type: ignore[misc]
 
 
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that either version of YAML would take for something else."""
+
+
 for _tag, _pattern, _first in [
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.?[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("float", r"[-+]?[0-9]+[eE][-+]?[0-9]+", "-+0123456789"),
     ("float", r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", "-+."),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ]:
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 
@@ -90,16 +96,21 @@ class Document:
         seen: dict[str, str] = {}
         for key_node, _ in node.value:
             key, where = key_node.value, self._where(key_node.start_mark)
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise ConfigError(f"{where}: a key must be text, not a list or a mapping")
+            self._check_key(key_node)
             if key in seen:
                 raise ConfigError(f"{where}: {dotted((*keys, key))}: written twice (first at {seen[key]})")
             seen[key] = where
         loader.flatten_mapping(node)  # resolves `<<`; a mapping's own keys come last and win
+        for key_node, _ in node.value:
+            self._check_key(key_node)
         merged = {key_node.value: (key_node, value) for key_node, value in node.value}
         for key, (key_node, value) in merged.items():
             yield key, value
             self.origins[(*keys, key)] = self._where(key_node.start_mark)
+
+    def _check_key(self, node: yaml.Node) -> None:
+        if not isinstance(node, yaml.ScalarNode):
+            raise ConfigError(f"{self._where(node.start_mark)}: a key must be text, not a list or a mapping")
 
 
 def read_document(path: Path) -> Document:
@@ -120,6 +131,11 @@ def read_document(path: Path) -> Document:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not a text file in UTF-8 (byte {error.start})") from error
     return Document(text, str(path))
+
+
+def write_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML that reads back as the same values, here and by readers of YAML 1.1."""
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def set_value(document: Document, assignment: str, flag: str | None = None) -> None:
@@ -147,6 +163,7 @@ def set_value(document: Document, assignment: str, flag: str | None = None) -> N
         inner = target.get(part) if isinstance(target, dict) else target[keys[-1]]
         if inner is None:
             inner = {}
+            document.origins[keys] = flag
         elif isinstance(inner, str):  # a part named in short, such as `optimizer: adam`
             inner = {"name": inner}
         target[keys[-1]] = inner

@@ -33,10 +33,12 @@ def find_config(source: str) -> Path:
         ConfigError: There is neither.
     """
     path, shipped = Path(source), shipped_configs()
-    if path.exists():
+    if path.is_file():
         return path
     if source in shipped:
         return shipped[source]
+    if path.exists():
+        raise ConfigError(f"{source} is not a file; a configuration is a YAML file")
     close = difflib.get_close_matches(path.stem, list(shipped), n=1)
     hint = f"did you mean the shipped {close[0]!r}?" if close else "`cnntrain configs` lists the shipped ones."
     raise ConfigError(f"{source}: no such file, and no shipped configuration has this name; {hint}")

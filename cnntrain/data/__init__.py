@@ -5,22 +5,22 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from platformdirs import user_cache_path
 
 from cnntrain.config import schema
+from cnntrain.data.carve import Indices, carve
 from cnntrain.data.datasets import digits, torchvision_dataset
 from cnntrain.data.image_folder import scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing, channel_statistics
-from cnntrain.data.source import Labels, Progress, Source
+from cnntrain.data.source import Progress, Source
 from cnntrain.data.split import Split, make_split
-from cnntrain.data.splits import Indices, carve
 from cnntrain.errors import ConfigError, DataError
 
-__all__ = ["Preprocessing", "Split", "Splits", "default_data_root", "prepare_data"]
+__all__ = ["Preprocessing", "Progress", "Split", "Splits", "prepare_data", "prepare_split", "resolve_data_root"]
 
 
 @dataclass(frozen=True)
@@ -48,85 +48,127 @@ class Splits:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
     def identity(self) -> dict[str, dict[str, Any]]:
-        """How many images each split has, and their hash."""
-        splits = {"train": self.train, "val": self.val, "test": self.test}
-        return {name: {"num_images": len(split), "sha256": split.sha256} for name, split in splits.items()}
+        """How many images each split has and their hash; of val and test, how many are copies of training images."""
+        found: dict[str, dict[str, Any]] = {"train": self.train.identity()}
+        for name, split in (("val", self.val), ("test", self.test)):
+            found[name] = {**split.identity(), "also_in_train": len(split.copies_of(self.train))}
+        return found
 
 
-def prepare_data(
-    config: schema.Data,
-    *,
-    data_root: str | None = None,
-    preprocessing: Preprocessing | None = None,
-    progress: Progress | None = None,
-) -> Splits:
+def resolve_data_root(source: str, said: str | None) -> str:
+    """Where data sets live, as an absolute path.
+
+    Args:
+        source: The configuration's `data.source`.
+        said: What a flag, the configuration or a checkpoint says. Without it, the variable CNNTRAIN_DATA; without
+            that, a cache folder in the user's home, or for one's own images the working folder.
+    """
+    said = said or os.environ.get("CNNTRAIN_DATA")
+    if said:
+        return str(Path(said).expanduser().absolute())
+    return str(Path.cwd() if source == "image_folder" else user_cache_path("cnntrain") / "data")
+
+
+def prepare_data(config: schema.Data, *, data_root: str | None = None, progress: Progress | None = None) -> Splits:
     """Finds the images, carves the splits, decodes everything once.
 
     Args:
         config: The `data` section.
-        data_root: Where data sets live; by default `default_data_root`.
-        preprocessing: A checkpoint's, to be used as it is; by default made from the configuration, with the
-            mean and deviation of the training images.
-        progress: Wraps a slow loop to show how far it is.
+        data_root: As `resolve_data_root` takes it.
+        progress: Wraps a slow loop to show how far it is; None shows nothing.
 
     Raises:
         ConfigError: The configuration does not fit the data.
         DataError: Images are missing, unreadable or too few.
     """
-    folder = Path(data_root) if data_root else default_data_root(config.source)
-    source = _open_source(config, folder)
-    indices, owners = _choose_images(source, config)
-    fitting = preprocessing or _fitting(source, config)
-    _check_memory(source, fitting)
-    stored = {part: found.load(fitting, progress or _no_progress) for part, found in source.parts.items()}
-
-    def split(name: str) -> Split:
-        part = source.parts[owners[name]]
-        return make_split(stored[owners[name]], part.labels, part.names, indices[name])
-
-    train = split("train")
-    if preprocessing is None and config.mean is None:
+    layout = _lay_out(config, data_root, progress)
+    preprocessing = _preprocessing(layout.source, config)
+    parts = layout.source.parts
+    _check_memory(sum(len(part.labels) for part in parts.values()), preprocessing)
+    stored = {name: part.load(preprocessing, progress or _no_progress) for name, part in parts.items()}
+    train, val, test = (
+        make_split(stored[layout.owners[name]], parts[layout.owners[name]], layout.indices[name])
+        for name in ("train", "val", "test")
+    )
+    if config.mean is None:
         mean, std = channel_statistics(train.images)
-        fitting = replace(fitting, mean=mean, std=std)
-    return Splits(train, split("val"), split("test"), source.class_names, fitting, source.notices)
+        preprocessing = replace(preprocessing, mean=mean, std=std)
+    notices = list(layout.source.notices)
+    for name, split in (("val", val), ("test", test)):
+        if copies := split.copies_of(train):
+            example = split.names[copies[0]]
+            notices.append(
+                f"{len(copies)} of {len(split):,} {name} images are also in the training set, such as {example}"
+            )
+    return Splits(train, val, test, layout.source.class_names, preprocessing, tuple(notices))
 
 
-def default_data_root(source: str) -> Path:
-    """Where data sets live when nothing is said: a cache folder in the user's home; one's own images, right here."""
-    return Path.cwd() if source == "image_folder" else user_cache_path("cnntrain") / "data"
+def prepare_split(
+    config: schema.Data,
+    name: str,
+    *,
+    preprocessing: Preprocessing,
+    data_root: str | None = None,
+    progress: Progress | None = None,
+) -> tuple[Split, tuple[str, ...]]:
+    """One split alone, prepared as a checkpoint says, and the data's class names.
+
+    Args:
+        config: The `data` section.
+        name: `train`, `val` or `test`.
+        preprocessing: The checkpoint's.
+        data_root: As `resolve_data_root` takes it.
+        progress: As in `prepare_data`.
+
+    Raises:
+        DataError: Images are missing, unreadable or too few.
+    """
+    layout = _lay_out(config, data_root, progress)
+    part = layout.source.parts[layout.owners[name]]
+    _check_memory(len(part.labels), preprocessing)
+    split = make_split(part.load(preprocessing, progress or _no_progress), part, layout.indices[name])
+    return split, layout.source.class_names
 
 
-def _open_source(config: schema.Data, data_root: Path) -> Source:
-    root = data_root.expanduser() / Path(config.root or "").expanduser()
-    match config.source:
-        case "digits":
-            return digits()
-        case "image_folder":
-            return scan_image_folder(root, config.splits.model_dump() if config.splits else {})
-        case name:
-            return torchvision_dataset(name, root)
+class _Layout(NamedTuple):
+    """For each split the part of the source that holds it (`owners`), and positions in that part (`indices`)."""
+
+    source: Source
+    owners: Mapping[str, str]
+    indices: Mapping[str, Indices]
 
 
-def _choose_images(source: Source, config: schema.Data) -> tuple[Mapping[str, Indices], Mapping[str, str]]:
-    """For each split its images, as positions in a part, and which part that is."""
-    labels: dict[str, Labels] = {name: part.labels for name, part in source.parts.items()}
-    indices: dict[str, Indices] = {name: np.arange(len(found)) for name, found in labels.items()}
-    owners = {name: name for name in labels}
+def _lay_out(config: schema.Data, data_root: str | None, progress: Progress | None) -> _Layout:
+    source = _open_source(config, Path(resolve_data_root(config.source, data_root)), show_progress=progress is not None)
+    indices: dict[str, Indices] = {name: np.arange(len(part.labels)) for name, part in source.parts.items()}
+    owners = {name: name for name in indices}
     # The test images first, so that another val_fraction does not move them.
     for name, fraction in (("test", config.test_fraction), ("val", config.val_fraction)):
         if name not in indices:
             train = indices["train"]
-            kept, taken = carve(labels["train"][train], fraction, seed=config.split_seed, purpose=name)
+            labels = source.parts["train"].labels[train]
+            kept, taken = carve(labels, fraction, seed=config.split_seed, purpose=name)
             indices["train"], indices[name], owners[name] = train[kept], train[taken], "train"
         if len(indices[name]) == 0:
             raise DataError(
                 f"too few images: none is left for {name} when each class keeps one for training; "
                 f"add images, or give {name} a folder of its own"
             )
-    return indices, owners
+    return _Layout(source, owners, indices)
 
 
-def _fitting(source: Source, config: schema.Data) -> Preprocessing:
+def _open_source(config: schema.Data, data_root: Path, *, show_progress: bool) -> Source:
+    root = data_root / Path(config.root or "").expanduser()
+    match config.source:
+        case "digits":
+            return digits()
+        case "image_folder":
+            return scan_image_folder(root, config.splits.model_dump() if config.splits else {})
+        case name:
+            return torchvision_dataset(name, root, show_progress=show_progress)
+
+
+def _preprocessing(source: Source, config: schema.Data) -> Preprocessing:
     channels = config.channels or (len(config.mean) if config.mean else source.channels)
     image_size = config.image_size or source.image_size
     stored_size = config.stored_size or image_size
@@ -136,15 +178,15 @@ def _fitting(source: Source, config: schema.Data) -> Preprocessing:
     return Preprocessing(channels, image_size, stored_size, config.resize, mean, std)
 
 
-def _check_memory(source: Source, fitting: Preprocessing) -> None:
-    num_images = sum(len(part.labels) for part in source.parts.values())
-    needed = num_images * fitting.stored_size**2 * fitting.channels
+def _check_memory(num_images: int, preprocessing: Preprocessing) -> None:
+    # Twice, because the splits are copied out of what was decoded.
+    needed = 2 * num_images * preprocessing.stored_size**2 * preprocessing.channels
     # Physical memory, because what is "free" at the moment leaves out the file cache, which gives way.
     known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= getattr(os, "sysconf_names", {}).keys()
     available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf
     if needed > 0.8 * available:
         raise DataError(
-            f"{num_images:,} images of {fitting.stored_size} px need {needed / 2**30:.1f} GiB of memory and this "
+            f"{num_images:,} images of {preprocessing.stored_size} px need {needed / 2**30:.1f} GiB of memory and this "
             f"machine has {available / 2**30:.1f}; lower data.stored_size or data.image_size"
         )
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnntrain.data.preprocessing import centre_crop
+from cnntrain.data.preprocessing import centre_crop, per_channel
 
 Table = npt.NDArray[np.float64]
 
@@ -106,17 +106,11 @@ class Affine:
         """Same shape, float32."""
         angle, shear = (draws[:, :2] * (math.pi / 180)).unbind(1)
         shift_x, shift_y, scale = draws[:, 2:].unbind(1)
-        # forward = scale * rotation * shear; grid_sample needs its inverse, from output to input places
-        forward = torch.stack(
-            [
-                angle.cos(),
-                angle.cos() * shear.tan() - angle.sin(),
-                angle.sin(),
-                angle.sin() * shear.tan() + angle.cos(),
-            ],
-            dim=1,
-        ).view(-1, 2, 2)
-        inverse = torch.linalg.inv(forward * scale[:, None, None])
+        cos, sin, tan = angle.cos(), angle.sin(), shear.tan()
+        # forward = scale * rotation * shear; sampling needs its inverse, from output to input places
+        inverse = (
+            torch.stack([sin * tan + cos, sin - cos * tan, -sin, cos], dim=1).view(-1, 2, 2) / scale[:, None, None]
+        )
         shift = 2 * torch.stack([shift_x, shift_y], dim=1)[:, :, None]  # grid_sample's image spans [-1, 1]
         return _resample(images, torch.cat([inverse, -inverse @ shift], dim=2), images.shape[-1])
 
@@ -142,7 +136,9 @@ class RandomResizedCrop:
         """(B, C, H, W) -> (B, C, size, size), float32."""
         sides, places = draws[:, :2], draws[:, 2:]
         centres = (2 * places - 1) * (1 - sides)  # the image spans [-1, 1], the crop `sides` of it
-        return _resample(images, torch.cat([torch.diag_embed(sides), centres[:, :, None]], dim=2), self.size)
+        return _resample(
+            images, torch.cat([torch.diag_embed(sides), centres[:, :, None]], dim=2), self.size, outside="border"
+        )
 
 
 @dataclass(frozen=True)
@@ -184,7 +180,7 @@ class RandomErasing:
         """Same shape, float32."""
         chosen = (draws[:, :1] < self.probability)[:, :, None, None]
         inside = _box(draws[:, 1:3], draws[:, 3:5], images.shape[-1])
-        colour = torch.tensor(self.colour, device=images.device).view(1, -1, 1, 1)
+        colour = per_channel(self.colour, images.device)
         return torch.where(inside & chosen, colour, unit_float(images))
 
 
@@ -266,17 +262,17 @@ def _box(sides: Tensor, places: Tensor, size: int) -> Tensor:
     return (inside[:, 1, :, None] & inside[:, 0, None, :])[:, None]
 
 
-def _resample(images: Tensor, theta: Tensor, size: int) -> Tensor:
+def _resample(images: Tensor, theta: Tensor, size: int, outside: str = "zeros") -> Tensor:
     """float32 (B, C, size, size): output pixel p shows input place theta p (B, 2, 3), both in [-1, 1]."""
     grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(unit_float(images), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return F.grid_sample(unit_float(images), grid, mode="bilinear", padding_mode=outside, align_corners=False)
 
 
 def _grey(images: Tensor) -> Tensor:
     """Luminance (ITU-R 601) of (B, C, H, W) -> (B, 1, H, W)."""
     if images.shape[1] == 1:
         return images
-    return (images * torch.tensor([0.299, 0.587, 0.114], device=images.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    return (images * per_channel((0.299, 0.587, 0.114), images.device)).sum(1, keepdim=True)
 
 
 def _blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:

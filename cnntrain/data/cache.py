@@ -19,6 +19,7 @@ from platformdirs import user_cache_path
 
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.source import Stored
+from cnntrain.errors import DataError
 
 KEEP_DAYS = 30
 _VERSION = 1  # to be raised when decoding or fitting changes what comes out
@@ -29,7 +30,10 @@ def key_of(folder: Path, files: Iterable[str], preprocessing: Preprocessing) -> 
     fitting = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
     digest = hashlib.sha256(f"{_VERSION} {folder.resolve()} {fitting}".encode())
     for file in files:
-        status = os.stat(f"{folder}/{file}")  # noqa: PTH116 (text, for speed)
+        try:
+            status = os.stat(f"{folder}/{file}")  # noqa: PTH116 (text, for speed)
+        except OSError as error:  # a dangling link, say
+            raise DataError(f"{folder}/{file}: cannot be read: {error.strerror}") from error
         digest.update(f"\0{file}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
@@ -37,7 +41,7 @@ def key_of(folder: Path, files: Iterable[str], preprocessing: Preprocessing) -> 
 def load_or_build(key: str, build: Callable[[], Stored]) -> Stored:
     """The cached entry, else what `build` returns, which is then kept where there is space for it."""
     entry = user_cache_path("cnntrain") / "decoded" / key
-    with contextlib.suppress(OSError, ValueError):  # not there, or damaged: decode again
+    with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or damaged: decode again
         os.utime(entry)
         return Stored(np.load(entry / "images.npy"), np.load(entry / "digests.npy"))
     stored = build()
@@ -53,12 +57,13 @@ def _write(entry: Path, stored: Stored) -> None:
         return
     # Written whole beside its name, then renamed, so that an interruption leaves no half entry.
     with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".partial-") as partial:
-        np.save(Path(partial) / "images.npy", stored.images)
-        np.save(Path(partial) / "digests.npy", stored.digests)
         finished = Path(partial) / "finished"
         finished.mkdir()
-        for name in ("images.npy", "digests.npy"):
-            (Path(partial) / name).rename(finished / name)
+        for name, array in (("images.npy", stored.images), ("digests.npy", stored.digests)):
+            with (finished / name).open("wb") as file:
+                np.save(file, array)
+                file.flush()
+                os.fsync(file.fileno())
         if entry.exists():
             shutil.rmtree(entry)
         finished.rename(entry)

@@ -1,6 +1,7 @@
 """Data sets known by name: scikit-learn's digits, and those that torchvision downloads."""
 
 import contextlib
+import io
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def digits() -> Source:
     return Source(tuple("0123456789"), {"train": part}, channels=1, image_size=32)
 
 
-def torchvision_dataset(name: str, root: Path) -> Source:
+def torchvision_dataset(name: str, root: Path, *, show_progress: bool = False) -> Source:
     """MNIST, Fashion-MNIST, CIFAR-10 or CIFAR-100, downloaded into `root` (with checksums) when missing.
 
     Raises:
@@ -47,7 +48,9 @@ def torchvision_dataset(name: str, root: Path) -> Source:
         "cifar100": datasets.CIFAR100,
     }[name]
     try:
-        with contextlib.redirect_stdout(sys.stderr):
+        # torchvision prints to stdout, which is for results, and always draws its bars on stderr.
+        told = sys.stderr if show_progress else io.StringIO()
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
             train = _open_or_download(kind, root, train=True)
             test = _open_or_download(kind, root, train=False)
     except Exception as error:  # no network, no space, a damaged file: each raises its own kind

@@ -19,6 +19,11 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (text, for speed)
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not see, such as .DS_Store or __MACOSX."""
+    return name.startswith((".", "__"))
+
+
 def read_image(path: Path, channels: int) -> Image.Image:
     """An image file as 8-bit grey (channels 1) or RGB (channels 3); see `decode_image`.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cnntrain.data import cache
-from cnntrain.data.decode import SUFFIXES, decode_image, is_image_name, read_bytes
+from cnntrain.data.decode import SUFFIXES, decode_image, is_hidden, is_image_name, read_bytes
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.source import Labels, Progress, Source, Stored
 from cnntrain.errors import DataError
@@ -147,7 +147,7 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         )
     files: list[str] = []
     labels: list[int] = []
-    strangers = [path.name for path in folder.iterdir() if path.is_file() and not _is_hidden(path.name)]
+    strangers = [path.name for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)]
     for label, name in enumerate(class_names):
         images, others = _walk(folder, name)
         files += images
@@ -158,7 +158,7 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         raise DataError(f"{folder} is empty: its class folders hold no images (names that end in {suffixes})")
     if strangers:
         notices.append(f"left out of {folder}, being no images: {_listed(strangers)}")
-    if hidden := [path.name for path in folder.iterdir() if path.is_dir() and _is_hidden(path.name)]:
+    if hidden := [path.name for path in folder.iterdir() if path.is_dir() and is_hidden(path.name)]:
         notices.append(f"left out of {folder}, being hidden: {_listed(hidden)}")
     return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64))
 
@@ -169,20 +169,21 @@ def _walk(folder: Path, class_name: str) -> tuple[list[str], list[str]]:
     others: list[str] = []
     # Plain strings: with tens of thousands of files, Path objects would take most of the time.
     for parent, subfolders, files in os.walk(folder / class_name):
-        subfolders[:] = [name for name in subfolders if not _is_hidden(name)]
         inside = Path(parent).relative_to(folder).as_posix()
+        others += [f"{inside}/{name} (a link)" for name in subfolders if Path(parent, name).is_symlink()]
+        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
         for file in files:
-            if not _is_hidden(file):
+            if not is_hidden(file):
                 (images if is_image_name(file) else others).append(f"{inside}/{file}")
     return sorted(images), sorted(others)
 
 
 def _visible_folders(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name))
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__"))  # .DS_Store, __MACOSX
+    try:
+        found = [path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
+    return sorted(found, key=lambda path: path.name)
 
 
 def _listed(names: Sequence[str], limit: int = 8) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,8 @@ class Preprocessing:
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or float32 in [0, 1], (N, C, H, W) -> float32: (image - mean) / std, channels last in memory."""
         scale = 255.0 if images.dtype == torch.uint8 else 1.0
-        factor = torch.tensor([1 / (scale * std) for std in self.std], device=images.device).view(1, -1, 1, 1)
-        shift = torch.tensor(
-            [-mean / std for mean, std in zip(self.mean, self.std, strict=True)], device=images.device
-        ).view(1, -1, 1, 1)
+        factor = per_channel(tuple(1 / (scale * std) for std in self.std), images.device)
+        shift = per_channel(tuple(-m / s for m, s in zip(self.mean, self.std, strict=True)), images.device)
         return (images * factor + shift).contiguous(memory_format=torch.channels_last)
 
     def pixels(self, images: Tensor) -> Tensor:
@@ -76,6 +75,12 @@ class Preprocessing:
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`."""
         return cls(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+@cache
+def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """Constants float32 (1, C, 1, 1), sent to the device once, because sending them again would make it wait."""
+    return torch.tensor(values, device=device).view(1, -1, 1, 1)
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:

@@ -3,13 +3,15 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from cnntrain.data.source import Labels, Stored
-from cnntrain.data.splits import Indices
+from cnntrain.data.carve import Indices
+from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.source import Part, Stored
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,13 @@ class Split:
         images: uint8 (N, stored_size, stored_size, C); channels last, as decoders give and convolutions like them.
         targets: int64 (N,).
         names: A name for each image, to be shown to people.
-        sha256: Over, for each image in order, the sha256 of its file (or, in sets that come as one array, of its
-            pixels) and its label as 8 bytes, little end first. It does not depend on how images are resized.
+        digests: uint8 (N, 32), the sha256 of each image's file (or, in sets that come as one array, of its pixels).
     """
 
     images: Tensor
     targets: Tensor
     names: Sequence[str]
-    sha256: str
+    digests: Pixels
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -40,23 +41,34 @@ class Split:
         """The same split in the memory of another device."""
         return replace(self, images=self.images.to(device), targets=self.targets.to(device))
 
+    def identity(self) -> dict[str, Any]:
+        """The number of images, and a sha256 that does not depend on how they are resized.
 
-def make_split(stored: Stored, labels: Labels, names: Sequence[str], chosen: Indices) -> Split:
+        It is taken over, image by image, the image's digest and its label (8 bytes, little end first).
+        """
+        digest = hashlib.sha256()
+        for image_digest, label in zip(self.digests, self.targets.cpu().numpy().astype("<i8"), strict=True):
+            digest.update(image_digest.tobytes() + label.tobytes())
+        return {"num_images": len(self), "sha256": digest.hexdigest()}
+
+    def copies_of(self, other: "Split") -> list[int]:
+        """Positions of the images that the other split holds too, byte for byte."""
+        known = {digest.tobytes() for digest in other.digests}
+        return [index for index, digest in enumerate(self.digests) if digest.tobytes() in known]
+
+
+def make_split(stored: Stored, part: Part, chosen: Indices) -> Split:
     """The chosen images of a part as a split.
 
     Args:
         stored: All images of the part.
-        labels: int64 (N,), of all images.
-        names: Of all images.
+        part: Their labels and names.
         chosen: int64 (M,), positions, sorted.
     """
-    digest = hashlib.sha256()
-    for image_digest, label in zip(stored.digests[chosen], labels[chosen].astype("<i8"), strict=True):
-        digest.update(image_digest.tobytes() + label.tobytes())
-    images = stored.images if len(chosen) == len(labels) else stored.images[chosen]
+    whole, names = len(chosen) == len(part.labels), part.names
     return Split(
-        images=torch.from_numpy(np.ascontiguousarray(images)),
-        targets=torch.from_numpy(labels[chosen]),
+        images=torch.from_numpy(np.require(stored.images if whole else stored.images[chosen], requirements=["C", "W"])),
+        targets=torch.from_numpy(part.labels[chosen]),
         names=[names[index] for index in chosen],
-        sha256=digest.hexdigest(),
+        digests=stored.digests[chosen],
     )

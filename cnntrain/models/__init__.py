@@ -1,13 +1,12 @@
 """The networks, and the one place where a name becomes a network."""
 
-import torch
 from torch import nn
 
 from cnntrain.config import schema
 from cnntrain.models.lenet import LeNet5
 from cnntrain.models.resnet import ResNet
 from cnntrain.models.resnet_cifar import CifarResNet
-from cnntrain.runtime.seeds import seed_torch
+from cnntrain.runtime.seeds import torch_seeded
 
 
 def build_model(
@@ -18,8 +17,7 @@ def build_model(
     Raises:
         ConfigError: The images are too small for the network.
     """
-    with torch.random.fork_rng():
-        seed_torch("initial weights", seed)
+    with torch_seeded("initial weights", seed):
         match config:
             case schema.Lenet5():
                 options = config.model_dump(include={"activation", "pooling", "padding"})

@@ -1,8 +1,6 @@
 """Averages of the weights over training."""
 
 import copy
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
@@ -32,11 +30,3 @@ class WeightAverage:
         torch._foreach_lerp_([averages[name] for name in floating], [values[name] for name in floating], weight)
         for name in values.keys() - floating:  # batch norm's step counter
             averages[name].copy_(values[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        """The averaged weights."""
-        return self.model.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken."""
-        self.model.load_state_dict(state)

@@ -21,16 +21,16 @@ from cnntrain.models import build_model
 from cnntrain.records.files import write_bytes
 
 KEPT_STEPS = 2
-_HEADER = "cnntrain"
+_METADATA_KEY = "cnntrain"
 
 
 @dataclass(frozen=True)
-class About:
+class Header:
     """Everything that must be known to use a network's weights.
 
     Attributes:
         splits: Number of images and sha256 of train, val and test.
-        val: Validation metrics of these weights.
+        val: Validation metrics of these weights, numbers alone.
     """
 
     config: Config
@@ -39,9 +39,9 @@ class About:
     splits: dict[str, dict[str, Any]]
     epoch: int = 0
     step: int = 0
-    val: dict[str, Any] = field(default_factory=dict)
+    val: dict[str, float] = field(default_factory=dict)
 
-    def at(self, epoch: int, step: int, val: dict[str, Any]) -> "About":
+    def at(self, epoch: int, step: int, val: dict[str, float]) -> "Header":
         """The same at a moment of training."""
         return replace(self, epoch=epoch, step=step, val=val)
 
@@ -52,7 +52,7 @@ class About:
         return json.dumps(values, ensure_ascii=False)
 
     @classmethod
-    def from_json(cls, text: str, path: Path) -> "About":
+    def from_json(cls, text: str, path: Path) -> "Header":
         """The inverse of `to_json`.
 
         Raises:
@@ -60,14 +60,14 @@ class About:
         """
         try:
             values = json.loads(text)
-            values["config"] = parse_config(json.dumps(values["config"]), str(path))
+            values["config"] = parse_config(json.dumps(values["config"], ensure_ascii=False), str(path))
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             return cls(**{**values, "class_names": tuple(values["class_names"])})
         except (ConfigError, ValueError, TypeError, KeyError) as error:
             raise CheckpointError(f"{path}: its header does not fit this version of cnntrain: {error}") from error
 
 
-def save_network(path: Path, model: nn.Module, about: About) -> None:
+def save_network(path: Path, model: nn.Module, header: Header) -> None:
     """Writes weights and their description as one safetensors file.
 
     Raises:
@@ -75,64 +75,64 @@ def save_network(path: Path, model: nn.Module, about: About) -> None:
     """
     # safetensors wants plain row-major tensors; channels_last is restored on loading
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(weights, metadata={_HEADER: about.to_json()}))
+    write_bytes(path, safetensors.torch.save(weights, metadata={_METADATA_KEY: header.to_json()}))
 
 
-def load_network(path: Path, device: torch.device) -> tuple[nn.Module, About]:
+def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
     """Reads either kind of checkpoint and rebuilds its network, in evaluation mode.
 
     Raises:
         CheckpointError: The file is missing, damaged or no checkpoint of cnntrain.
     """
-    weights, about = _read_training(path) if path.suffix == ".pt" else _read_network(path)
-    fitting = about.preprocessing
+    weights, header = _read_training(path) if path.suffix == ".pt" else _read_network(path)
+    fitting = header.preprocessing
     try:
         model = build_model(
-            about.config.model,
+            header.config.model,
             in_channels=fitting.channels,
-            num_classes=len(about.class_names),
+            num_classes=len(header.class_names),
             image_size=fitting.image_size,
         )
         model.load_state_dict(weights)
     except (ConfigError, RuntimeError) as error:
         raise CheckpointError(f"{path}: its weights do not fit its own configuration: {error}") from error
-    return model.to(device).to(memory_format=torch.channels_last).eval(), about
+    return model.to(device).to(memory_format=torch.channels_last).eval(), header
 
 
-def save_training(folder: Path, state: dict[str, Any], about: About) -> None:
+def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
     """Writes `step-NNNNNNNN.pt` with all that is needed to go on, and removes all but the newest few.
 
     Args:
         folder: The run's `checkpoints`.
-        state: Tensors and plain values; `network` holds the weights to evaluate.
-        about: Of this moment.
+        state: Tensors and plain values; `kept` holds the weights to evaluate.
+        header: Of this moment.
 
     Raises:
         StorageError: The file cannot be written.
     """
     buffer = io.BytesIO()
-    torch.save({"about": about.to_json(), **state}, buffer)
-    write_bytes(folder / f"step-{about.step:08d}.pt", buffer.getvalue())
+    torch.save({"header": header.to_json(), **state}, buffer)
+    write_bytes(folder / f"step-{header.step:08d}.pt", buffer.getvalue())
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT_STEPS]:
         old.unlink(missing_ok=True)
 
 
-def _read_network(path: Path) -> tuple[dict[str, Tensor], About]:
+def _read_network(path: Path) -> tuple[dict[str, Tensor], Header]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            header = (file.metadata() or {}).get(_HEADER)
+            text = (file.metadata() or {}).get(_METADATA_KEY)
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a checkpoint of cnntrain, or damaged ({error})") from error
-    if header is None:
+    if text is None:
         raise CheckpointError(f"{path}: a safetensors file, but not one that cnntrain wrote")
-    return weights, About.from_json(header, path)
+    return weights, Header.from_json(text, path)
 
 
-def _read_training(path: Path) -> tuple[dict[str, Tensor], About]:
+def _read_training(path: Path) -> tuple[dict[str, Tensor], Header]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        return state["network"], About.from_json(state["about"], path)
+        return state["kept"], Header.from_json(state["header"], path)
     except CheckpointError:
         raise
     except Exception as error:  # on damaged or foreign files torch.load raises nearly every kind of exception

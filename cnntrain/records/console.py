@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnntrain.data import Splits
+from cnntrain.data import Progress, Splits
 
 
 class Console:
@@ -36,15 +36,15 @@ class Console:
         for notice in splits.notices:
             self.say(f"     note: {notice}")
 
+    @property
+    def bars(self) -> Progress | None:
+        """`progress`, where bars are to be seen."""
+        return None if self.quiet or not sys.stderr.isatty() else self.progress
+
     def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """The items, with a bar that is gone when they are."""
-        # disable=None: no bar where stderr is not a terminal
-        return tqdm(items, total=total, desc=f"   {what}", leave=False, disable=self.quiet or None, file=sys.stderr)
-
-    @staticmethod
-    def result(text: str) -> None:
-        """What the command was asked for, on stdout."""
-        print(text, flush=True)
+        shown = self.bars is not None
+        return tqdm(items, total=total, desc=f"     {what}", leave=False, disable=not shown, file=sys.stderr)
 
 
 def percent(fraction: float) -> str:

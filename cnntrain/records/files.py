@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ def write_text(path: Path, text: str) -> None:
     write_bytes(path, text.encode())
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Replaces a file by JSON, as `write_bytes` does."""
-    write_text(path, json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+def to_json(values: Any) -> str:
+    """Indented JSON, but with a row of numbers (of a confusion matrix, say) on one line."""
+    text = json.dumps(values, indent=2, ensure_ascii=False)
+    return re.sub(r"\[[\d\s,]+\]", lambda row: re.sub(r"\s+", " ", row[0]).replace("[ ", "[").replace(" ]", "]"), text)

@@ -5,14 +5,13 @@ runs/<name>/<timestamp>/        runs/latest -> the newest
 
 import contextlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cnntrain.errors import CheckpointError, ConfigError, StorageError
+from cnntrain.errors import CheckpointError, StorageError
 
 BEST = Path("checkpoints/best.safetensors")
 
@@ -21,20 +20,30 @@ BEST = Path("checkpoints/best.safetensors")
 def run_folder(output: Path, name: str) -> Iterator[Path]:
     """Makes `output/<name>/<timestamp>/` with `checkpoints/` in it, and points `output/latest` to it.
 
-    Should the run fail before there is anything worth keeping (`best.safetensors`), the folder goes again.
+    Should the run fail before there is anything worth keeping (`best.safetensors`), all that was made goes again.
 
     Raises:
-        ConfigError: The name cannot be a folder's.
         StorageError: The folder cannot be made.
     """
-    if name in (".", "..", "latest") or not re.fullmatch(r"[^/\\\0]+", name):
-        raise ConfigError(f"{name!r} cannot name a folder of runs", key="run.name")
+    made = [parent for parent in (output / name, output) if not parent.exists()]
     folder = _make_folder(output, name)
     try:
         yield folder
     finally:
         if not (folder / BEST).exists():
-            _remove(folder, output)
+            _remove(folder, output, made)
+
+
+def check_writable(output: Path) -> None:
+    """Says early, before anything slow, that a run could not be written.
+
+    Raises:
+        StorageError: The folder of runs, or the nearest one around it that exists, cannot be written.
+    """
+    nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        reason = "is not writable" if nearest.is_dir() else "is a file"
+        raise StorageError(f"no run folder can be made in {output}: {nearest} {reason}; say where with --output")
 
 
 def find_checkpoint(run: str | None, output: Path) -> Path:
@@ -57,29 +66,28 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            found = path / BEST if (path / BEST).is_file() else _newest(path.parent, path.name) or _newest(path)
+            found = path / BEST if (path / BEST).is_file() else _newest(path, "*") or _newest(path)
             if found is None:
                 raise CheckpointError(f"{path} holds no trained run: there is no {path / BEST}")
             return found
     raise CheckpointError(f"{run}: no such run folder or checkpoint file, nor is it in {output}")
 
 
-def _newest(output: Path, name: str = "*") -> Path | None:
+def _newest(folder: Path, pattern: str = "*/*") -> Path | None:
     # Timestamps sort as text. `latest` is a link to a run, one level too high to match.
-    found = sorted(output.glob(f"{name}/*/{BEST}"), key=lambda path: path.parts[-3])
+    found = sorted(folder.glob(f"{pattern}/{BEST}"), key=lambda path: path.parts[-3])
     return found[-1] if found else None
 
 
 def _make_folder(output: Path, name: str) -> Path:
     try:
+        (output / name).mkdir(parents=True, exist_ok=True)
         while True:  # another run of the same second takes the next
             folder = output / name / time.strftime("%Y%m%d-%H%M%S")
             try:
-                folder.mkdir(parents=True)
+                folder.mkdir()
                 break
             except FileExistsError:
-                if (output / name).exists() and not (output / name).is_dir():
-                    raise
                 time.sleep(0.1)
         (folder / BEST.parent).mkdir()
         _point_latest(output, folder)
@@ -95,7 +103,7 @@ def _point_latest(output: Path, folder: Path) -> None:
         fresh.replace(link)
 
 
-def _remove(folder: Path, output: Path) -> None:
+def _remove(folder: Path, output: Path, made: list[Path]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     link, newest = output / "latest", _newest(output)
     with contextlib.suppress(OSError):
@@ -103,6 +111,6 @@ def _remove(folder: Path, output: Path) -> None:
             link.unlink()
             if newest:
                 _point_latest(output, newest.parents[1])
-    for parent in (folder.parent, output):
-        with contextlib.suppress(OSError):  # not empty: it holds other runs
+    for parent in made:
+        with contextlib.suppress(OSError):  # not empty: another run came in between
             parent.rmdir()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from cnntrain.config import Config, dump_config
@@ -15,7 +16,7 @@ from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.metrics import Evaluation
 from cnntrain.records.console import Console, percent
-from cnntrain.records.files import write_json, write_text
+from cnntrain.records.files import to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
 from cnntrain.records.tensorboard import TensorBoard
 
@@ -66,6 +67,7 @@ class RunLog:
         self.epochs: list[EpochFigures] = []
         self._lines: list[str] = []
         self._last_step = (math.nan, math.nan, math.nan)
+        self._first_batch: Batch | None = None
         self._tensorboard = TensorBoard(folder if config.run.tensorboard else None)
         write_text(folder / "config.yaml", dump_config(config))
 
@@ -75,13 +77,14 @@ class RunLog:
 
     def step(self, step: int, loss: float, learning_rate: float, gradient_norms: Mapping[str, Tensor]) -> None:
         """What a logged training step shows."""
-        norms = {layer: float(norm) for layer, norm in gradient_norms.items()}
-        scalars = {f"gradient_norm/{layer}": norm for layer, norm in norms.items()}
-        self._tensorboard.scalars(step, {"train/loss_step": loss, "learning_rate": learning_rate, **scalars})
-        self._last_step = (loss, learning_rate, math.hypot(*norms.values()))
+        found = torch.stack(list(gradient_norms.values())).tolist()  # one read from the device, not one per layer
+        norms = {f"gradient_norm/{layer}": norm for layer, norm in zip(gradient_norms, found, strict=True)}
+        finite = {tag: norm for tag, norm in norms.items() if math.isfinite(norm)}  # float16 skips a step now and then
+        self._tensorboard.scalars(step, {"train/loss_step": loss, "learning_rate": learning_rate, **finite})
+        self._last_step = (loss, learning_rate, math.hypot(*found))
 
     def first_step(self, batch: Batch, splits: Splits, loss_at_chance: float, num_steps: int) -> None:
-        """Names steps 3 to 8 with the figures of the first batch, and draws it as the network saw it."""
+        """Names steps 3 to 7 with the figures of the first batch, and keeps it to be drawn."""
         recipe, (loss, learning_rate, norm) = self.config.recipe, self._last_step
         say = self.console.step
         say(3, "forward", f"images {tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}")
@@ -89,14 +92,21 @@ class RunLog:
         say(5, "backward", f"gradient norm {norm:.4g}")
         say(6, "update", f"{recipe.optimizer.name}, learning rate {learning_rate:.3g} of {recipe.optimizer.lr:g}")
         say(7, "iteration", f"{num_steps:,} steps an epoch, {recipe.epochs} epochs at most, {recipe.schedule.name}")
-        say(8, "evaluation", f"on {len(splits.val):,} validation images after each epoch")
-        labels = batch.targets.argmax(1) if batch.targets.is_floating_point() else batch.targets
-        captions = [splits.class_names[label] for label in labels[:_NUM_PICTURES].tolist()]
-        pixels = splits.preprocessing.pixels(batch.images[:_NUM_PICTURES]).numpy()
-        self._tensorboard.picture(0, "train/augmented", image_grid(pixels, captions))
+        self._first_batch = Batch(batch.images[:_NUM_PICTURES], batch.targets[:_NUM_PICTURES])
+
+    def first_epoch(self, splits: Splits) -> None:
+        """Names step 8, and draws the first images as the network saw them."""
+        self.console.step(8, "evaluation", f"on {len(splits.val):,} validation images after each epoch")
+        if self._first_batch:
+            images, targets = self._first_batch
+            labels = targets.argmax(1) if targets.is_floating_point() else targets
+            captions = [splits.class_names[label] for label in labels.tolist()]
+            self._tensorboard.picture(
+                0, "train/augmented", image_grid(splits.preprocessing.pixels(images).numpy(), captions)
+            )
 
     def epoch(
-        self, epoch: int, figures: EpochFigures, val: Mapping[str, Any], step: int, learning_rate: float, *, best: bool
+        self, epoch: int, figures: EpochFigures, val: Mapping[str, Any], *, step: int, learning_rate: float, best: bool
     ) -> None:
         """A line on the console, a line in metrics.jsonl, and curves."""
         self.epochs.append(figures)
@@ -122,7 +132,7 @@ class RunLog:
 
     def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
-        write_json(self.folder / "results.json", results)
+        write_text(self.folder / "results.json", to_json(results) + "\n")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
         worst = tested.worst_mistakes(_NUM_PICTURES)
         if len(worst):
@@ -136,4 +146,7 @@ class RunLog:
         final = {f"{part}/{key}": results[part][key] for part in ("test", "val") for key in ("accuracy", "loss")}
         settings = self.config.model_dump(mode="json", exclude={"run": {"output", "name", "data_root"}})
         self._tensorboard.hyperparameters(settings, {f"final/{key}": value for key, value in final.items()}, step)
+
+    def close(self) -> None:
+        """Closes the event file."""
         self._tensorboard.close()

@@ -1,10 +1,14 @@
 """Which device trains, and in which arithmetic."""
 
-from contextlib import AbstractContextManager
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 from cnntrain.errors import DeviceError
+
+DEVICE_PATTERN = r"(auto|cpu|mps|cuda(:\d+)?)"
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -15,6 +19,8 @@ def resolve_device(name: str) -> torch.device:
     Raises:
         DeviceError: This machine, or this build of PyTorch, does not have it.
     """
+    if not re.fullmatch(DEVICE_PATTERN, name):
+        raise DeviceError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N, mps)")
     kind, _, index = name.partition(":")
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -30,8 +36,6 @@ def resolve_device(name: str) -> torch.device:
         raise DeviceError(f"device {name!r} does not exist: {found} found, cuda:0 to cuda:{found - 1}")
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(f"device {name!r} is not available: it needs a Mac with Apple silicon; use --device cpu")
-    if kind not in ("cpu", "cuda", "mps"):
-        raise DeviceError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N, mps)")
     return torch.device(f"{kind}:{int(index)}" if index else kind)
 
 
@@ -53,6 +57,25 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "float32")
 
 
+def exact_float32() -> AbstractContextManager[object]:
+    """Convolutions on a GPU in float32 itself instead of TF32, and by algorithms that repeat: for evaluation."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
+@contextmanager
+def memory_explained(advice: str) -> Iterator[None]:
+    """Turns an allocation that failed into a `DeviceError` that says what to change."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:  # PyTorch's OutOfMemoryError is a RuntimeError; on a CPU, only that
+        text = str(error)
+        if not isinstance(error, MemoryError) and "out of memory" not in text and "can't allocate memory" not in text:
+            raise
+        raise DeviceError(
+            f"out of memory ({text.splitlines()[0] if text else 'no more to be had'}); {advice}"
+        ) from error
+
+
 def device_name(device: torch.device) -> str:
     """What to call the device in results: the GPU's name, else the kind and its threads."""
     if device.type == "cuda":
@@ -62,7 +85,8 @@ def device_name(device: torch.device) -> str:
 
 def _has_fast_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        with torch.cuda.device(device):
+            return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return device.type == "cpu" and _cpu_has_bfloat16()
 
 

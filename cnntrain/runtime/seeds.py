@@ -5,6 +5,8 @@ with the same keys are independent (NumPy's SeedSequence mixes them).
 """
 
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -15,6 +17,9 @@ def generator(purpose: str, *keys: int) -> np.random.Generator:
     return np.random.default_rng([zlib.crc32(purpose.encode()), *keys])
 
 
-def seed_torch(purpose: str, *keys: int) -> None:
-    """Seeds torch's global generators, for the parts of PyTorch (dropout, initialisation) that take no other."""
-    torch.manual_seed(int(generator(purpose, *keys).integers(2**63)))
+@contextmanager
+def torch_seeded(purpose: str, *keys: int) -> Iterator[None]:
+    """Seeds torch's global CPU generator for a while, for initialisation, which takes no other."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(generator(purpose, *keys).integers(2**63)))
+        yield

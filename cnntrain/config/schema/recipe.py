@@ -169,3 +169,8 @@ class Recipe(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of training; evaluation is always float32"
     )
+
+    @property
+    def images_at_once(self) -> int:
+        """How many images the network takes in one pass."""
+        return self.micro_batch or self.batch_size

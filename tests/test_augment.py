@@ -103,8 +103,16 @@ def test_random_resized_crop_is_torchvisions() -> None:
     crop = augment.RandomResizedCrop(SIZE, (0.1, 1), (0.75, 1.33))
     draws = rows(0.5, 0.75, 0.25, 1.0)  # 8 wide, 12 high, at left 2, top 4
     theirs = oracle.resized_crop(IMAGES, 4, 2, 12, 8, [SIZE, SIZE], antialias=False)
-    inside = slice(1, -1)
+    inside = slice(1, -1)  # at its edge our crop sees the pixels around it, torchvision's does not
     torch.testing.assert_close(crop(IMAGES, draws)[..., inside, inside], theirs[..., inside, inside], atol=1e-4, rtol=0)
+
+
+def test_random_resized_crop_of_the_whole_image_has_no_dark_edges() -> None:
+    crop = augment.RandomResizedCrop(2 * SIZE, (1, 1), (1, 1))
+    theirs = oracle.resize(IMAGES, [2 * SIZE, 2 * SIZE], antialias=False)
+    torch.testing.assert_close(crop(IMAGES, rows(1, 1, 0.5, 0.5)), theirs, atol=1e-4, rtol=0)
+    white = augment.RandomResizedCrop(SIZE, (0.1, 1), (0.5, 2))(torch.ones_like(IMAGES), rows(0.3, 0.6, 0.0, 1.0))
+    torch.testing.assert_close(white, torch.ones_like(IMAGES))
 
 
 def test_random_boxes_have_the_area_and_ratio_asked_for() -> None:

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cnntrain.config import dump_config, json_schema, load_config, parse_config
-from cnntrain.config.schema import Adam, RandomCrop
+from cnntrain.config.schema import Adam, RandomCrop, RandomErasing, RandomResizedCrop
 from cnntrain.config.shipped import SCHEMA_FILE, config_folder, shipped_configs
 from cnntrain.errors import ConfigError
 
@@ -36,8 +36,8 @@ def test_every_shipped_config_loads_and_says_what_it_is(name: str) -> None:
 
 
 def test_the_shipped_schema_is_the_current_one() -> None:
-    shipped = (config_folder() / SCHEMA_FILE).read_text()
-    assert shipped == json_schema(), f"run: cnntrain schema > configs/{SCHEMA_FILE}"
+    shipped = json.loads((config_folder() / SCHEMA_FILE).read_text())
+    assert shipped == json.loads(json_schema()), f"run: cnntrain schema > configs/{SCHEMA_FILE}"
 
 
 @pytest.mark.parametrize("name", shipped_configs())
@@ -161,6 +161,7 @@ def test_overrides_reach_every_kind_of_key(tmp_path: Path) -> None:
     [
         ("recipe.epochs=five", "--set recipe.epochs=five: recipe.epochs: must be a whole number (got 'five')"),
         ("recipe.epohcs=5", "--set recipe.epohcs=5: recipe.epohcs: unknown key; did you mean 'epochs'?"),
+        ("a.b.c=1", "--set a.b.c=1: a: unknown key"),
         ("recipe.epochs", "--set takes KEY=VALUE, such as --set recipe.epochs=5 (got 'recipe.epochs')"),
         ("=5", "--set takes KEY=VALUE"),
         ("recipe.epochs=[1", "--set recipe.epochs=[1: not valid YAML"),
@@ -175,10 +176,45 @@ def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path, assignment: str, 
 
 
 def test_aliases_and_merge_keys_work(tmp_path: Path) -> None:
-    text = "model: &m {name: lenet5, activation: tanh}\ndata: {source: digits}\n"
-    assert load_config(write(tmp_path, text.replace("&m ", ""))).config.model.name == "lenet5"
-    merged = "base: &b {a: 1}\n"
-    assert "base: unknown key" in fault(tmp_path, merged + text)
+    text = (
+        "model: lenet5\n"
+        "data:\n"
+        "  source: digits\n"
+        "  augment:\n"
+        "    - random_erasing: &boxes {scale: [0.1, 0.2], ratio: [1, 2]}\n"
+        "    - random_resized_crop: {<<: *boxes, ratio: [0.5, 2]}\n"
+    )
+    erasing, crop = load_config(write(tmp_path, text)).config.data.augment
+    assert isinstance(erasing, RandomErasing)
+    assert isinstance(crop, RandomResizedCrop)
+    assert (crop.scale, crop.ratio) == (erasing.scale, (0.5, 2))
+    assert "my.yaml:6: data.augment.1.random_resized_crop.ratio: must be a list" in fault(
+        tmp_path, text.replace("[0.5, 2]", "wide")
+    )
+
+
+@pytest.mark.parametrize("key", ["[a, b]", "{a: b}"])
+@pytest.mark.parametrize("before", ["", "<<: "])
+def test_keys_that_are_no_text_are_refused(tmp_path: Path, key: str, before: str) -> None:
+    inner = f"{{? {key} : 1}}"
+    text = "model: {<<: " + inner + "}\n" if before else f"model: {inner}\n"
+    assert "a key must be text" in fault(tmp_path, text)
+
+
+@pytest.mark.parametrize("name", ["1e5", "08", "0x10", "😀", "on", "null", "1.0", "2026-01-31", "a: b", "Käfer", "~"])
+def test_any_name_survives_the_resolved_config(tmp_path: Path, name: str) -> None:
+    flags = [(f"run.name={json.dumps(name, ensure_ascii=False)}", f"--name {name}")]
+    config = load_config(write(tmp_path, MINIMAL), flags=flags).config
+    assert config.run.name == name
+    assert parse_config(dump_config(config), "dumped") == config
+    assert yaml.safe_load(dump_config(config))["run"]["name"] == name  # readers of YAML 1.1 see text too
+    assert parse_config(json.dumps(config.model_dump(mode="json"), ensure_ascii=False), "header") == config
+
+
+def test_a_folder_with_a_shipped_name_does_not_hide_the_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits_lenet").mkdir()
+    assert load_config("digits_lenet").config.data.source == "digits"
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,10 @@ def config(text: str) -> Callable[[Path], object]:
     return lambda tmp: (tmp / "my.yaml").write_text(text)
 
 
+def link(path: Path, target: Path) -> object:
+    return path.symlink_to(target)  # type: ignore[func-returns-value]
+
+
 def empty(folder: Path) -> object:
     return folder.mkdir()  # type: ignore[func-returns-value]
 
@@ -38,6 +42,12 @@ MISTAKES = [
     Mistake("unknown key", TRAIN, 2, "my.yaml:3: recipe.epoch: unknown key; did you mean 'epochs'?", config(DIGITS + "recipe: {epoch: 3}\n")),
     Mistake("wrong type", TRAIN, 2, "my.yaml:3: recipe.epochs: must be a whole number (got 'ten')", config(DIGITS + "recipe: {epochs: ten}\n")),
     Mistake("unknown model", TRAIN, 2, "my.yaml:1: model.name: unknown name; did you mean 'lenet5'?", config("model: {name: lenet}\ndata: {source: digits}\n")),
+    Mistake("batch norm over one image", [*TRAIN, "--set", "recipe.batch_size=1"], 2, "--set recipe.batch_size=1: recipe.batch_size: resnet20 has batch norm, which needs at least 2 images", config(DIGITS.replace("lenet5", "resnet20"))),
+    Mistake("a loss that explodes at once", ["train", "digits_lenet", "--epochs", "1", "--set", "recipe.optimizer.lr=1e30", "--set", "recipe.schedule=constant", "--set", "recipe.batch_size=5000"], 6, "the validation loss after epoch 1 is nan"),
+    Mistake("link to nothing among the images", PHOTOS, 3, "red/x.png: cannot be read: No such file", lambda tmp: (config(FOLDER)(tmp), write_photos(tmp / "photos", {"train": 5}), link(tmp / "photos/train/red/x.png", tmp / "gone"))),
+    Mistake("odd device", ["evaluate", "{run}", "--device", "cpu:x"], 5, "unknown device 'cpu:x' (allowed: auto, cpu, cuda, cuda:N, mps)"),
+    Mistake("odd GPU", ["evaluate", "{run}", "--device", "cuda:x"], 5, "unknown device 'cuda:x'"),
+    Mistake("output linked to nothing", ["train", "digits_lenet", "--epochs", "1", "--output", "{tmp}/link"], 7, "cannot be made: File exists", lambda tmp: (tmp / "link").symlink_to(tmp / "gone")),
     Mistake("no YAML", TRAIN, 2, "my.yaml:2: not valid YAML", config("model: [\n}")),
     Mistake("image too small for the network", TRAIN, 2, "my.yaml:2: data.image_size: LeNet-5 with padding 0 needs images of at least 16 px (got 8)", config("model: lenet5\ndata: {source: digits, image_size: 8}\n")),
     Mistake("flag of the wrong type", ["train", "digits_lenet", "--epochs", "x"], 2, "Invalid value for '--epochs'"),
@@ -118,6 +128,42 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing_half_made(
     assert outcome.code == 130
     assert outcome.err.rstrip().endswith("error: interrupted")
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_failed_run_leaves_a_folder_that_was_there(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    wild = ["--set", "recipe.optimizer.lr=1e30", "--set", "recipe.schedule=constant"]
+    assert cli("train", "digits_lenet", "--output", tmp_path / "mine", *wild).code == 6
+    assert list(tmp_path.iterdir()) == [tmp_path / "mine"]
+    assert not list((tmp_path / "mine").iterdir())
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried"), MemoryError()])
+def test_out_of_memory_says_what_to_lower(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def no_memory(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("cnntrain.train.train_step", no_memory)
+    outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
+    assert outcome.code == 5
+    assert "lower recipe.micro_batch or recipe.batch_size" in outcome.err
+
+
+def test_the_recorded_data_root_wins_over_the_environment(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_photos(tmp_path / "photos", {"train": 12})
+    (tmp_path / "my.yaml").write_text(FOLDER + "recipe: {epochs: 1}\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli("train", "my.yaml", "--set", "run.data_root=.").code == 0
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("CNNTRAIN_DATA", str(tmp_path / "elsewhere"))
+    output = ["--output", tmp_path / "runs"]
+    assert cli("evaluate", *output).code == 0
+    assert cli("train", tmp_path / "runs/latest/config.yaml", *output).code == 0
+    assert "elsewhere/photos: no such folder" in cli("evaluate", *output, "--data-root", tmp_path / "elsewhere").err
 
 
 def test_a_failed_run_keeps_latest_on_the_last_good_one(

@@ -1,6 +1,7 @@
 """One's own folders: what is found, what is carved, and what is said about it."""
 
 import os
+import shutil
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -144,6 +145,24 @@ def test_folders_that_cannot_work_say_why(tmp_path: Path, build: object, expecte
     assert expected in str(caught.value)
 
 
+def test_links_to_nothing_and_to_folders_are_named(photos: Path) -> None:
+    (photos / "train" / "red" / "linked").symlink_to(photos / "train" / "blue")
+    assert "red/linked (a link)" in prepare(photos).notices[0]
+    (photos / "train" / "red" / "dangling.png").symlink_to(photos / "gone.png")
+    with pytest.raises(DataError, match=r"red/dangling\.png: cannot be read: No such file"):
+        prepare(photos)
+
+
+def test_copies_of_training_images_are_pointed_out(tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "p", {"train": 5, "val": 3, "test": 4})
+    assert prepare(root).identity()["test"]["also_in_train"] == 0
+    for index in range(2):
+        shutil.copy(root / f"train/red/train 0{index}.png", root / f"test/red/test 0{index}.png")
+    splits = prepare(root)
+    assert splits.identity()["test"]["also_in_train"] == 2
+    assert "2 of 12 test images are also in the training set, such as test/red/test 00.png" in splits.notices[0]
+
+
 @pytest.mark.parametrize(
     ("said", "expected"),
     [
@@ -184,9 +203,10 @@ def test_decoded_images_are_cached_until_a_file_changes(photos: Path, monkeypatc
 def test_a_damaged_cache_is_built_again(photos: Path) -> None:
     first = prepare(photos)
     entries = user_cache_path("cnntrain") / "decoded"
-    for entry in entries.glob("*/images.npy"):
-        entry.write_bytes(entry.read_bytes()[:100])
-    assert torch.equal(prepare(photos).train.images, first.train.images)
+    for length in (100, 0):
+        for entry in entries.glob("*/images.npy"):
+            entry.write_bytes(entry.read_bytes()[:length])
+        assert torch.equal(prepare(photos).train.images, first.train.images)
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

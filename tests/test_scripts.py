@@ -39,7 +39,7 @@ esac
     path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
-def setup(root: Path, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_setup(root: Path, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(shutil.which("bash")), str(root / "scripts" / "setup"), *arguments],
         cwd=cwd,
@@ -52,14 +52,14 @@ def setup(root: Path, *arguments: str, cwd: Path, **environment: str) -> subproc
 
 def test_an_old_python_is_explained(checkout: Path, tmp_path: Path) -> None:
     fake_python(checkout / "bin" / "python3", new_enough=False)
-    finished = setup(checkout, cwd=tmp_path)
+    finished = run_setup(checkout, cwd=tmp_path)
     assert finished.returncode == 2
     assert "no Python 3.11 or newer found (python3 is Python 3.9.2)" in finished.stderr
     assert not (checkout / ".venv").exists()
 
 
 def test_no_python_at_all_is_explained(checkout: Path, tmp_path: Path) -> None:
-    finished = setup(checkout, cwd=tmp_path)
+    finished = run_setup(checkout, cwd=tmp_path)
     assert finished.returncode == 2
     assert "no Python 3.11 or newer found" in finished.stderr
 
@@ -67,7 +67,7 @@ def test_no_python_at_all_is_explained(checkout: Path, tmp_path: Path) -> None:
 def test_a_newer_python_beside_an_old_one_is_found(checkout: Path, tmp_path: Path) -> None:
     fake_python(checkout / "bin" / "python3", new_enough=False)
     fake_python(checkout / "bin" / "python3.12", new_enough=True)
-    assert setup(checkout, cwd=tmp_path).returncode == 0
+    assert run_setup(checkout, cwd=tmp_path).returncode == 0
     assert (checkout / ".venv" / "bin" / "python").exists()
 
 
@@ -75,7 +75,7 @@ def test_the_environment_is_reused_until_something_changes(checkout: Path, tmp_p
     fake_python(checkout / "bin" / "python3", new_enough=True)
 
     def installs(*arguments: str) -> int:
-        finished = setup(checkout, *arguments, cwd=tmp_path)
+        finished = run_setup(checkout, *arguments, cwd=tmp_path)
         assert finished.returncode == 0, finished.stderr
         return len((checkout / "pip.log").read_text().splitlines())
 
@@ -90,7 +90,7 @@ def test_the_environment_is_reused_until_something_changes(checkout: Path, tmp_p
 
 def test_an_environment_of_an_old_python_is_explained(checkout: Path, tmp_path: Path) -> None:
     fake_python(checkout / ".venv" / "bin" / "python", new_enough=False)
-    finished = setup(checkout, cwd=tmp_path)
+    finished = run_setup(checkout, cwd=tmp_path)
     assert finished.returncode == 2
     assert "Remove that folder and try again" in finished.stderr
 

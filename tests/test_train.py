@@ -18,7 +18,7 @@ from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner
-from cnntrain.records.checkpoints import load_network
+from cnntrain.records.checkpoints import Header, load_network, save_training
 from cnntrain.records.console import Console
 from cnntrain.train import run, train_step
 
@@ -59,6 +59,7 @@ RECIPES = {
     ],
     "balanced sampler, plateau": ["recipe.balance=sampler", "recipe.schedule=reduce_on_plateau"],
     "bfloat16, steps": ["recipe.precision=bfloat16", "recipe.schedule={name: step, every_epochs: 1, factor: 0.5}"],
+    "float16": ["recipe.precision=float16", "recipe.optimizer=adamw"],
     "resnet": ["model={name: resnet20}", "recipe.epochs=1", "recipe.schedule={name: multi_step, milestones: [1]}"],
 }
 
@@ -117,6 +118,45 @@ def test_a_step_is_what_plain_pytorch_does() -> None:
     train_step(learner, batch)
     for ours, expected in zip(learner.model.parameters(), oracle.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_a_training_checkpoint_is_enough_to_go_on(tmp_path: Path) -> None:
+    settings = [*RECIPES["everything at once"], "data.image_size=16"]
+    config, splits = digits(*settings)
+
+    def steps(learner: Learner, first: int, last: int) -> None:
+        pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+        batches = list(train_batches(splits.train, pipeline, 64, seed=0, epoch=1))
+        for index in range(first, last):
+            train_step(learner, batches[index])
+        learner.stopping.update(1, {"accuracy": 0.5, "loss": 1.0})
+
+    whole, first, second = (build_learner(config, splits, CPU) for _ in range(3))
+    steps(whole, 0, 4)
+    steps(whole, 4, 8)
+    steps(first, 0, 4)
+    header = Header(config, splits.class_names, splits.preprocessing, splits.identity(), step=4)
+    save_training(tmp_path, first.state_dict(), header)
+    second.load_state_dict(torch.load(tmp_path / "step-00000004.pt", weights_only=True))
+    steps(second, 4, 8)
+    assert second.step == whole.step == 8
+    assert second.stopping == whole.stopping
+    assert second.optimizer.param_groups[0]["lr"] == whole.optimizer.param_groups[0]["lr"]
+    for model in ("model", "kept"):
+        for ours, expected in zip(getattr(second, model).parameters(), getattr(whole, model).parameters(), strict=True):
+            assert torch.equal(ours, expected)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "micro_batch", "sizes"), [(17, 16, [9, 8]), (3, 2, [3]), (5, 2, [3, 2]), (8, 100, [8])]
+)
+def test_micro_batches_never_leave_a_single_image(num_images: int, micro_batch: int, sizes: list[int]) -> None:
+    config, splits = digits(f"recipe.micro_batch={micro_batch}", "model={name: resnet20}", "data.image_size=8")
+    learner = build_learner(config, splits, CPU)
+    seen: list[int] = []
+    learner.model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    train_step(learner, first_batch(config, splits, num_images))
+    assert seen == sizes
 
 
 def test_gradient_norms_are_of_whole_layers() -> None:
@@ -226,9 +266,11 @@ def test_tensorboard_has_the_curves_and_pictures(trained_run: Path) -> None:
     assert events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
 
 
-def test_two_runs_of_a_second_get_two_folders(tmp_path: Path) -> None:
+def test_two_runs_of_a_second_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter(["20260131-120000", "20260131-120000", "20260131-120000", "20260131-120001"])
+    monkeypatch.setattr("cnntrain.records.run_folder.time.strftime", lambda _: next(times))
     for _ in range(2):
-        learn(tmp_path, "recipe.epochs=1")
+        learn(tmp_path, "recipe.epochs=1", "run.tensorboard=false")
     assert len(list((tmp_path / "runs" / "digits_lenet").iterdir())) == 2
     assert (tmp_path / "runs" / "latest").resolve() == sorted((tmp_path / "runs" / "digits_lenet").iterdir())[-1]
 

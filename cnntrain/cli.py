@@ -140,7 +140,7 @@ def train(
     )
     print(f"run folder {folder}")
     console.say(
-        f"look at it: tensorboard --logdir {folder.parents[1]}\nuse it:     cnntrain predict IMAGE --run {folder}"
+        f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}"
     )
 
 

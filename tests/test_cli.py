@@ -52,7 +52,7 @@ def test_train_evaluate_and_predict_as_processes(tmp_path: Path) -> None:
 
 
 def test_a_broken_pipe_and_a_closed_stdin_are_no_disaster(trained_run: Path, tmp_path: Path) -> None:
-    command = f"{sys.executable} -m cnntrain evaluate '{trained_run}' < /dev/null | head -n 1"
+    command = f"'{sys.executable}' -m cnntrain evaluate '{trained_run}' < /dev/null | head -n 1"
     finished = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert finished.stdout.startswith("images")
     assert "Traceback" not in finished.stderr

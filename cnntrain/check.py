@@ -46,10 +46,15 @@ def check(config: Config, console: Console) -> str:
         "parameters": f"{count_parameters(learner.model):,}",
         "device": f"{device_name(device)}, {learner.precision}",
         "steps": f"{steps_per_epoch(len(splits.train), batch_size):,} an epoch, {config.recipe.epochs} epochs",
-        "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)})",
+        "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)}): "
+        + ("as it should be" if abs(loss / expected - 1) < 0.25 else "far off, so look at the images and their mean"),
     }
     lines = [f"{name:<14}{text}" for name, text in found.items()]
-    resolved = dump_config(config.pinned(precision=learner.precision, device=str(device), data_root=data_root))
+    resolved = dump_config(
+        config.pinned(
+            precision=learner.precision, data=splits.preprocessing.sizes(), device=str(device), data_root=data_root
+        )
+    )
     return "\n".join([resolved, *lines, "", "ready to train"])
 
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cnntrain import __version__
-from cnntrain.errors import CnntrainError, DataError, Interrupted
+from cnntrain.errors import CnntrainError, ConfigError, DataError, Interrupted, StorageError
 
 EPILOG = (
     "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device, 6 numerical, 7 storage, "
@@ -53,14 +53,17 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
     try:
-        app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
-    except CnntrainError as error:
+        try:
+            app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
+        except SystemExit as done:
+            return done.code if isinstance(done.code, int) else 1
+        finally:
+            sys.stdout.flush()
+    except (CnntrainError, OSError) as error:
         if debug:
             traceback.print_exc()
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else 1
+        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
     return 0
 
 
@@ -71,8 +74,11 @@ def _command(function: Command) -> Command:
     def wrapper(*args: Any, **kwargs: Any) -> None:
         try:
             function(*args, **kwargs)
-        except KeyboardInterrupt:
-            raise Interrupted("interrupted") from None
+        except KeyboardInterrupt as error:
+            interrupted = Interrupted("interrupted")
+            for note in getattr(error, "__notes__", []):
+                interrupted.add_note(note)
+            raise interrupted from None
 
     # The character \b asks Typer to keep the lines of the examples apart.
     text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
@@ -131,6 +137,7 @@ def train(
     from cnntrain.train import run
 
     console = Console(quiet=quiet)
+    console.say(f"configuration {loaded.document.label}")
     with locate(loaded), memory_explained(SMALLER):
         folder, results = run(loaded.config, console)
     test = results["test"]
@@ -139,9 +146,7 @@ def train(
         f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}"
     )
     print(f"run folder {folder}")
-    console.say(
-        f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}"
-    )
+    console.say(f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}")
 
 
 @_command
@@ -167,19 +172,22 @@ def evaluate(
     from cnntrain.evaluate import evaluate_checkpoint
     from cnntrain.records.console import Console
     from cnntrain.records.files import to_json
-    from cnntrain.records.run_folder import find_checkpoint
+    from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.records.tables import evaluation_text
     from cnntrain.runtime.device import memory_explained, resolve_device
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
-    console.say(f"evaluating {path} on {split}")
+    console.say(f"evaluating {path} on {split}{unfinished(path)}")
     where = resolve_device(device or "auto")
     root = str(data_root) if data_root else None
     with memory_explained("close other programs, or use --device cpu"):
         summary = evaluate_checkpoint(path, split, device=where, data_root=root, progress=console.bars)
     if not summary["same_images_as_in_training"]:
-        console.say(f"note: these are not the {split} images that the run recorded (their sha256 differs)")
+        console.say(
+            f"note: these are not the {split} images that the run recorded (their sha256 differs); "
+            f"carved anew from changed files, they may include some that it was trained on"
+        )
     print(to_json(summary) if as_json else evaluation_text(summary))
 
 
@@ -204,7 +212,7 @@ def predict(
     from cnntrain.predict import predict as predict_files
     from cnntrain.records.checkpoints import load_network
     from cnntrain.records.console import Console
-    from cnntrain.records.run_folder import find_checkpoint
+    from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import resolve_device
     from cnntrain.task import SingleLabel
 
@@ -212,8 +220,10 @@ def predict(
     path = find_checkpoint(run, output)
     where = resolve_device(device or "auto")
     model, header = load_network(path, where)
-    console.say(f"predicting with {path}")
+    console.say(f"predicting with {path}{unfinished(path)}")
     task = SingleLabel(header.class_names)
+    if "" in images:
+        raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")
     files = list(find_images(images))
     failed, found = 0, []
     for outcome in predict_files(model, files, preprocessing=header.preprocessing, task=task, device=where, top=top):
@@ -230,7 +240,7 @@ def predict(
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     if failed:
-        raise DataError(f"{failed} of {len(files)} images could not be read; the others are above")
+        raise DataError(f"{failed} of {len(files)} images could not be read")
 
 
 @_command
@@ -284,8 +294,10 @@ def init(
     """
     from cnntrain.config.shipped import copy_config
 
-    for path in copy_config(name, file or Path(f"{name}.yaml")):
+    written = copy_config(name, file)
+    for path in written:
         print(f"wrote {path}")
+    print(f"try it: cnntrain check {written[0]}")
 
 
 @_command
@@ -303,8 +315,3 @@ def _assignments(flags: dict[str, tuple[str, Any]]) -> list[tuple[str, str]]:
         for flag, (key, value) in flags.items()
         if value is not None
     ]
-
-
-def entry() -> None:
-    """The `cnntrain` command."""
-    sys.exit(main())

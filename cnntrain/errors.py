@@ -57,6 +57,6 @@ class StorageError(CnntrainError):
 
 
 class Interrupted(CnntrainError):
-    """Ctrl-C."""
+    """Ctrl-C, or a signal that asks to stop."""
 
     exit_code = 130

@@ -60,10 +60,15 @@ def evaluate_checkpoint(
     """
     model, header = load_network(path, device)
     config, recorded = header.config, header.config.run.data_root
+    data = config.data
+    if data_root and data.source == "image_folder":
+        below = Path(data_root) / str(data.root)
+        if not below.is_relative_to(data_root) or not below.is_dir():  # the flag names the folder of images itself
+            data = data.model_copy(update={"root": "."})
     if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
         data_root = recorded
     split, class_names = prepare_split(
-        config.data, split_name, preprocessing=header.preprocessing, data_root=data_root, progress=progress
+        data, split_name, preprocessing=header.preprocessing, data_root=data_root, progress=progress
     )
     if class_names != header.class_names:
         raise DataError(

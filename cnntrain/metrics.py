@@ -59,19 +59,20 @@ def confusion_matrix(targets: Counts, predictions: Counts, num_classes: int) -> 
 def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy, precision, recall and F1 per class, their macro averages, balanced accuracy, confused pairs.
 
-    A ratio without cases (a class never predicted, or without images) counts as 0 in its macro average, as
-    scikit-learn's `zero_division=0` has it; balanced accuracy is the mean recall of the classes with images.
+    Macro averages are over the classes that have images or were predicted, as scikit-learn has it; among these, a
+    ratio without cases counts as 0. Balanced accuracy is the mean recall of the classes with images.
     """
     right, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     precision, recall = _ratio(right, predicted), _ratio(right, support)
     f1 = _ratio(2 * right, support + predicted)
+    present = support + predicted > 0
     rows = zip(class_names, precision, recall, f1, support, strict=True)
     return {
         "accuracy": float(right.sum() / max(1, support.sum())),
-        "balanced_accuracy": float(recall[support > 0].mean()) if support.any() else 0.0,
-        "macro_precision": float(precision.mean()),
-        "macro_recall": float(recall.mean()),
-        "macro_f1": float(f1.mean()),
+        "balanced_accuracy": _mean(recall[support > 0]),
+        "macro_precision": _mean(precision[present]),
+        "macro_recall": _mean(recall[present]),
+        "macro_f1": _mean(f1[present]),
         "per_class": [
             {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
             for name, p, r, f, n in rows
@@ -95,3 +96,7 @@ def most_confused(confusion: Counts, class_names: tuple[str, ...], limit: int = 
 
 def _ratio(part: Counts, whole: Counts) -> npt.NDArray[np.float64]:
     return np.divide(part, whole, out=np.zeros(len(whole)), where=whole > 0)
+
+
+def _mean(values: npt.NDArray[np.float64]) -> float:
+    return float(values.mean()) if len(values) else 0.0

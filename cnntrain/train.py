@@ -58,7 +58,7 @@ def run(config: Config, console: Console) -> TrainResult:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
     """
     started = time.perf_counter()
-    device, output = resolve_device(config.run.device), Path(config.run.output)
+    device, output = resolve_device(config.run.device), Path(config.run.output).expanduser()
     check_writable(output)
 
     console.step(1, "data preparation", config.data.source)
@@ -71,7 +71,9 @@ def run(config: Config, console: Console) -> TrainResult:
     console.step(2, "model initialisation", f"{config.model.name}, {num_parameters:,} parameters")
     console.say(f"     {device_name(device)}, {learner.precision}, seed {config.run.seed}")
 
-    config = config.pinned(precision=learner.precision, device=str(device), data_root=data_root)
+    config = config.pinned(
+        precision=learner.precision, data=splits.preprocessing.sizes(), device=str(device), data_root=data_root
+    )
     with run_folder(output, str(config.run.name)) as folder, closing(RunLog(folder, config, console)) as log:
         training_started = time.perf_counter()
         stopped_because, val = fit(learner, splits, config, log)
@@ -106,7 +108,7 @@ def fit(learner: Learner, splits: Splits, config: Config, log: RunLog) -> FitRes
     """
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
     header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
-    stopped_because, best_val = f"all {config.recipe.epochs} epochs are done", dict[str, Any]()
+    stopped_because, best_val = f"the last epoch, {config.recipe.epochs}, is done", dict[str, Any]()
     for epoch in range(1, config.recipe.epochs + 1):  # 7 iteration
         figures = train_epoch(learner, splits, pipeline=pipeline, config=config, epoch=epoch, log=log)
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,52 @@ def test_a_broken_pipe_and_a_closed_stdin_are_no_disaster(trained_run: Path, tmp
     assert "Traceback" not in finished.stderr
 
 
+def test_a_full_disk_behind_stdout_is_explained(trained_run: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        finished = subprocess.run(
+            [sys.executable, "-m", "cnntrain", "evaluate", str(trained_run), "--quiet"],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert finished.returncode == 7
+    assert finished.stderr == "error: [Errno 28] No space left on device\n"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_signals_end_a_run_without_a_traceback(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "cnntrain",
+        "train",
+        "digits_lenet",
+        "--epochs",
+        "10000",
+        "--output",
+        str(tmp_path / "runs"),
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("epoch "):
+                process.send_signal(number)
+                break
+        rest = process.communicate(timeout=60)[1]
+    assert process.returncode == code
+    assert "Traceback" not in rest
+    assert "what was learnt until then is kept: cnntrain evaluate" in rest
+
+
+def test_names_that_the_terminal_cannot_show_are_escaped(trained_run: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.new("L", (8, 8)).save(tmp_path / "ü.png")
+    finished = run("predict", "ü.png", "--run", trained_run, cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0")
+    assert finished.returncode == 0, finished.stderr
+    assert "\\xfc.png" in finished.stdout
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from cnntrain.cli import main; main(['train', '--help']);"
@@ -96,6 +143,8 @@ def test_check_reports_without_writing(cli: Cli, tmp_path: Path, monkeypatch: py
         "(32, 1, 32, 32) -> logits (32, 10)",
         "61,706",
         "expected about 2.3026 (ln of the number of classes)",
+        ": as it should be",
+        "image_size: 32",
         "ready to train",
     ):
         assert expected in outcome.out
@@ -114,9 +163,16 @@ def test_configs_lists_and_init_copies(cli: Cli, tmp_path: Path, monkeypatch: py
     assert {
         "digits_lenet", "mnist_lenet", "fashion_mnist_lenet", "cifar10_lenet", "cifar10_resnet20", "image_folder_resnet18",
     } <= set(names)  # fmt: skip
-    assert cli("init", "digits_lenet").out.splitlines() == ["wrote digits_lenet.yaml", "wrote cnntrain.schema.json"]
-    assert cli("init", "digits_lenet", "my.yaml").out.splitlines() == ["wrote my.yaml"]
-    assert Path("my.yaml").read_bytes() == shipped_configs()["digits_lenet"].read_bytes()
+    assert cli("init", "digits_lenet").out.splitlines() == [
+        "wrote digits_lenet.yaml",
+        "wrote cnntrain.schema.json",
+        "try it: cnntrain check digits_lenet.yaml",
+    ]
+    assert cli("init", "digits_lenet", "my.yaml").code == 0
+    shipped = shipped_configs()["digits_lenet"].read_text()
+    assert Path("my.yaml").read_text() == shipped.replace("configs/digits_lenet.yaml", "my.yaml")
+    Path("folder").mkdir()
+    assert cli("init", "digits_lenet.yaml", "folder").out.startswith("wrote folder/digits_lenet.yaml")
     assert cli("check", "my.yaml").code == 0
 
 

@@ -237,3 +237,29 @@ def test_binary_and_folders_are_no_configs(tmp_path: Path) -> None:
     for path, expected in [(tmp_path / "x.yaml", "not a text file"), (tmp_path, "is not a file")]:
         with pytest.raises(ConfigError, match=expected):
             load_config(str(path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "model: lenet5",
+        "model: {resnet18: {stem: small}}",
+        "model: {name: resnet50}",
+        "data: {source: digits, augment: [mixup, {mixup: null}, {random_crop: {padding: 2}}]}",
+        "recipe: {optimizer: {lr: 0.1}, schedule: {warmup_fraction: 0.1}, averaging: {decay: 0.9}}",
+        "recipe: {optimizer: adam, averaging: ema, early_stopping: null}",
+    ],
+)
+def test_editors_accept_what_cnntrain_accepts(tmp_path: Path, text: str) -> None:
+    document = {"model": "lenet5", "data": {"source": "digits"}} | yaml.safe_load(text)
+    if "mixup" in text:
+        document["data"]["augment"] = document["data"]["augment"][1:]  # it may be listed once only
+    jsonschema.validate(document, json.loads(json_schema()))
+    load_config(write(tmp_path, json.dumps(document)))
+
+
+@pytest.mark.parametrize("text", ["recipe: {optimizer: {lr: fast}}", "recipe: {epohcs: 3}", "model: {name: lenet6}"])
+def test_editors_refuse_what_cnntrain_refuses(text: str) -> None:
+    document = {"model": "lenet5", "data": {"source": "digits"}} | yaml.safe_load(text)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(document, json.loads(json_schema()))

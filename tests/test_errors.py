@@ -3,12 +3,16 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
 from conftest import Cli, write_photos
+from PIL import Image
 from safetensors.torch import save_file
+
+from cnntrain.learner import Learner
+from cnntrain.train import train_step
 
 
 class Mistake(NamedTuple):
@@ -21,6 +25,10 @@ class Mistake(NamedTuple):
 
 def config(text: str) -> Callable[[Path], object]:
     return lambda tmp: (tmp / "my.yaml").write_text(text)
+
+
+def picture(path: Path) -> object:
+    return Image.new("L", (9, 9)).save(path)  # type: ignore[func-returns-value]
 
 
 def link(path: Path, target: Path) -> object:
@@ -56,7 +64,14 @@ MISTAKES = [
     Mistake("unknown option", ["train", "digits_lenet", "--epoch", "3"], 2, "--epoch"),
     Mistake("unknown command", ["trian"], 2, "trian"),
     Mistake("unknown split", ["evaluate", "{run}", "--split", "tset"], 2, "'tset' is no split (allowed: test, val, train)"),
-    Mistake("run name that is a path", ["train", "digits_lenet", "--name", "a/b"], 2, "--name a/b: run.name: not understood (got 'a/b', allowed: a folder's name (no slashes)"),
+    Mistake("run name that is a path", ["train", "digits_lenet", "--name", "a/b"], 2, "--name a/b: run.name: 'a/b' cannot name a folder of runs"),
+    Mistake("run name that is reserved", ["train", "digits_lenet", "--name", "latest"], 2, "--name latest: run.name: 'latest' cannot name a folder of runs"),
+    Mistake("run name that is too long", ["train", "digits_lenet", "--name", "x" * 300], 2, "cannot name a folder of runs"),
+    Mistake("other optimizer over the file's options", ["train", "digits_lenet", "--set", "recipe.optimizer.name=adam"], 2, "--set recipe.optimizer=NAME replaces the whole part"),
+    Mistake("key in the wrong section", ["train", "digits_lenet", "--set", "epochs=3"], 2, "--set epochs=3: epochs: unknown key; did you mean recipe.epochs?"),
+    Mistake("rule between keys broken by a flag", ["train", "digits_lenet", "--set", "data.stored_size=8"], 2, "--set data.stored_size=8: data: stored_size must be at least image_size"),
+    Mistake("empty image name", ["predict", "", "--run", "{run}"], 2, "an IMAGE is empty"),
+    Mistake("loose images", PHOTOS, 3, "holds images but no class folders", lambda tmp: (config(FOLDER)(tmp), empty(tmp / "photos"), picture(tmp / "photos/x.png"))),
     Mistake("init over a file", ["init", "digits_lenet", "{tmp}/my.yaml"], 2, "my.yaml exists already and is left as it is", config(DIGITS)),
     Mistake("init of nothing", ["init", "digit_lenet"], 2, "did you mean 'digits_lenet'?"),
     Mistake("init into no folder", ["init", "digits_lenet", "{tmp}/no/my.yaml"], 7, "cannot be written: No such file or directory"),
@@ -163,7 +178,48 @@ def test_the_recorded_data_root_wins_over_the_environment(
     output = ["--output", tmp_path / "runs"]
     assert cli("evaluate", *output).code == 0
     assert cli("train", tmp_path / "runs/latest/config.yaml", *output).code == 0
-    assert "elsewhere/photos: no such folder" in cli("evaluate", *output, "--data-root", tmp_path / "elsewhere").err
+    assert "elsewhere: no such folder" in cli("evaluate", *output, "--data-root", tmp_path / "elsewhere").err
+
+
+@pytest.mark.parametrize("root", ["photos", "{tmp}/photos"])
+def test_photos_that_moved_can_be_evaluated_where_they_are(cli: Cli, tmp_path: Path, root: str) -> None:
+    write_photos(tmp_path / "photos", {"train": 12, "test": 2})
+    (tmp_path / "my.yaml").write_text(FOLDER.replace("photos", root.format(tmp=tmp_path)) + "recipe: {epochs: 1}\n")
+    output = ["--output", tmp_path / "runs"]
+    assert cli("train", tmp_path / "my.yaml", "--data-root", tmp_path, *output).code == 0
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    assert cli("evaluate", *output).code == 3
+    found = cli("evaluate", *output, "--data-root", tmp_path / "moved")
+    assert found.code == 0, found.err
+    assert "sha256 differs" not in found.err
+
+
+def test_what_an_interrupted_run_learnt_is_kept_and_named(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step_until_the_second_epoch(learner: Learner, *rest: Any, **more: Any) -> Any:
+        if learner.step == 30:
+            raise KeyboardInterrupt
+        return train_step(learner, *rest, **more)
+
+    monkeypatch.setattr("cnntrain.train.train_step", step_until_the_second_epoch)
+    outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
+    assert outcome.code == 130
+    assert "error: interrupted\nwhat was learnt until then is kept: cnntrain evaluate" in outcome.err
+    outcome = cli("evaluate", "--output", tmp_path / "runs")
+    assert outcome.code == 0
+    assert "(note: this run has not finished)" in outcome.err
+
+
+def test_the_kind_of_a_checkpoint_is_told_by_its_content(cli: Cli, tmp_path: Path, trained_run: Path) -> None:
+    shutil.copy(trained_run / "checkpoints/best.safetensors", tmp_path / "a.pt")
+    shutil.copy(sorted(trained_run.glob("checkpoints/step-*.pt"))[-1], tmp_path / "b.safetensors")
+    for name in ("a.pt", "b.safetensors"):
+        assert cli("evaluate", tmp_path / name).code == 0
+    torch.save(Path(), tmp_path / "evil.pt")
+    outcome = cli("evaluate", tmp_path / "evil.pt")
+    assert outcome.code == 4
+    assert "weights_only" not in outcome.err
 
 
 def test_a_failed_run_keeps_latest_on_the_last_good_one(

@@ -27,13 +27,19 @@ def test_confusion_is_scikit_learns() -> None:
 
 def test_per_class_figures_and_averages_are_scikit_learns(summary: dict[str, object]) -> None:
     expected = oracle.precision_recall_fscore_support(TARGETS, PREDICTIONS, labels=range(6), zero_division=0)
+    macro = oracle.precision_recall_fscore_support(TARGETS, PREDICTIONS, average="macro", zero_division=0)
     rows = summary["per_class"]
     assert isinstance(rows, list)
     assert [row["class"] for row in rows] == list(NAMES)
     for key, values in zip(("precision", "recall", "f1", "support"), expected, strict=True):
         np.testing.assert_allclose([row[key] for row in rows], values)
-        if key != "support":
-            assert summary[f"macro_{key}"] == pytest.approx(np.mean(values))
+    for key, value in zip(("precision", "recall", "f1"), macro, strict=False):
+        assert summary[f"macro_{key}"] == pytest.approx(value)
+
+
+def test_a_class_that_does_not_occur_leaves_the_averages_alone() -> None:
+    summary = summarise_confusion(confusion_matrix(np.zeros(5, int), np.zeros(5, int), 3), NAMES[:3])
+    assert summary["macro_f1"] == summary["balanced_accuracy"] == 1.0
 
 
 def test_accuracies_are_scikit_learns(summary: dict[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -40,8 +40,9 @@ def explain(error: ValidationError, document: Document) -> str:
 
 def suggest(word: object, allowed: Iterable[str]) -> str:
     """`; did you mean 'epochs'?` where something allowed is close, else nothing."""
-    close = difflib.get_close_matches(str(word), list(allowed), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    spelt = {name.lower(): name for name in allowed}
+    close = difflib.get_close_matches(str(word).lower(), list(spelt), n=1)
+    return f"; did you mean {spelt[close[0]]!r}?" if close else ""
 
 
 def where(keys: Keys, document: Document) -> str:
@@ -53,22 +54,24 @@ def where(keys: Keys, document: Document) -> str:
 
 def _explain_one(fault: ErrorDetails, document: Document) -> str:
     keys, sections = _walk(fault["loc"], document.data)
+    place = ""
     kind, context, got = fault["type"], fault.get("ctx", {}), fault["input"]
     if kind == "extra_forbidden":
         allowed = list(dict.fromkeys(key for section in sections for key in section.model_fields))
-        what = f"unknown key{suggest(keys[-1], allowed)} (allowed: {', '.join(allowed)})"
+        what = f"unknown key{_hint(keys, allowed, document)} (allowed: {', '.join(allowed)})"
     elif kind == "missing":
         what = "is missing and has no default"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         names = [name for section in sections for name in _names(section)]
         if kind == "union_tag_not_found":
-            what = f"needs a name (allowed: {', '.join(names)})"
+            what = f"needs a name, alone or as `name: {{key: value}}` (got {_show(got)}, allowed: {', '.join(names)})"
         else:
             tag = context["tag"]
             what = f"unknown name{suggest(tag, names)} (got {_show(tag)}, allowed: {', '.join(names)})"
             keys = (*keys, "name") if (*keys, "name") in document.origins else keys
     elif kind == "value_error":
         what = str(context["error"])
+        place = _mentioned(keys, what, document)
     elif kind == "string_pattern_mismatch":
         what = f"not understood (got {_show(got)}, allowed: {_description(keys, sections)})"
     elif kind in _WANTED:
@@ -78,7 +81,34 @@ def _explain_one(fault: ErrorDetails, document: Document) -> str:
     else:
         what = f"{fault['msg']} (got {_show(got)})"
     prefix = f"{dotted(keys)}: " if keys else ""
-    return f"{where(keys, document)}: {prefix}{what}"
+    return f"{place or where(keys, document)}: {prefix}{what}"
+
+
+def _hint(keys: Keys, allowed: list[str], document: Document) -> str:
+    """What may have been meant by an unknown key."""
+    part, key = keys[:-1], str(keys[-1])
+    if close := suggest(key, allowed):
+        return close
+    if document.origins.get((*part, "name"), "").startswith("--set"):
+        return f" of the {dotted(part)} chosen there; --set {dotted(part)}=NAME replaces the whole part"
+    homes = [home for home in _homes(key, (Config,)) if home != dotted(keys)]
+    return f"; did you mean {homes[0]}?" if homes else ""
+
+
+def _homes(key: str, sections: Sequence[type[BaseModel]], prefix: str = "") -> list[str]:
+    """Where a key of this name stands in the configuration, nearest to the top first."""
+    found = [f"{prefix}{key}" for section in sections if key in section.model_fields and prefix]
+    for section in sections:
+        for name, field in section.model_fields.items():
+            if name != "augment":
+                found += _homes(key, _sections_in((field.annotation, *field.metadata)), f"{prefix}{name}.")
+    return sorted(set(found), key=lambda home: home.count("."))
+
+
+def _mentioned(section: Keys, text: str, document: Document) -> str:
+    """Where the key that a rule between keys complains of was written; a flag before the file."""
+    written = [at for keys, at in document.origins.items() if keys[:-1] == section and str(keys[-1]) in text]
+    return next((at for at in written if at.startswith("--")), written[0] if written else "")
 
 
 def _walk(loc: Keys, data: Any) -> tuple[Keys, list[type[BaseModel]]]:

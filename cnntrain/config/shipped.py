@@ -44,28 +44,35 @@ def find_config(source: str) -> Path:
     raise ConfigError(f"{source}: no such file, and no shipped configuration has this name; {hint}")
 
 
-def copy_config(name: str, target: Path) -> list[Path]:
+def copy_config(name: str, target: Path | None) -> list[Path]:
     """Copies a shipped configuration to start from, and the schema that editors read beside it.
 
+    Args:
+        name: Of a shipped configuration.
+        target: A file, a folder, or None for `NAME.yaml` here.
+
     Returns:
-        The files written.
+        The files written, the configuration first.
 
     Raises:
         ConfigError: No such name, or the target exists.
         StorageError: The target cannot be written.
     """
-    shipped = shipped_configs()
+    shipped, name = shipped_configs(), name.removesuffix(".yaml")
     if name not in shipped:
         close = difflib.get_close_matches(name, list(shipped), n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise ConfigError(f"no shipped configuration is called {name!r}{hint} (allowed: {', '.join(shipped)})")
+    target = target or Path()
+    if target.is_dir():
+        target = target / f"{name}.yaml"
     if target.exists():
         raise ConfigError(f"{target} exists already and is left as it is; name another file")
-    schema = target.parent / SCHEMA_FILE
-    sources = {target: shipped[name]} | ({} if schema.exists() else {schema: config_folder() / SCHEMA_FILE})
+    text = shipped[name].read_text(encoding="utf-8").replace(f"configs/{name}.yaml", str(target))
+    contents = {target: text, target.parent / SCHEMA_FILE: (config_folder() / SCHEMA_FILE).read_text(encoding="utf-8")}
     try:
-        for path, source in sources.items():
-            path.write_bytes(source.read_bytes())
+        for path, content in contents.items():
+            path.write_text(content, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
-    return list(sources)
+    return list(contents)

@@ -42,9 +42,11 @@ class Shorthand:
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
         long_form = handler(schema)
         if "discriminator" in long_form:
-            parts = {name: {"$ref": ref} for name, ref in long_form["discriminator"]["mapping"].items()}
+            parts: dict[str, Any] = {name: {"$ref": ref} for name, ref in long_form["discriminator"]["mapping"].items()}
         else:
             parts = {str(self.default): long_form}
-        short_form = {"type": "object", "properties": parts, "additionalProperties": False}
+        inner = parts if self.default else {name: {"anyOf": [part, {"type": "null"}]} for name, part in parts.items()}
+        short_form: dict[str, Any] = {"type": "object", "properties": inner, "additionalProperties": False}
         short_form |= {"minProperties": 1, "maxProperties": 1}
-        return {"anyOf": [{"enum": list(parts)}, short_form, long_form]}
+        nameless = [parts[self.default]] if self.default else []
+        return {"anyOf": [{"enum": list(parts)}, short_form, *nameless, long_form]}

@@ -95,6 +95,9 @@ def prepare_data(config: schema.Data, *, data_root: str | None = None, progress:
         preprocessing = replace(preprocessing, mean=mean, std=std)
     notices = list(layout.source.notices)
     for name, split in (("val", val), ("test", test)):
+        missing = [label for index, label in enumerate(layout.source.class_names) if index not in split.targets]
+        if missing and layout.owners[name] == "train":
+            notices.append(f"too few images to carve any for {name} of: {', '.join(missing)}")
         if copies := split.copies_of(train):
             example = split.names[copies[0]]
             notices.append(

@@ -29,7 +29,7 @@ def digits() -> Source:
 
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    part = ArrayPart("train", images, bunch.target.astype(np.int64))
+    part = ArrayPart("digits", images, bunch.target.astype(np.int64))
     return Source(tuple("0123456789"), {"train": part}, channels=1, image_size=32)
 
 

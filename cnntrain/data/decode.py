@@ -12,6 +12,7 @@ from cnntrain.errors import DataError
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
 SUFFIXES = frozenset((".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"))
 MAX_PIXELS = 100_000_000  # a PNG of 48 KB can unfold to 400 megapixels
+Image.MAX_IMAGE_PIXELS = None  # Pillow's own cap first warns, and only later refuses; ours refuses
 
 
 def is_image_name(name: str) -> bool:

@@ -88,7 +88,10 @@ def scan_image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
             about the classes.
     """
     if not root.is_dir():
-        raise DataError(f"{root}: no such folder (data.root, relative to --data-root when given)")
+        raise DataError(
+            f"{root}: no such folder. It is data.root, below --data-root or CNNTRAIN_DATA where one of them is set, "
+            f"else below the working folder (--set data.root=FOLDER); it holds train/<class>/*.jpg or <class>/*.jpg"
+        )
     notices: list[str] = []
     folders_of = _choose_folders(root, {part: name for part, name in folders.items() if name}, notices)
     class_names = _class_names(folders_of["train"])
@@ -129,6 +132,8 @@ def _choose_folders(root: Path, said: Mapping[str, str], notices: list[str]) -> 
 
 def _class_names(train: Path) -> tuple[str, ...]:
     names = tuple(path.name for path in _visible_folders(train))
+    if not names and any(is_image_name(path.name) for path in train.iterdir()):
+        raise DataError(f"{train} holds images but no class folders; put those of each class in a folder of its own")
     if not names:
         raise DataError(f"{train} is empty: it should hold a folder of images for each class, <class>/*.jpg")
     if len(names) == 1:
@@ -147,7 +152,8 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         )
     files: list[str] = []
     labels: list[int] = []
-    strangers = [path.name for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)]
+    loose = [path.name for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)]
+    strangers = [name for name in loose if not is_image_name(name)]
     for label, name in enumerate(class_names):
         images, others = _walk(folder, name)
         files += images
@@ -157,7 +163,11 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         suffixes = ", ".join(sorted(SUFFIXES))
         raise DataError(f"{folder} is empty: its class folders hold no images (names that end in {suffixes})")
     if strangers:
-        notices.append(f"left out of {folder}, being no images: {_listed(strangers)}")
+        heic = any(name.lower().endswith((".heic", ".heif")) for name in strangers)
+        hint = "; convert HEIC photos to JPEG to use them" if heic else ""
+        notices.append(f"left out of {folder}, being no images: {_listed(strangers)}{hint}")
+    if pictures := [name for name in loose if is_image_name(name)]:
+        notices.append(f"left out of {folder}, being in no class folder: {_listed(pictures)}")
     if hidden := [path.name for path in folder.iterdir() if path.is_dir() and is_hidden(path.name)]:
         notices.append(f"left out of {folder}, being hidden: {_listed(hidden)}")
     return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64))

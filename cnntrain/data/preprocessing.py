@@ -67,6 +67,10 @@ class Preprocessing:
         """Stored images uint8 (N, C, stored_size, stored_size) -> float32 (N, C, image_size, image_size)."""
         return self.normalise(centre_crop(images, self.image_size))
 
+    def sizes(self) -> dict[str, int]:
+        """The keys of the `data` section that may be left open, as they were resolved."""
+        return {"channels": self.channels, "image_size": self.image_size, "stored_size": self.stored_size}
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, as a checkpoint keeps them."""
         return asdict(self)

@@ -5,6 +5,7 @@ Both hold tensors and plain values alone; loading executes nothing.
 
 import io
 import json
+import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -84,7 +85,12 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
     Raises:
         CheckpointError: The file is missing, damaged or no checkpoint of cnntrain.
     """
-    weights, header = _read_training(path) if path.suffix == ".pt" else _read_network(path)
+    try:
+        with path.open("rb") as file:
+            is_zip = file.read(2) == b"PK"  # what torch.save writes; not the name, which people change
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    weights, header = _read_training(path) if is_zip else _read_network(path)
     fitting = header.preprocessing
     try:
         model = build_model(
@@ -131,10 +137,11 @@ def _read_network(path: Path) -> tuple[dict[str, Tensor], Header]:
 
 def _read_training(path: Path) -> tuple[dict[str, Tensor], Header]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            state = torch.load(file, map_location="cpu", weights_only=True)
         return state["kept"], Header.from_json(state["header"], path)
     except CheckpointError:
         raise
     except Exception as error:  # on damaged or foreign files torch.load raises nearly every kind of exception
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise CheckpointError(f"{path}: not a checkpoint of cnntrain, or damaged ({reason})") from error
+        # PyTorch's own message is left out: it advises to load without protection.
+        raise CheckpointError(f"{path}: not a checkpoint of cnntrain, or damaged") from error

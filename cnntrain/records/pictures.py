@@ -45,22 +45,22 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
         class_names: K names.
     """
     num_classes, font = len(class_names), ImageFont.load_default(size=12)
-    cell = max(2, min(44, 900 // num_classes))
+    cell = max(14 if num_classes <= 120 else 2, min(80, 900 // num_classes))
     labelled = cell >= 14
     margin = 20 + (min(150, int(max(font.getlength(name) for name in class_names)) + 12) if labelled else 0)
     shares = (confusion / np.maximum(confusion.sum(1, keepdims=True), 1))[..., None]
     colours = np.round(np.array(_PAPER) * (1 - shares) + np.array(_BLUE) * shares).astype(np.uint8)
     matrix = Image.fromarray(colours).resize((cell * num_classes,) * 2, Image.Resampling.NEAREST)
-    sheet = Image.new("RGB", (margin + matrix.width + 12,) * 2, _PAPER)
+    sheet = Image.new("RGB", (max(220, margin + matrix.width + 12), margin + matrix.height + 12), _PAPER)
     sheet.paste(matrix, (margin, margin))
     draw = ImageDraw.Draw(sheet)
     draw.text((sheet.width // 2, 2), "rows: true, columns: predicted", fill=_INK, font=font, anchor="ma")
-    draw.rectangle((margin - 1, margin - 1, margin + matrix.width, margin + matrix.height), outline=_LINE)
     if labelled:
         _label_axes(sheet, class_names, cell, margin, font)
+    draw.rectangle((margin - 1, margin - 1, margin + matrix.width, margin + matrix.height), outline=_LINE)
     if cell >= 26:
         for row, column in np.argwhere(confusion):
-            ink = _PAPER if shares[row, column, 0] > 0.5 else _INK
+            ink = _PAPER if shares[row, column, 0] > 0.7 else _INK
             middle = (margin + (column + 0.5) * cell, margin + (row + 0.5) * cell)
             draw.text(middle, str(confusion[row, column]), fill=ink, font=font, anchor="mm")
     return sheet
@@ -80,14 +80,16 @@ def _label_axes(
         label = Image.new("RGB", (margin - 16, 16), _PAPER)
         ImageDraw.Draw(label).text((2, 8), text, fill=_INK, font=font, anchor="lm")
         sheet.paste(label.rotate(90, expand=True), (int(middle) - 8, 16))
-        edge, end = margin + index * cell, sheet.width - 12
+        edge, end = margin + index * cell, margin + cell * len(class_names)
         draw.line((margin, edge, end, edge), fill=_LINE)
         draw.line((edge, margin, edge, end), fill=_LINE)
 
 
 def _shorten(text: str, width: int, font: _Font) -> str:
+    """Cuts the middle out of a text that is too long, because names often begin alike and paths end differently."""
     if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + "…") > width:
-        text = text[:-1]
-    return text + "…"
+    kept = len(text)
+    while kept > 2 and font.getlength(f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}") > width:
+        kept -= 1
+    return f"{text[: kept // 2]}…{text[-(kept - kept // 2) :]}"

@@ -29,9 +29,20 @@ def run_folder(output: Path, name: str) -> Iterator[Path]:
     folder = _make_folder(output, name)
     try:
         yield folder
+    except BaseException as error:
+        if (folder / BEST).exists():
+            error.add_note(f"what was learnt until then is kept: cnntrain evaluate {folder}")
+        raise
     finally:
         if not (folder / BEST).exists():
             _remove(folder, output, made)
+
+
+def unfinished(checkpoint: Path) -> str:
+    """What to add to the name of a checkpoint whose run has not come to its end; nothing for others."""
+    folder = checkpoint.parent.parent
+    ended = checkpoint.parent.name != BEST.parent.name or (folder / "results.json").exists()
+    return "" if ended else " (note: this run has not finished)"
 
 
 def check_writable(output: Path) -> None:
@@ -66,7 +77,8 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
         if path.is_file():
             return path
         if path.is_dir():
-            found = path / BEST if (path / BEST).is_file() else _newest(path, "*") or _newest(path)
+            best = next((file for file in (path / BEST, path / BEST.name) if file.is_file()), None)
+            found = best or _newest(path, "*") or _newest(path)
             if found is None:
                 raise CheckpointError(f"{path} holds no trained run: there is no {path / BEST}")
             return found
@@ -100,7 +112,10 @@ def _point_latest(output: Path, folder: Path) -> None:
     link, fresh = output / "latest", output / f".latest.{os.getpid()}"
     with contextlib.suppress(OSError, NotImplementedError):  # Windows asks for a privilege; nothing depends on it
         fresh.symlink_to(folder.relative_to(output), target_is_directory=True)
-        fresh.replace(link)
+        try:
+            fresh.replace(link)
+        finally:
+            fresh.unlink(missing_ok=True)
 
 
 def _remove(folder: Path, output: Path, made: list[Path]) -> None:

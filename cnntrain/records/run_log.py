@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,8 +99,7 @@ class RunLog:
         self.console.step(8, "evaluation", f"on {len(splits.val):,} validation images after each epoch")
         if self._first_batch:
             images, targets = self._first_batch
-            labels = targets.argmax(1) if targets.is_floating_point() else targets
-            captions = [splits.class_names[label] for label in labels.tolist()]
+            captions = [_caption(target, splits.class_names) for target in targets.cpu()]
             self._tensorboard.picture(
                 0, "train/augmented", image_grid(splits.preprocessing.pixels(images).numpy(), captions)
             )
@@ -115,11 +114,11 @@ class RunLog:
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
         epochs = self.config.recipe.epochs
         self.console.say(
-            f"     epoch {epoch:{len(str(epochs))}d}/{epochs}"
-            f"   train loss {figures.loss:.4f} acc {percent(figures.accuracy):>8}"
-            f"   val loss {val['loss']:.4f} acc {percent(val['accuracy']):>8}"
-            f"   lr {learning_rate:<8.3g} {figures.images_per_second:>9,.0f} images/s"
-            f"   data {figures.data_share:3.0%}{'   best' if best else ''}"
+            f"epoch {epoch:{len(str(epochs))}d}/{epochs}"
+            f"  train loss {figures.loss:.4f} acc {percent(figures.accuracy):>8}"
+            f"  val loss {val['loss']:.4f} acc {percent(val['accuracy']):>8}"
+            f"  lr {learning_rate:<7.3g} {figures.images_per_second:>7,.0f} images/s"
+            f"  data {figures.data_share:3.0%}{'  best' if best else ''}"
         )
         line = {"epoch": epoch, "step": step, "train": train, "val": val, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
@@ -137,7 +136,7 @@ class RunLog:
         worst = tested.worst_mistakes(_NUM_PICTURES)
         if len(worst):
             captions = [
-                f"{tested.class_names[tested.predictions[index]]} {tested.confidences[index]:.0%}\n"
+                f"said {tested.class_names[tested.predictions[index]]} ({tested.confidences[index]:.0%})\n"
                 f"is {tested.class_names[tested.targets[index]]}\n{test.names[index]}"
                 for index in worst
             ]
@@ -150,3 +149,10 @@ class RunLog:
     def close(self) -> None:
         """Closes the event file."""
         self._tensorboard.close()
+
+
+def _caption(target: Tensor, class_names: Sequence[str]) -> str:
+    if not target.is_floating_point():
+        return class_names[int(target)]
+    shares = sorted(((share, name) for share, name in zip(target.tolist(), class_names, strict=True)), reverse=True)
+    return "\n".join(f"{name} {share:.0%}" for share, name in shares[:2] if share > 0)

@@ -85,7 +85,8 @@ class Config(Section):
     recipe: Recipe = Recipe()
     run: Run = Run()
 
-    def pinned(self, *, precision: str, **run: str) -> Self:
+    def pinned(self, precision: str, data: dict[str, int], **run: str) -> Self:
         """The same with what was left open resolved, so that the file in the run folder repeats the run."""
         recipe = self.recipe.model_copy(update={"precision": precision})
-        return self.model_copy(update={"recipe": recipe, "run": self.run.model_copy(update=run)})
+        run_, data_ = self.run.model_copy(update=run), self.data.model_copy(update=data)
+        return self.model_copy(update={"data": data_, "recipe": recipe, "run": run_})

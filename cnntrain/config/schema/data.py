@@ -44,6 +44,8 @@ class Data(Section):
     def _check_source(self) -> Self:
         if self.source == "image_folder" and self.root is None:
             raise ValueError("source image_folder needs data.root, the folder that holds train/<class>/*")
+        if self.source == "digits" and self.root is not None:
+            raise ValueError("data.root has no meaning for digits, which come with scikit-learn; remove it")
         if self.source != "image_folder" and self.splits is not None:
             raise ValueError(f"data.splits names folders of an image_folder; {self.source} has its own splits")
         if self.val_fraction + self.test_fraction >= 1:

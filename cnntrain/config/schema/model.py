@@ -23,13 +23,13 @@ class Lenet5(Section):
 class CifarResnet(Section):
     """The residual networks for 32x32 images (He et al. 2015, section 4.2)."""
 
-    name: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"]
+    name: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] = "resnet20"
 
 
 class Resnet(Section):
     """The residual networks for ImageNet (He et al. 2015, table 1)."""
 
-    name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"]
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet18"
     stem: Literal["imagenet", "small"] = Field(
         "imagenet", description="small: a 3x3 first convolution without stride or pooling, for images around 32 px."
     )

@@ -2,9 +2,17 @@
 
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from cnntrain.config.schema.base import Section
+
+
+def _check_name(name: str) -> str:
+    if name in ("", ".", "..", "latest") or len(name) > 100 or not name.isprintable() or set(name) & set("/\\"):
+        raise ValueError(
+            f"{name[:40]!r} cannot name a folder of runs (allowed: up to 100 letters without slashes, not 'latest')"
+        )
+    return name
 
 
 class Run(Section):
@@ -15,8 +23,8 @@ class Run(Section):
         "auto", description="auto, cpu, cuda, cuda:N or mps"
     )
     output: str = Field("runs", description="folder of all runs")
-    name: Annotated[str, Field(pattern=r"^[^/\\\x00]*[^/\\\x00.][^/\\\x00]*$")] | None = Field(
-        None, description="a folder's name (no slashes), for the runs in output; null: the configuration's file name"
+    name: Annotated[str, AfterValidator(_check_name)] | None = Field(
+        None, description="the run's folder in output; null: the configuration's file name"
     )
     data_root: str | None = Field(None, description="where data sets live; the flag --data-root sets it")
     tensorboard: bool = True

@@ -45,7 +45,7 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
         class_names: K names.
     """
     num_classes, font = len(class_names), ImageFont.load_default(size=12)
-    cell = max(14 if num_classes <= 120 else 2, min(80, 900 // num_classes))
+    cell = max(14 if num_classes <= 120 else 2, min(56, 900 // num_classes))
     labelled = cell >= 14
     margin = 20 + (min(150, int(max(font.getlength(name) for name in class_names)) + 12) if labelled else 0)
     shares = (confusion / np.maximum(confusion.sum(1, keepdims=True), 1))[..., None]

@@ -120,6 +120,19 @@ def test_a_step_is_what_plain_pytorch_does() -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
 
 
+def test_the_average_takes_in_every_step_with_its_own_decay() -> None:
+    config, splits = digits("recipe.averaging={decay: 0.15}", "recipe.schedule=constant")
+    learner = build_learner(config, splits, CPU)
+    expected = [parameter.detach().clone() for parameter in learner.model.parameters()]
+    for step in range(1, 6):
+        train_step(learner, first_batch(config, splits, 16))
+        decay = min(0.15, (1 + step) / (10 + step))
+        for average, parameter in zip(expected, learner.model.parameters(), strict=True):
+            average.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
+    for ours, average in zip(learner.kept.parameters(), expected, strict=True):
+        torch.testing.assert_close(ours, average)
+
+
 def test_a_training_checkpoint_is_enough_to_go_on(tmp_path: Path) -> None:
     settings = [*RECIPES["everything at once"], "data.image_size=16"]
     config, splits = digits(*settings)

@@ -155,4 +155,4 @@ def _caption(target: Tensor, class_names: Sequence[str]) -> str:
     if not target.is_floating_point():
         return class_names[int(target)]
     shares = sorted(((share, name) for share, name in zip(target.tolist(), class_names, strict=True)), reverse=True)
-    return "\n".join(f"{name}: {share:.0%}" for share, name in shares[:2] if share > 0)
+    return "\n".join(f"{name}: {share:.0%}" for share, name in shares[:2] if share >= 0.005)

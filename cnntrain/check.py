@@ -3,15 +3,13 @@
 import math
 
 from cnntrain.config import Config, dump_config
-from cnntrain.data import prepare_data, resolve_data_root
 from cnntrain.data.batches import steps_per_epoch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError
-from cnntrain.learner import build_learner
 from cnntrain.models import count_parameters
 from cnntrain.records.console import Console
 from cnntrain.runtime.device import device_name, resolve_device
-from cnntrain.train import train_step
+from cnntrain.train import set_up, train_step
 
 
 def check(config: Config, console: Console) -> str:
@@ -23,15 +21,11 @@ def check(config: Config, console: Console) -> str:
     Raises:
         CnntrainError: Training could not work.
     """
-    device = resolve_device(config.run.device)
-    data_root = resolve_data_root(config.data.source, config.run.data_root)
-    splits = prepare_data(config.data, data_root=data_root, progress=console.bars).to(device)
-    console.describe_data(splits)
-    learner = build_learner(config, splits, device)
+    config, splits, learner = set_up(config, resolve_device(config.run.device), console)
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
     batch_size = config.recipe.batch_size
     batch = next(train_batches(splits.train, pipeline, batch_size, seed=config.run.seed, epoch=1))
-    learner.model.train()
+    learner.begin_epoch(1)
     result = train_step(learner, batch)
     loss, expected = float(result.loss_sum / result.weight_sum), learner.criterion.at_chance()
     if not math.isfinite(loss):
@@ -44,18 +38,13 @@ def check(config: Config, console: Console) -> str:
         + (", ..." if splits.num_classes > 12 else ""),
         "batch": f"{tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}",
         "parameters": f"{count_parameters(learner.model):,}",
-        "device": f"{device_name(device)}, {learner.precision}",
+        "device": f"{device_name(learner.device)}, {learner.precision}",
         "steps": f"{steps_per_epoch(len(splits.train), batch_size):,} an epoch, {config.recipe.epochs} epochs",
         "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)}): "
         + ("as it should be" if abs(loss / expected - 1) < 0.25 else "far off, so look at the images and their mean"),
     }
     lines = [f"{name:<14}{text}" for name, text in found.items()]
-    resolved = dump_config(
-        config.pinned(
-            precision=learner.precision, data=splits.preprocessing.sizes(), device=str(device), data_root=data_root
-        )
-    )
-    return "\n".join([resolved, *lines, "", "ready to train"])
+    return "\n".join([dump_config(config), *lines, "", "ready to train"])
 
 
 def _rounded(values: tuple[float, ...]) -> str:

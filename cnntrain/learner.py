@@ -11,9 +11,12 @@ from cnntrain.config import schema
 from cnntrain.data import Splits
 from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import ConfigError
-from cnntrain.models import build_model
+from cnntrain.models import build_model, torchvision_name
+from cnntrain.models.pretrained import Weights, load_weights, read_weights
+from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages
 from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
+from cnntrain.recipe.freezing import Freezing
 from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
@@ -30,12 +33,16 @@ class Learner:
         task: What its outputs mean.
         criterion: The loss it is trained with.
         stopping: Judges each epoch's validation.
+        freezing: Which part of it stays as it is, by epoch.
         average: The average of its weights, if one is kept.
         scaler: Scales the loss where gradients are float16; elsewhere it does nothing.
         precision: `float32`, `bfloat16` or `float16`.
+        seed: Of dropout, together with the step.
         micro_batch: Images per backward pass; None takes the whole batch.
+        weights: Where the initial weights came from, for results.json: `source` and `sha256`; None if random.
+        notices: What the user should know about the initial weights, one sentence each.
         step: Updates so far.
-        last_learning_rate: Of the last update.
+        last_learning_rate: Of the last update, the head's where stages differ.
     """
 
     model: nn.Module
@@ -44,12 +51,16 @@ class Learner:
     optimizer: torch.optim.Optimizer
     scheduler: Scheduler
     stopping: EarlyStopping
+    freezing: Freezing
     average: WeightAverage | None
     scaler: torch.amp.GradScaler
     device: torch.device
     precision: str
+    seed: int = 0
     micro_batch: int | None = None
     clip_grad_norm: float | None = None
+    weights: dict[str, str] | None = None
+    notices: tuple[str, ...] = ()
     step: int = 0
     last_learning_rate: float = 0.0
 
@@ -58,9 +69,14 @@ class Learner:
         """What is validated, tested and kept: the averaged network where there is one."""
         return self.average.model if self.average else self.model
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Training mode, save for what is frozen in this epoch."""
+        self.model.train()
+        self.freezing.apply(epoch)
+
     def update(self) -> None:
         """Step 6: moves the weights along their gradients, then the learning rate and the average."""
-        self.last_learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        self.last_learning_rate = max(float(group["lr"]) for group in self.optimizer.param_groups)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
@@ -93,10 +109,41 @@ class Learner:
             self.average.model.load_state_dict(state["kept"])
 
 
-def build_learner(config: schema.Config, splits: Splits, device: torch.device) -> Learner:
-    """Step 2: the network with its initial weights, and what will change them.
+def initial_weights(config: schema.Config) -> tuple[schema.Config, Weights | None]:
+    """The trained weights that a configuration names, if any; and the configuration with their own preprocessing.
+
+    What the configuration says itself stands: channels, sizes, resizing, mean and std are only filled in.
 
     Raises:
+        CheckpointError: The file is damaged or holds no weights; or it cannot be downloaded.
+        ConfigError: The file is missing; torchvision has no weights for this network.
+    """
+    if config.model.weights is None:
+        return config, None
+    weights = read_weights(config.model.weights, torchvision_name(config.model))
+    said = config.data.model_dump(exclude_unset=True, exclude_none=True)
+    known = {key: value for key, value in weights.preprocessing.items() if key not in said}
+    if "image_size" in said:
+        known.pop("stored_size", None)
+    if said.get("channels", weights.preprocessing.get("channels")) != weights.preprocessing.get("channels"):
+        known.pop("mean", None), known.pop("std", None)
+    data = config.data.model_copy(update=known)
+    return config.model_copy(update={"data": data}), weights
+
+
+def build_learner(
+    config: schema.Config, splits: Splits, device: torch.device, weights: Weights | None = None
+) -> Learner:
+    """Step 2: the network with its initial weights, and what will change them.
+
+    Args:
+        config: The whole configuration.
+        splits: What to train on.
+        device: Where.
+        weights: Trained ones to start from.
+
+    Raises:
+        CheckpointError: The trained weights are those of another network.
         ConfigError: The configuration does not fit the images.
         DeviceError: The device cannot compute in the precision asked for.
     """
@@ -109,17 +156,16 @@ def build_learner(config: schema.Config, splits: Splits, device: torch.device) -
         image_size=fitting.image_size,
         seed=config.run.seed,
     )
+    notices = load_weights(model, weights, splits.num_classes) if weights else []
     model = model.to(device).to(memory_format=torch.channels_last)
-    if 1 in (recipe.batch_size, recipe.micro_batch) and any(isinstance(m, nn.BatchNorm2d) for m in model.modules()):
-        key = "recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch"
-        raise ConfigError(
-            f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)", key
-        )
+    freezing = _freezing(config, model)
+    _check_batch_norm(config, model, freezing)
     weighted = recipe.balance == "weights"
     class_weights = balanced_weights(splits.train.targets, splits.num_classes).to(device) if weighted else None
     watch = recipe.early_stopping
     task = SingleLabel(splits.class_names, recipe.loss.name)
-    optimizer = build_optimizer(recipe.optimizer, model)
+    factors = learning_rate_factors(model, backbone=recipe.backbone_lr_factor, layer_decay=recipe.layer_decay)
+    optimizer = build_optimizer(recipe.optimizer, model, factors)
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
     scheduler = build_scheduler(
         recipe.schedule, optimizer, steps_per_epoch=num_steps, total_steps=recipe.epochs * num_steps
@@ -131,13 +177,40 @@ def build_learner(config: schema.Config, splits: Splits, device: torch.device) -
         optimizer=optimizer,
         scheduler=scheduler,
         stopping=EarlyStopping(**watch.model_dump()) if watch else EarlyStopping(),
+        freezing=freezing,
         average=WeightAverage(model, recipe.averaging.decay) if recipe.averaging else None,
         scaler=torch.amp.GradScaler(device.type, enabled=precision == "float16"),
         device=device,
         precision=precision,
+        seed=config.run.seed,
+        weights={"source": weights.source, "sha256": weights.sha256} if weights else None,
+        notices=tuple(notices),
         micro_batch=recipe.micro_batch,
         clip_grad_norm=recipe.clip_grad_norm,
     )
+
+
+def _freezing(config: schema.Config, model: nn.Module) -> Freezing:
+    frozen, modules, unfreeze = frozen_stages(model, config.model.freeze), stages(model), config.recipe.unfreeze
+    if unfreeze and not frozen:
+        raise ConfigError("there is nothing to unfreeze: model.freeze is null", key="recipe.unfreeze")
+    return Freezing(
+        [modules[name] for name in frozen],
+        unfreeze_epoch=unfreeze.epoch if unfreeze else None,
+        every_epochs=unfreeze.every_epochs if unfreeze else 1,
+    )
+
+
+def _check_batch_norm(config: schema.Config, model: nn.Module, freezing: Freezing) -> None:
+    recipe = config.recipe
+    if 1 not in (recipe.batch_size, recipe.micro_batch):
+        return
+    freezing.apply(recipe.epochs)
+    if any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules()):
+        raise ConfigError(
+            f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)",
+            key="recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch",
+        )
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:

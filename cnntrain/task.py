@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.recipe.losses import Criterion
 
 
@@ -22,6 +23,20 @@ class SingleLabel:
     def criterion(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Criterion:
         """The loss to train with."""
         return Criterion(self.loss, len(self.class_names), label_smoothing, class_weights)
+
+    def training_loss(
+        self, criterion: Criterion, outputs: Tensor | WithAuxiliary, targets: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """What is minimised, the part of it that compares with validation's loss, and the logits.
+
+        The two differ where auxiliary classifiers add their losses. Both are sums over the batch, as in `Criterion`.
+        """
+        if isinstance(outputs, Tensor):
+            loss = criterion(outputs, targets)
+            return loss, loss.detach(), outputs.detach()
+        loss = criterion(outputs.logits, targets)
+        auxiliary = sum(criterion(logits, targets) for logits in outputs.auxiliary)
+        return loss + outputs.weight * auxiliary, loss.detach(), outputs.logits.detach()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss that is reported, float32 (N,): neither smoothed nor weighted, so that recipes compare.

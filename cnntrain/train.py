@@ -18,7 +18,7 @@ from cnntrain.data.batches import Batch, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner, build_learner, gradient_norms
+from cnntrain.learner import Learner, build_learner, gradient_norms, initial_weights
 from cnntrain.models import count_parameters
 from cnntrain.records.checkpoints import Header, load_network, save_network, save_training
 from cnntrain.records.console import Console
@@ -26,6 +26,7 @@ from cnntrain.records.results import build_results
 from cnntrain.records.run_folder import BEST, check_writable, run_folder
 from cnntrain.records.run_log import SUMMARY_METRICS, EpochFigures, RunLog
 from cnntrain.runtime.device import autocast, device_name, resolve_device
+from cnntrain.runtime.seeds import torch_seeded
 
 
 class TrainResult(NamedTuple):
@@ -33,6 +34,14 @@ class TrainResult(NamedTuple):
 
     folder: Path
     results: dict[str, Any]
+
+
+class SetUp(NamedTuple):
+    """The configuration as resolved, and what steps 1 and 2 made of it."""
+
+    config: Config
+    splits: Splits
+    learner: Learner
 
 
 class FitResult(NamedTuple):
@@ -61,19 +70,7 @@ def run(config: Config, console: Console) -> TrainResult:
     device, output = resolve_device(config.run.device), Path(config.run.output).expanduser()
     check_writable(output)
 
-    console.step(1, "data preparation", config.data.source)
-    data_root = resolve_data_root(config.data.source, config.run.data_root)
-    splits = prepare_data(config.data, data_root=data_root, progress=console.bars).to(device)
-    console.describe_data(splits)
-
-    learner = build_learner(config, splits, device)
-    num_parameters = count_parameters(learner.model)
-    console.step(2, "model initialisation", f"{config.model.name}, {num_parameters:,} parameters")
-    console.say(f"     {device_name(device)}, {learner.precision}, seed {config.run.seed}")
-
-    config = config.pinned(
-        precision=learner.precision, data=splits.preprocessing.sizes(), device=str(device), data_root=data_root
-    )
+    config, splits, learner = set_up(config, device, console)
     with run_folder(output, str(config.run.name)) as folder, closing(RunLog(folder, config, console)) as log:
         training_started = time.perf_counter()
         stopped_because, val = fit(learner, splits, config, log)
@@ -93,11 +90,41 @@ def run(config: Config, console: Console) -> TrainResult:
             train_seconds=train_seconds,
             total_seconds=time.perf_counter() - started,
             splits=header.splits,
-            parameters=num_parameters,
+            parameters=count_parameters(learner.model),
+            weights=learner.weights,
             device=device_name(device),
         )
         log.finish(results, tested, splits.test, learner.step)
     return TrainResult(folder, results)
+
+
+def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
+    """Steps 1 and 2: the data, and a network ready to learn from them.
+
+    Raises:
+        CnntrainError: The configuration, the data, the weights or the device does not allow it.
+    """
+    config, weights = initial_weights(config)
+    console.step(1, "data preparation", config.data.source)
+    data_root = resolve_data_root(config.data.source, config.run.data_root)
+    splits = prepare_data(config.data, data_root=data_root, progress=console.bars).to(device)
+    console.describe_data(splits)
+
+    learner = build_learner(config, splits, device, weights)
+    start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
+    parameters = f"{count_parameters(learner.model):,} parameters"
+    console.step(2, "model initialisation", f"{config.model.name}, {parameters}, {start}")
+    console.say(f"     {device_name(device)}, {learner.precision}, seed {config.run.seed}")
+    for notice in learner.notices:
+        console.say(f"     note: {notice}")
+    config = config.pinned(
+        precision=learner.precision,
+        weights=weights.source if weights else None,
+        data=splits.preprocessing.sizes(),
+        device=str(device),
+        data_root=data_root,
+    )
+    return SetUp(config, splits, learner)
 
 
 def fit(learner: Learner, splits: Splits, config: Config, log: RunLog) -> FitResult:
@@ -145,7 +172,7 @@ def train_epoch(
     seed, balanced = config.run.seed, recipe.balance == "sampler"
     batches = train_batches(splits.train, pipeline, recipe.batch_size, seed=seed, epoch=epoch, balanced=balanced)
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
-    learner.model.train()
+    learner.begin_epoch(epoch)
     sums = torch.zeros(3, device=learner.device)  # losses, weights, correct
     num_images, data_seconds, started = 0, 0.0, time.perf_counter()
     for _ in log.bar(range(num_steps), epoch):
@@ -199,17 +226,17 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
     size = min(learner.micro_batch or num_images, num_images)
     # Parts of nearly equal size, so that none is left with the single image that batch norm cannot take.
     num_parts = max(1, min(math.ceil(num_images / size), num_images // min(size, 2)))
+    parts = zip(batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True)
     weight_sum = learner.criterion.weights(batch.targets).sum()
     loss_sum, num_correct = torch.zeros_like(weight_sum), torch.zeros_like(weight_sum)
-    for images, targets in zip(
-        batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True
-    ):
-        with autocast(learner.precision, learner.device):
-            outputs = learner.model(images)  # 3 forward
-        part = learner.criterion(outputs, targets)  # 4 loss
-        learner.scaler.scale(part / weight_sum).backward()  # type: ignore[no-untyped-call]  # 5 backward
-        loss_sum += part.detach()
-        num_correct += learner.task.num_correct(outputs.detach(), targets)
+    with torch_seeded("dropout", learner.seed, learner.step, device=learner.device):
+        for images, targets in parts:
+            with autocast(learner.precision, learner.device):
+                outputs = learner.model(images)  # 3 forward
+            loss, reported, logits = learner.task.training_loss(learner.criterion, outputs, targets)  # 4 loss
+            learner.scaler.scale(loss / weight_sum).backward()  # type: ignore[no-untyped-call]  # 5 backward
+            loss_sum += reported
+            num_correct += learner.task.num_correct(logits, targets)
 
     # 6 update
     learner.scaler.unscale_(learner.optimizer)

@@ -94,7 +94,7 @@ def test_all_faults_are_reported_at_once_with_their_lines(tmp_path: Path) -> Non
         "  optimizer: {name: sgd, lr: -1}\n",
     )
     for expected in (
-        "my.yaml:1: model.name: unknown name; did you mean 'lenet5'? (got 'lenet6', allowed: lenet5, resnet20",
+        "my.yaml:1: model.name: unknown name; did you mean 'lenet5'? (got 'lenet6', allowed: lenet5, alexnet, googlenet, resnet20",
         "my.yaml:5: data.augment.0.random_crop.paddding: unknown key; did you mean 'padding'?",
         "my.yaml:6: data.augment.1: unknown name; did you mean 'horizontal_flip'?",
         "my.yaml:8: recipe.epohcs: unknown key; did you mean 'epochs'?",

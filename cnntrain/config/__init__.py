@@ -75,7 +75,8 @@ def locate(loaded: LoadedConfig) -> Iterator[None]:
     except ConfigError as error:
         if error.key is None:
             raise
-        place = faults.where(tuple(error.key.split(".")), loaded.document)
+        keys = tuple(int(part) if part.isdecimal() else part for part in error.key.split("."))
+        place = faults.where(faults.as_written(keys, loaded.document.data), loaded.document)
         raise ConfigError(f"{place}: {error.key}: {error}") from error
 
 

@@ -52,6 +52,18 @@ def where(keys: Keys, document: Document) -> str:
     return document.origins.get(keys, document.label)
 
 
+def as_written(keys: Keys, data: Any) -> Keys:
+    """The path of a key in the user's own way of writing, or of the nearest thing around it that was written."""
+    found: Keys = ()
+    for part in keys:
+        if not _holds(data, part) and isinstance(data, dict) and len(data) == 1 and "name" not in data:
+            [name] = data  # in short: `- residual: {...}`
+            found, data = (*found, name), data[name]
+        if _holds(data, part):
+            found, data = (*found, part), data[part]
+    return found
+
+
 def _explain_one(fault: ErrorDetails, document: Document) -> str:
     keys, sections = _walk(fault["loc"], document.data)
     place = ""
@@ -100,7 +112,7 @@ def _homes(key: str, sections: Sequence[type[BaseModel]], prefix: str = "") -> l
     found = [f"{prefix}{key}" for section in sections if key in section.model_fields and prefix]
     for section in sections:
         for name, field in section.model_fields.items():
-            if name != "augment":
+            if name not in ("augment", "layers"):  # lists, whose items may nest
                 found += _homes(key, _sections_in((field.annotation, *field.metadata)), f"{prefix}{name}.")
     return sorted(set(found), key=lambda home: home.count("."))
 
@@ -124,6 +136,8 @@ def _walk(loc: Keys, data: Any) -> tuple[Keys, list[type[BaseModel]]]:
         written = isinstance(data, dict | list) and _holds(data, part)
         if chosen and len(sections) > 1 and not any(part in section.model_fields for section in sections):
             sections = chosen
+            if not written and isinstance(data, dict) and len(data) == 1 and "name" not in data:
+                [part], written = data, True  # by another of its names
             if not written:
                 continue
         else:
@@ -140,6 +154,7 @@ def _holds(data: Any, part: str | int) -> bool:
 
 
 def _sections_in(annotation: Any) -> list[type[BaseModel]]:
+    annotation = getattr(annotation, "__value__", annotation)  # what a named type stands for
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     inner = annotation if isinstance(annotation, tuple) else get_args(annotation)

@@ -4,7 +4,8 @@
 `{name: horizontal_flip, probability: 0.3}` all mean the same.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -12,29 +13,42 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # eq would ask for a hash of the mappings
 class Shorthand:
     """Annotates a section, or a union of sections told apart by `name`.
 
     Args:
         default: The name meant by a mapping that has none.
+        spoken: Other ways to write names, in upper or lower case.
+        main_keys: For names whose main value may stand alone (`dropout: 0.5`), the key that it is for.
     """
 
     default: str | None = None
+    spoken: Mapping[str, str] = field(default_factory=dict)
+    main_keys: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, value: Any) -> Any:
         """The long form of a part: a mapping with its name."""
         if isinstance(value, str):
-            return {"name": value}
-        if not isinstance(value, dict) or "name" in value:
+            return {"name": self._name(value)}
+        if not isinstance(value, dict):
             return value
+        if "name" in value:
+            return {**value, "name": self._name(value["name"])}
         if len(value) == 1:
             [(key, inner)] = value.items()
+            name = self._name(key)
             if isinstance(inner, dict):
-                return {"name": key, **inner}
+                return {"name": name, **inner}
+            if name in self.main_keys and inner is not None:
+                return {"name": name, self.main_keys[name]: inner}
             if inner is None and not self.default:  # `- random_crop:` with nothing behind the colon
-                return {"name": key}
+                return {"name": name}
         return {"name": self.default, **value} if self.default else value
+
+    def _name(self, written: Any) -> Any:
+        known = {word.casefold(): name for word, name in self.spoken.items()}
+        return known.get(written.casefold(), written) if isinstance(written, str) else written
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_before_validator_function(self.expand, handler(source))
@@ -45,8 +59,13 @@ class Shorthand:
             parts: dict[str, Any] = {name: {"$ref": ref} for name, ref in long_form["discriminator"]["mapping"].items()}
         else:
             parts = {str(self.default): long_form}
-        inner = parts if self.default else {name: {"anyOf": [part, {"type": "null"}]} for name, part in parts.items()}
+        alone = {"type": ["number", "array"]}  # a main value; what it may be in detail, the section says
+        inner = {
+            name: part if self.default else {"anyOf": [part, {"type": "null"}, *[alone] * (name in self.main_keys)]}
+            for name, part in parts.items()
+        }
+        inner |= {word: inner[name] for word, name in self.spoken.items()}
         short_form: dict[str, Any] = {"type": "object", "properties": inner, "additionalProperties": False}
         short_form |= {"minProperties": 1, "maxProperties": 1}
         nameless = [parts[self.default]] if self.default else []
-        return {"anyOf": [{"enum": list(parts)}, short_form, *nameless, long_form]}
+        return {"anyOf": [{"enum": list(inner)}, short_form, *nameless, long_form]}

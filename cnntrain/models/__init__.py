@@ -3,9 +3,16 @@
 from torch import nn
 
 from cnntrain.config import schema
+from cnntrain.errors import ConfigError
+from cnntrain.models.alexnet import AlexNet
+from cnntrain.models.googlenet import GoogLeNet
+from cnntrain.models.initialise import initialise
 from cnntrain.models.lenet import LeNet5
+from cnntrain.models.lenet_original import LeNet5Original
 from cnntrain.models.resnet import ResNet
+from cnntrain.models.resnet9 import ResNet9
 from cnntrain.models.resnet_cifar import CifarResNet
+from cnntrain.models.sequential import SequentialNet
 from cnntrain.runtime.seeds import torch_seeded
 
 
@@ -15,23 +22,51 @@ def build_model(
     """The network that a configuration names, with initial weights drawn from `seed`.
 
     Raises:
-        ConfigError: The images are too small for the network.
+        ConfigError: The images are too small for the network, or its layers do not fit together.
     """
     with torch_seeded("initial weights", seed):
-        match config:
-            case schema.Lenet5():
-                options = config.model_dump(include={"activation", "pooling", "padding"})
-                return LeNet5(in_channels, num_classes, image_size, **options)
-            case schema.CifarResnet():
-                return CifarResNet(_depth(config.name), in_channels, num_classes, image_size)
-            case schema.Resnet():
-                return ResNet(_depth(config.name), in_channels, num_classes, image_size, stem=config.stem)
+        model = _build(config, in_channels, num_classes, image_size)
+        if config.init == "paper":
+            if not hasattr(model, "paper_init"):
+                raise ConfigError(f"{config.name} has no paper that says how its weights start", key="model.init")
+            model.paper_init()  # type: ignore[operator]
+        elif config.init != "default":
+            initialise(model, config.init)
+    return model
+
+
+def _build(config: schema.Model, *shape: int) -> nn.Module:
+    options = config.model_dump(exclude={"name", "init", "weights", "freeze"})
+    depth = int(config.name.removeprefix("resnet")) if isinstance(config, schema.CifarResnet | schema.Resnet) else 0
+    match config:
+        case schema.Lenet5(variant="original"):
+            return LeNet5Original(*shape, padding=config.padding)
+        case schema.Lenet5():
+            return LeNet5(*shape, activation=config.activation, pooling=config.pooling, padding=config.padding)
+        case schema.Alexnet():
+            return AlexNet(*shape, **options)
+        case schema.Googlenet():
+            return GoogLeNet(*shape, **options)
+        case schema.CifarResnet():
+            return CifarResNet(depth, *shape, **options)
+        case schema.Resnet():
+            return ResNet(depth, *shape, **options)
+        case schema.Resnet9():
+            return ResNet9(*shape, **options)
+        case schema.Sequential():
+            return SequentialNet(*shape, **options)
+
+
+def torchvision_name(config: schema.Model) -> str | None:
+    """What torchvision calls this very network, whose published weights fit; None where it has none like it."""
+    match config:
+        case schema.Alexnet(variant="torchvision") | schema.Googlenet(variant="torchvision"):
+            return config.name
+        case schema.Resnet(stem="imagenet", stride_placement="v1.5", shortcut="projection", preactivation=False):
+            return config.name
+    return None
 
 
 def count_parameters(model: nn.Module) -> int:
-    """How many trainable numbers a network has."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def _depth(name: str) -> int:
-    return int(name.removeprefix("resnet"))
+    """How many numbers a network learns."""
+    return sum(parameter.numel() for parameter in model.parameters())

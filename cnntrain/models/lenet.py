@@ -6,7 +6,8 @@ Proceedings of the IEEE 86(11), 1998, figure 2.
 
 from torch import Tensor, nn
 
-from cnntrain.errors import ConfigError
+from cnntrain.models.checks import check_image_size
+from cnntrain.models.initialise import uniform_by_fan_in
 
 _ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh}
 _POOLINGS = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
@@ -17,6 +18,7 @@ class LeNet5(nn.Module):
 
     Deviations from the paper: every map of C3 sees all six maps of S2; the pooling has no
     trainable coefficients; the output layer is linear and its softmax belongs to the loss.
+    `lenet_original.py` has the network without these.
 
     Args:
         in_channels: 1 for grey, 3 for colour images.
@@ -30,6 +32,14 @@ class LeNet5(nn.Module):
         ConfigError: The image is too small for two convolutions and two poolings.
     """
 
+    stages = {  # noqa: RUF012 (constant)
+        "C1": ("features.0",),
+        "C3": ("features.3",),
+        "C5": ("classifier.1",),
+        "F6": ("classifier.3",),
+        "head": ("classifier.5",),
+    }
+
     def __init__(
         self,
         in_channels: int,
@@ -41,12 +51,7 @@ class LeNet5(nn.Module):
         padding: int = 0,
     ) -> None:
         super().__init__()
-        smallest = 16 - 2 * padding
-        if image_size < smallest:
-            raise ConfigError(
-                f"LeNet-5 with padding {padding} needs images of at least {smallest} px (got {image_size})",
-                key="data.image_size",
-            )
+        check_image_size(f"LeNet-5 with padding {padding}", image_size, 16 - 2 * padding)
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2  # 32 -> 28 -> 14 -> 10 -> 5
         act, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
         self.features = nn.Sequential(
@@ -65,6 +70,10 @@ class LeNet5(nn.Module):
             act(),
             nn.Linear(84, num_classes),
         )
+
+    def paper_init(self) -> None:
+        """Appendix A of the paper: weights uniform in plus or minus 2.4 / fan-in, biases 0."""
+        uniform_by_fan_in(self)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (N, C, S, S), normalised -> logits (N, num_classes)."""

@@ -1,6 +1,6 @@
 """Optimizers, and which parameters decay."""
 
-from typing import Any
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -9,17 +9,27 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from cnntrain.config import schema
 
 
-def build_optimizer(config: schema.Optimizer, model: nn.Module) -> Optimizer:
-    """The optimizer that a configuration names, over all trainable parameters.
+def build_optimizer(
+    config: schema.Optimizer, model: nn.Module, lr_factors: Mapping[str, float] | None = None
+) -> Optimizer:
+    """The optimizer that a configuration names, over all parameters; those that are frozen have no gradient.
 
     With `decay_norms_and_biases: false`, parameters of fewer than two dimensions (norms, biases) do not decay.
+
+    Args:
+        config: The `recipe.optimizer` section.
+        model: A network.
+        lr_factors: By what the learning rate of some parameters, by name, is multiplied.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    decayed = [p for p in parameters if p.ndim >= 2 or config.decay_norms_and_biases]
-    undecayed = [p for p in parameters if p.ndim < 2 and not config.decay_norms_and_biases]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": undecayed, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    fused = all(p.device.type in ("cpu", "cuda") and p.dtype == torch.float32 for p in parameters)
+    grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        decays = parameter.ndim >= 2 or config.decay_norms_and_biases
+        grouped.setdefault(((lr_factors or {}).get(name, 1.0), decays), []).append(parameter)
+    groups = [
+        {"params": parameters, "lr": config.lr * factor, **({} if decays else {"weight_decay": 0.0})}
+        for (factor, decays), parameters in grouped.items()
+    ]
+    fused = all(p.device.type in ("cpu", "cuda") and p.dtype == torch.float32 for p in model.parameters())
     match config:
         case schema.Sgd():
             options = config.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"})

@@ -5,24 +5,22 @@ Both hold tensors and plain values alone; loading executes nothing.
 
 import io
 import json
-import warnings
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cnntrain.config import Config, parse_config
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model
+from cnntrain.models.pretrained import METADATA_KEY, read_tensors
 from cnntrain.records.files import write_bytes
 
 KEPT_STEPS = 2
-_METADATA_KEY = "cnntrain"
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ def save_network(path: Path, model: nn.Module, header: Header) -> None:
     """
     # safetensors wants plain row-major tensors; channels_last is restored on loading
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(weights, metadata={_METADATA_KEY: header.to_json()}))
+    write_bytes(path, safetensors.torch.save(weights, metadata={METADATA_KEY: header.to_json()}))
 
 
 def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
@@ -86,11 +84,12 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
         CheckpointError: The file is missing, damaged or no checkpoint of cnntrain.
     """
     try:
-        with path.open("rb") as file:
-            is_zip = file.read(2) == b"PK"  # what torch.save writes; not the name, which people change
+        weights, text = read_tensors(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    weights, header = _read_training(path) if is_zip else _read_network(path)
+    if text is None:
+        raise CheckpointError(f"{path}: a file of weights, but not one that cnntrain wrote; model.weights takes it")
+    header = Header.from_json(text, path)
     fitting = header.preprocessing
     try:
         model = build_model(
@@ -121,27 +120,3 @@ def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
     write_bytes(folder / f"step-{header.step:08d}.pt", buffer.getvalue())
     for old in sorted(folder.glob("step-*.pt"))[:-KEPT_STEPS]:
         old.unlink(missing_ok=True)
-
-
-def _read_network(path: Path) -> tuple[dict[str, Tensor], Header]:
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            text = (file.metadata() or {}).get(_METADATA_KEY)
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of cnntrain, or damaged ({error})") from error
-    if text is None:
-        raise CheckpointError(f"{path}: a safetensors file, but not one that cnntrain wrote")
-    return weights, Header.from_json(text, path)
-
-
-def _read_training(path: Path) -> tuple[dict[str, Tensor], Header]:
-    try:
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
-            state = torch.load(file, map_location="cpu", weights_only=True)
-        return state["kept"], Header.from_json(state["header"], path)
-    except CheckpointError:
-        raise
-    except Exception as error:  # on damaged or foreign files torch.load raises nearly every kind of exception
-        # PyTorch's own message is left out: it advises to load without protection.
-        raise CheckpointError(f"{path}: not a checkpoint of cnntrain, or damaged") from error

@@ -18,8 +18,20 @@ def generator(purpose: str, *keys: int) -> np.random.Generator:
 
 
 @contextmanager
-def torch_seeded(purpose: str, *keys: int) -> Iterator[None]:
-    """Seeds torch's global CPU generator for a while, for initialisation, which takes no other."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(int(generator(purpose, *keys).integers(2**63)))
+def torch_seeded(purpose: str, *keys: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seeds torch's global generators for a while, for what takes no other: initial weights, dropout.
+
+    Args:
+        purpose: What for.
+        keys: Non-negative.
+        device: Seeds this device's generator too, where it has its own.
+    """
+    elsewhere = device is not None and device.type != "cpu"
+    kind, devices = (device.type, [device]) if device is not None and elsewhere else ("cuda", [])
+    with torch.random.fork_rng(devices=devices, device_type=kind):
+        seed = int(generator(purpose, *keys).integers(2**63))
+        if elsewhere:
+            torch.manual_seed(seed)
+        else:
+            torch.default_generator.manual_seed(seed)
         yield

@@ -20,7 +20,16 @@ from cnntrain.config.schema.augmentation import (
 )
 from cnntrain.config.schema.base import Section
 from cnntrain.config.schema.data import Data
-from cnntrain.config.schema.model import CifarResnet, Lenet5, Model, Resnet
+from cnntrain.config.schema.model import (
+    Alexnet,
+    CifarResnet,
+    Googlenet,
+    Lenet5,
+    Model,
+    Resnet,
+    Resnet9,
+    Sequential,
+)
 from cnntrain.config.schema.recipe import (
     Adam,
     Adamw,
@@ -44,6 +53,7 @@ __all__ = [
     "Adam",
     "Adamw",
     "Affine",
+    "Alexnet",
     "Augmentation",
     "CifarResnet",
     "ColorJitter",
@@ -54,6 +64,7 @@ __all__ = [
     "Cutmix",
     "Data",
     "Ema",
+    "Googlenet",
     "HorizontalFlip",
     "Lenet5",
     "Mixup",
@@ -67,9 +78,11 @@ __all__ = [
     "Recipe",
     "ReduceOnPlateau",
     "Resnet",
+    "Resnet9",
     "Rotation",
     "Run",
     "Schedule",
+    "Sequential",
     "Sgd",
     "SquaredError",
     "StepDecay",
@@ -85,8 +98,12 @@ class Config(Section):
     recipe: Recipe = Recipe()
     run: Run = Run()
 
-    def pinned(self, precision: str, data: dict[str, int], **run: str) -> Self:
+    def pinned(self, precision: str, weights: str | None, data: dict[str, int], **run: str) -> Self:
         """The same with what was left open resolved, so that the file in the run folder repeats the run."""
-        recipe = self.recipe.model_copy(update={"precision": precision})
-        run_, data_ = self.run.model_copy(update=run), self.data.model_copy(update=data)
-        return self.model_copy(update={"data": data_, "recipe": recipe, "run": run_})
+        sections = {
+            "model": self.model.model_copy(update={"weights": weights}),
+            "data": self.data.model_copy(update=data),
+            "recipe": self.recipe.model_copy(update={"precision": precision}),
+            "run": self.run.model_copy(update=run),
+        }
+        return self.model_copy(update=sections)

@@ -149,6 +149,13 @@ class EarlyStopping(Section):
     min_delta: NonNegativeFloat = 0.0
 
 
+class Unfreezing(Section):
+    """Train the frozen stages after all, one by one, the last one first."""
+
+    epoch: Annotated[int, Field(ge=2)] = Field(2, description="the first epoch that trains one more stage")
+    every_epochs: PositiveInt = Field(1, description="after how many epochs the next one follows")
+
+
 class Recipe(Section):
     """How the network is trained."""
 
@@ -163,6 +170,13 @@ class Recipe(Section):
     balance: Literal["none", "weights", "sampler"] = Field(
         "none", description="rare classes: weights in the loss, or drawn more often"
     )
+    backbone_lr_factor: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="by what the learning rate is multiplied everywhere but in the head"
+    )
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="by what the learning rate is multiplied for each stage further from the head"
+    )
+    unfreeze: Unfreezing | None = Field(None, description="train what model.freeze froze, stage by stage")
     clip_grad_norm: PositiveFloat | None = None
     averaging: Annotated[Ema, Shorthand(default="ema")] | None = None
     early_stopping: EarlyStopping | None = None

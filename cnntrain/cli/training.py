@@ -1,107 +1,30 @@
-"""The commands: read arguments, call one function, print, choose the exit code.
+"""The commands that train and use networks."""
 
-What is heavy is imported inside the commands, so that `cnntrain --help` answers at once.
-"""
-
-import functools
-import inspect
 import json
 import sys
-import traceback
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
-from cnntrain import __version__
-from cnntrain.errors import CnntrainError, ConfigError, DataError, Interrupted, StorageError
-
-EPILOG = (
-    "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device, 6 numerical, 7 storage, "
-    "130 interrupted. --debug, anywhere, shows the traceback of a failure."
+from cnntrain.cli.app import command
+from cnntrain.cli.options import (
+    ConfigArgument,
+    DataRootOption,
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    RunArgument,
+    SetOption,
+    assignments,
 )
+from cnntrain.errors import ConfigError, DataError
+
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
 
-app = typer.Typer(
-    help="Train convolutional image classifiers from a YAML file.",
-    epilog=EPILOG,
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
-Command = TypeVar("Command", bound=Callable[..., None])
-
-ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a shipped one.")]
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder or checkpoint file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as recipe.epochs=5.")
-]
-DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
-DataRootOption = Annotated[
-    Path | None, typer.Option(help="Where data sets live.  [default: CNNTRAIN_DATA, else a cache folder]")
-]
-OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else.")]
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Runs the command line and returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
-    try:
-        try:
-            app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
-        except SystemExit as done:
-            return done.code if isinstance(done.code, int) else 1
-        finally:
-            sys.stdout.flush()
-    except (CnntrainError, OSError) as error:
-        if debug:
-            traceback.print_exc()
-        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
-        return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
-    return 0
-
-
-def _command(function: Command) -> Command:
-    """Registers a command in which Ctrl-C is one of our own errors (typer's releases disagree about it)."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> None:
-        try:
-            function(*args, **kwargs)
-        except KeyboardInterrupt as error:
-            interrupted = Interrupted("interrupted")
-            for note in getattr(error, "__notes__", []):
-                interrupted.add_note(note)
-            raise interrupted from None
-
-    # The character \b asks Typer to keep the lines of the examples apart.
-    text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
-    app.command(help=text, epilog=EPILOG)(wrapper)
-    return function
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"cnntrain {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _cnntrain(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
-) -> None:
-    """Train convolutional image classifiers from a YAML file."""
-
-
-@_command
+@command
 def train(
     config: ConfigArgument,
     set_: SetOption = None,
@@ -130,7 +53,7 @@ def train(
     }
     from cnntrain.config import load_config, locate
 
-    loaded = load_config(config, set_ or [], _assignments(flags))
+    loaded = load_config(config, set_ or [], assignments(flags))
 
     from cnntrain.records.console import Console, percent
     from cnntrain.runtime.device import memory_explained
@@ -149,7 +72,7 @@ def train(
     console.say(f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}")
 
 
-@_command
+@command
 def evaluate(
     run: RunArgument = None,
     split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
@@ -191,7 +114,7 @@ def evaluate(
     print(to_json(summary) if as_json else evaluation_text(summary))
 
 
-@_command
+@command
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and globs.")],
     run: Annotated[str | None, typer.Option(help="Run folder or checkpoint file; the newest run by default.")] = None,
@@ -243,7 +166,7 @@ def predict(
         raise DataError(f"{failed} of {len(files)} images could not be read")
 
 
-@_command
+@command
 def check(
     config: ConfigArgument,
     set_: SetOption = None,
@@ -263,7 +186,7 @@ def check(
         "--device": ("run.device", device),
         "--data-root": ("run.data_root", data_root),
     }
-    loaded = load_config(config, set_ or [], _assignments(flags))
+    loaded = load_config(config, set_ or [], assignments(flags))
 
     from cnntrain.check import check as check_config
     from cnntrain.records.console import Console
@@ -271,47 +194,3 @@ def check(
 
     with locate(loaded), memory_explained(SMALLER):
         print(check_config(loaded.config, Console(quiet=quiet)))
-
-
-@_command
-def configs() -> None:
-    """List the shipped configurations."""
-    from cnntrain.config.shipped import first_line, shipped_configs
-
-    for name, path in shipped_configs().items():
-        print(f"{name:<24}{first_line(path)}")
-
-
-@_command
-def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped configuration (see `cnntrain configs`).")],
-    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; NAME.yaml by default.")] = None,
-) -> None:
-    """Copy a shipped configuration to start from, with the schema for editors beside it.
-
-    Examples:
-        cnntrain init cifar10_lenet my.yaml
-    """
-    from cnntrain.config.shipped import copy_config
-
-    written = copy_config(name, file)
-    for path in written:
-        print(f"wrote {path}")
-    print(f"try it: cnntrain check {written[0]}")
-
-
-@_command
-def schema() -> None:
-    """Print the JSON Schema of the configuration, for editors that complete and check YAML."""
-    from cnntrain.config import json_schema
-
-    print(json_schema(), end="")
-
-
-def _assignments(flags: dict[str, tuple[str, Any]]) -> list[tuple[str, str]]:
-    """Flags as assignments to configuration keys, each with how to name it in messages."""
-    return [
-        (f"{key}={json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}", f"{flag} {value}")
-        for flag, (key, value) in flags.items()
-        if value is not None
-    ]

@@ -1,0 +1,82 @@
+"""The command line: what all commands share."""
+
+import functools
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+import typer
+
+from cnntrain import __version__
+from cnntrain.errors import CnntrainError, Interrupted, StorageError
+
+EPILOG = (
+    "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device, 6 numerical, 7 storage, "
+    "130 interrupted. --debug, anywhere, shows the traceback of a failure."
+)
+
+app = typer.Typer(
+    help="Train convolutional image classifiers from a YAML file.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs the command line and returns its exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    try:
+        try:
+            app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
+        except SystemExit as done:
+            return done.code if isinstance(done.code, int) else 1
+        finally:
+            sys.stdout.flush()
+    except (CnntrainError, OSError) as error:
+        if debug:
+            traceback.print_exc()
+        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
+    return 0
+
+
+def command(function: Command) -> Command:
+    """Registers a command in which Ctrl-C is one of our own errors (typer's releases disagree about it)."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> None:
+        try:
+            function(*args, **kwargs)
+        except KeyboardInterrupt as error:
+            interrupted = Interrupted("interrupted")
+            for note in getattr(error, "__notes__", []):
+                interrupted.add_note(note)
+            raise interrupted from None
+
+    # The character \b asks Typer to keep the lines of the examples apart.
+    text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
+    app.command(help=text, epilog=EPILOG)(wrapper)
+    return function
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cnntrain {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _cnntrain(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Train convolutional image classifiers from a YAML file."""

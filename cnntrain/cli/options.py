@@ -1,0 +1,29 @@
+"""Arguments and options that several commands share."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a shipped one.")]
+RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder or checkpoint file.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as recipe.epochs=5.")
+]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
+DataRootOption = Annotated[
+    Path | None, typer.Option(help="Where data sets live.  [default: CNNTRAIN_DATA, else a cache folder]")
+]
+OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else.")]
+
+
+def assignments(flags: dict[str, tuple[str, Any]]) -> list[tuple[str, str]]:
+    """Flags as assignments to configuration keys, each with how to name it in messages."""
+    return [
+        (f"{key}={json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}", f"{flag} {value}")
+        for flag, (key, value) in flags.items()
+        if value is not None
+    ]

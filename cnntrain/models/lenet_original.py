@@ -1,0 +1,195 @@
+"""LeNet-5 as it was in 1998: 60,000 trainable parameters on 1x32x32 with 10 classes.
+
+LeCun, Bottou, Bengio, Haffner: "Gradient-based learning applied to document recognition", Proceedings of the IEEE
+86(11), 1998, section II.B, figure 2, table I and appendix A.
+
+Layer by layer: C1 156, S2 12, C3 1,516, S4 32, C5 48,120, F6 10,164; the class codes of the output are fixed.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from cnntrain.models.checks import check_image_size
+from cnntrain.models.initialise import uniform_by_fan_in
+from cnntrain.runtime.seeds import generator
+
+# Table I: which maps of S2 (rows) each of the 16 maps of C3 (columns) is connected to.
+_CONNECTIONS = """
+X...XXX..XXXX.XX
+XX...XXX..XXXX.X
+XXX...XXX..X.XXX
+.XXX..XXXX..X.XX
+..XXX..XXXX.XX.X
+...XXX..XXXX.XXX
+"""
+
+# 7x12 pictures of the digits, after figure 3: the paper draws its codes but does not print them.
+_DIGITS = """
+.#####. ...#... .#####. .#####. .....#. ####### .#####. ####### .#####. .#####.
+#.....# ..##... #.....# #.....# ....##. #...... #.....# ......# #.....# #.....#
+#.....# .#.#... ......# ......# ...#.#. #...... #...... ......# #.....# #.....#
+#.....# ...#... ......# ......# ..#..#. #...... #...... .....#. #.....# #.....#
+#.....# ...#... .....#. .....#. .#...#. #####.. #.####. .....#. .#...#. #.....#
+#.....# ...#... ....#.. ...##.. #....#. .....#. ##....# ....#.. ..###.. #....##
+#.....# ...#... ...#... .....#. #....#. ......# #.....# ....#.. .#...#. .####.#
+#.....# ...#... ..#.... ......# ####### ......# #.....# ...#... #.....# ......#
+#.....# ...#... .#..... ......# .....#. ......# #.....# ...#... #.....# ......#
+#.....# ...#... #...... ......# .....#. #.....# #.....# ..#.... #.....# ......#
+#.....# ...#... #...... #.....# .....#. #.....# #.....# ..#.... #.....# #.....#
+.#####. .#####. ####### .#####. .....#. .#####. .#####. ..#.... .#####. .#####.
+"""
+
+
+class LeNet5Original(nn.Module):
+    """Trainable subsampling, the sparse third layer, scaled tanh, and an output of distances to class codes.
+
+    The logits are minus the squared Euclidean distances. With softmax and cross-entropy over them, the loss is the
+    paper's equation 9 without its constant for rubbish classes.
+
+    Deviations from the paper: colour images are accepted (C1 then has more weights); images of other sizes than
+    32x32 are too, C5 then spans whatever S4 gives; with other than ten classes the codes are random, +1 and -1, which
+    the paper mentions as the other choice.
+
+    Args:
+        in_channels: 1 for grey, 3 for colour images.
+        num_classes: Size of the output.
+        image_size: Side of the square input, px; at least 16 without padding.
+        padding: Zero padding of the first convolution, px; 2 turns 28x28 into the paper's 32x32.
+
+    Raises:
+        ConfigError: The image is too small for two convolutions and two poolings.
+    """
+
+    stages = {  # noqa: RUF012 (constant)
+        "C1": ("c1",),
+        "S2": ("s2",),
+        "C3": ("c3",),
+        "S4": ("s4",),
+        "C5": ("c5",),
+        "F6": ("f6",),
+        "head": ("output",),
+    }
+
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, *, padding: int = 0) -> None:
+        super().__init__()
+        check_image_size(f"LeNet-5 with padding {padding}", image_size, 16 - 2 * padding)
+        side = ((image_size + 2 * padding - 4) // 2 - 4) // 2  # 32 -> 28 -> 14 -> 10 -> 5
+        self.c1 = nn.Conv2d(in_channels, 6, kernel_size=5, padding=padding)
+        self.s2 = Subsampling(6)
+        self.c3 = SparseConv2d(_connection_table(), kernel_size=5)
+        self.s4 = Subsampling(16)
+        self.c5 = nn.Conv2d(16, 120, kernel_size=side)
+        self.f6 = nn.Linear(120, 84)
+        self.output = ClassCodes(class_codes(num_classes))
+        self.squash = ScaledTanh()
+        self.paper_init()
+
+    def paper_init(self) -> None:
+        """Appendix A: weights uniform in plus or minus 2.4 / fan-in of the unit."""
+        uniform_by_fan_in(self)
+        for module in self.modules():
+            if isinstance(module, Subsampling | SparseConv2d):
+                module.paper_init()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images float32 (N, C, S, S), normalised -> minus the distances (N, num_classes). Shapes at 32 px."""
+        x = self.squash(self.c1(images))  # 6 x 28 x 28
+        x = self.squash(self.s2(x))  # 6 x 14 x 14
+        x = self.squash(self.c3(x))  # 16 x 10 x 10
+        x = self.squash(self.s4(x))  # 16 x 5 x 5
+        x = self.squash(self.c5(x)).flatten(1)  # 120
+        x = self.squash(self.f6(x))  # 84
+        logits: Tensor = self.output(x)
+        return logits
+
+
+class ScaledTanh(nn.Module):
+    """1.7159 tanh(2x / 3), so that f(1) = 1 and f(-1) = -1 (appendix A)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape, kept."""
+        return 1.7159 * torch.tanh(x * (2 / 3))
+
+
+class Subsampling(nn.Module):
+    """The sum of each 2x2 window, times a trainable coefficient per map, plus a trainable bias."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(channels))
+        self.bias = nn.Parameter(torch.empty(channels))
+
+    def paper_init(self) -> None:
+        """As a unit with four inputs."""
+        nn.init.uniform_(self.weight, -2.4 / 4, 2.4 / 4)
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H / 2, W / 2)."""
+        sums = 4 * F.avg_pool2d(x, 2)
+        return sums * self.weight.view(-1, 1, 1) + self.bias.view(-1, 1, 1)
+
+
+class SparseConv2d(nn.Module):
+    """A convolution in which a map sees some of the maps before it.
+
+    Args:
+        table: bool (out_channels, in_channels), which sees which.
+        kernel_size: Side of the kernels.
+    """
+
+    def __init__(self, table: Tensor, kernel_size: int) -> None:
+        super().__init__()
+        self.register_buffer("table", table, persistent=False)
+        self.table: Tensor
+        self.weight = nn.Parameter(torch.empty(int(table.sum()), kernel_size, kernel_size))
+        self.bias = nn.Parameter(torch.empty(len(table)))
+
+    def paper_init(self) -> None:
+        """Uniform in plus or minus 2.4 / fan-in, which differs from map to map."""
+        fan_in = self.table.sum(1, keepdim=True) * self.weight[0].numel()
+        bounds = (2.4 / fan_in).expand(self.table.shape)[self.table]
+        with torch.no_grad():
+            self.weight.uniform_(-1, 1).mul_(bounds.view(-1, 1, 1))
+        nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H - k + 1, W - k + 1)."""
+        # One dense convolution with zeros in between is faster than sixteen small ones.
+        side = self.weight.shape[-1]
+        dense = self.weight.new_zeros(*self.table.shape, side, side)
+        dense = dense.masked_scatter(self.table[:, :, None, None], self.weight)
+        return F.conv2d(x, dense, self.bias)
+
+
+class ClassCodes(nn.Module):
+    """Minus the squared Euclidean distance to the code of each class: the paper's radial basis functions.
+
+    Args:
+        codes: float32 (num_classes, F), fixed.
+    """
+
+    def __init__(self, codes: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("codes", codes, persistent=False)
+        self.codes: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, F) -> (N, num_classes)."""
+        return -(x.float()[:, None, :] - self.codes).square().sum(2)
+
+
+def class_codes(num_classes: int) -> Tensor:
+    """+1 and -1, float32 (num_classes, 84): pictures of the digits for ten classes, else random but always the same."""
+    if num_classes == 10:
+        rows = [line.split() for line in _DIGITS.split("\n") if line]
+        pictures = ["".join(row[digit] for row in rows) for digit in range(10)]
+        return torch.tensor([[1.0 if pixel == "#" else -1.0 for pixel in picture] for picture in pictures])
+    signs = generator("class codes", num_classes).choice([-1.0, 1.0], size=(num_classes, 7 * 12))
+    return torch.from_numpy(signs).float()
+
+
+def _connection_table() -> Tensor:
+    rows = [[mark == "X" for mark in line] for line in _CONNECTIONS.split()]
+    return torch.tensor(rows).T.contiguous()

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cnntrain.config import schema
@@ -13,7 +14,7 @@ from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, torchvision_name
 from cnntrain.models.pretrained import Weights, load_weights, read_weights
-from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages
+from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
 from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
 from cnntrain.recipe.freezing import Freezing
@@ -125,9 +126,13 @@ def initial_weights(config: schema.Config) -> tuple[schema.Config, Weights | Non
     known = {key: value for key, value in weights.preprocessing.items() if key not in said}
     if "image_size" in said:
         known.pop("stored_size", None)
-    if said.get("channels", weights.preprocessing.get("channels")) != weights.preprocessing.get("channels"):
-        known.pop("mean", None), known.pop("std", None)
-    data = config.data.model_copy(update=known)
+    if said.get("channels", known.get("channels")) != weights.preprocessing.get("channels"):
+        known = {key: value for key, value in known.items() if key not in ("mean", "std")}
+    try:
+        data = schema.Data.model_validate({**said, **known})
+    except ValidationError as error:
+        fault = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"does not go with the preprocessing of {weights.path}: {fault}", key="data") from error
     return config.model_copy(update={"data": data}), weights
 
 
@@ -165,7 +170,8 @@ def build_learner(
     watch = recipe.early_stopping
     task = SingleLabel(splits.class_names, recipe.loss.name)
     factors = learning_rate_factors(model, backbone=recipe.backbone_lr_factor, layer_decay=recipe.layer_decay)
-    optimizer = build_optimizer(recipe.optimizer, model, factors)
+    stages_differ = bool(freezing.stages) or set(factors.values()) != {1.0}
+    optimizer = build_optimizer(recipe.optimizer, model, stage_of_parameters(model) if stages_differ else None, factors)
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
     scheduler = build_scheduler(
         recipe.schedule, optimizer, steps_per_epoch=num_steps, total_steps=recipe.epochs * num_steps

@@ -1,12 +1,17 @@
 import pytest
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from cnntrain.config.schema import Model
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, count_parameters
+from cnntrain.models.alexnet import local_response_norm
+from cnntrain.models.googlenet import GoogLeNet
 from cnntrain.models.lenet import LeNet5
+from cnntrain.models.lenet_original import ClassCodes, LeNet5Original, ScaledTanh, class_codes
+from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.residual import PaddingShortcut
 from cnntrain.models.resnet import ResNet
 
 SMALLEST = {"lenet5": 16, "resnet20": 8, "resnet18": 32, "resnet50": 32}
@@ -76,26 +81,6 @@ def test_lenet_options_are_what_they_say(
     assert sum(isinstance(module, pool) for module in model.modules()) == 2
 
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_imagenet_resnets_equal_torchvisions(depth: int) -> None:
-    import torchvision
-
-    theirs = getattr(torchvision.models, f"resnet{depth}")().eval()
-    ours = ResNet(depth, 3, 1000, 64).eval()
-    ours.load_state_dict(theirs.state_dict())
-    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    with torch.inference_mode():
-        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
-
-
-def test_initial_weights_depend_on_the_seed_alone() -> None:
-    torch.manual_seed(1)
-    first = build("resnet20").state_dict()
-    torch.manual_seed(2)
-    second = build("resnet20").state_dict()
-    assert all(torch.equal(first[name], second[name]) for name in first)
-
-
 def test_building_leaves_the_global_generator_alone() -> None:
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -104,10 +89,108 @@ def test_building_leaves_the_global_generator_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_convolutions_of_resnets_start_with_kaimings_variance() -> None:
-    model = build("resnet18", classes=1000, size=64)
-    assert isinstance(model, ResNet)
-    for module in (model.layer2[1].conv1, model.layer3[0].conv2):
-        assert isinstance(module, nn.Conv2d)
-        fan_out = module.out_channels * 9
-        assert float(module.weight.detach().var()) == pytest.approx(2 / fan_out, rel=0.02)
+def test_the_original_lenet_connects_c3_by_the_papers_table() -> None:
+    layer = LeNet5Original(1, 10, 32).c3
+    assert layer.table.sum(1).tolist() == [3] * 6 + [4] * 9 + [6]
+    assert layer.table[:3].nonzero()[:, 1].tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4]
+    # The same as sixteen convolutions, each over the maps that it is connected to.
+    maps = torch.randn(2, 6, 14, 14)
+    start, expected = 0, []
+    for connected, bias in zip(layer.table, layer.bias, strict=True):
+        kernels = layer.weight[start : start + int(connected.sum())]
+        expected.append(nn.functional.conv2d(maps[:, connected], kernels[None], bias[None]))
+        start += len(kernels)
+    torch.testing.assert_close(layer(maps), torch.cat(expected, 1), rtol=1e-5, atol=1e-5)
+
+
+def test_the_original_lenet_measures_distances_to_class_codes() -> None:
+    codes = class_codes(10)
+    assert set(codes.unique().tolist()) == {-1.0, 1.0}
+    assert len(codes.unique(dim=0)) == 10
+    layer = ClassCodes(codes)
+    x = torch.randn(5, 84)
+    torch.testing.assert_close(layer(x), -torch.cdist(x, codes).square(), rtol=1e-4, atol=1e-4)
+    assert layer(codes).argmax(1).tolist() == list(range(10))
+    assert class_codes(3).shape == (3, 84)
+    assert torch.equal(class_codes(3), class_codes(3))
+
+
+def test_scaled_tanh_keeps_plus_and_minus_one() -> None:
+    torch.testing.assert_close(
+        ScaledTanh()(torch.tensor([-1.0, 0.0, 1.0])), torch.tensor([-1.0, 0.0, 1.0]), rtol=0, atol=1e-4
+    )
+
+
+def test_alexnets_response_norm_is_the_papers_formula() -> None:
+    x = torch.rand(1, 9, 2, 2) * 50
+    squares = nn.functional.pad(x.square(), (0, 0, 0, 0, 2, 2))
+    sums = sum(squares[:, shift : shift + 9] for shift in range(5))
+    torch.testing.assert_close(local_response_norm()(x), x / (2 + 1e-4 * sums) ** 0.75)
+
+
+@pytest.mark.parametrize(("variant", "kernel"), [("paper", 5), ("small", 5), ("torchvision", 3)])
+def test_googlenets_third_branch_is_5x5_except_in_torchvision(variant: str, kernel: int) -> None:
+    model = build("googlenet", variant=variant)
+    assert isinstance(model, GoogLeNet)
+    convolution = model.inception4c.branch3.get_submodule("1.conv")
+    assert isinstance(convolution, nn.Conv2d)
+    assert convolution.kernel_size == (kernel, kernel)
+
+
+def test_googlenets_paper_variant_pools_its_auxiliaries_as_published_at_224_px() -> None:
+    model = build("googlenet", variant="paper", size=224)
+    assert isinstance(model, GoogLeNet)
+    assert model.aux1 is not None
+    assert isinstance(model.aux1.pool, nn.AvgPool2d)
+    assert model.aux1.pool(torch.zeros(1, 1, 14, 14)).shape == (1, 1, 4, 4)
+
+
+def test_auxiliary_classifiers_vanish_at_evaluation() -> None:
+    model = build("googlenet", variant="small")
+    images = torch.randn(4, 3, 32, 32)
+    trained = model.train()(images)
+    assert isinstance(trained, WithAuxiliary)
+    assert [tuple(logits.shape) for logits in (trained.logits, *trained.auxiliary)] == [(4, 10)] * 3
+    assert isinstance(model.eval()(images), torch.Tensor)
+    assert isinstance(build("googlenet", auxiliary=False).train()(images), torch.Tensor)
+
+
+@pytest.mark.parametrize(("placement", "strides"), [("v1", (2, 1)), ("v1.5", (1, 2))])
+def test_bottlenecks_halve_where_they_are_told(placement: str, strides: tuple[int, int]) -> None:
+    for preactivation in (False, True):
+        block = build("resnet50", stride_placement=placement, preactivation=preactivation).get_submodule("layer2.0")
+        assert (block.conv1.stride[0], block.conv2.stride[0]) == strides  # type: ignore[union-attr,index]
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet18", "resnet50"])
+@pytest.mark.parametrize("preactivation", [False, True])
+def test_shortcuts_are_projections_or_padding(name: str, preactivation: bool) -> None:
+    plain = build(name, shortcut="padding", preactivation=preactivation)
+    projected = build(name, shortcut="projection", preactivation=preactivation)
+    assert count_parameters(plain) < count_parameters(projected)
+    assert not any("downsample" in key for key, _ in plain.named_parameters())
+    shortcut = PaddingShortcut(4, 2)(torch.ones(1, 3, 6, 6))
+    assert shortcut.shape == (1, 7, 3, 3)
+    assert shortcut.sum((0, 2, 3)).tolist() == [0, 0, 9, 9, 9, 0, 0]
+
+
+def test_preactivation_puts_norm_and_relu_first() -> None:
+    block = build("resnet20", preactivation=True).get_submodule("layer2.1").eval()
+    x = torch.randn(2, 32, 8, 8)
+    relu = nn.functional.relu
+    expected = x + block.conv2(relu(block.bn2(block.conv1(relu(block.bn1(x))))))  # type: ignore[operator]
+    torch.testing.assert_close(block(x), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"name": "resnet18", "stride_placement": "v1"}, "stride_placement applies to networks with bottlenecks"),
+        ({"name": "resnet20", "preactivation": True, "zero_init": True}, "zero_init has no meaning with preactivation"),
+        ({"name": "lenet5", "variant": "original", "activation": "tanh"}, "activation applies to variant: modern"),
+        ({"name": "lenet5", "variant": "original", "init": "xavier"}, "variant: original starts as its paper says"),
+    ],
+)
+def test_options_without_meaning_are_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(Model).validate_python(options)

@@ -41,17 +41,24 @@ def frozen_stages(model: nn.Module, freeze: str | None) -> list[str]:
     return backbone[: backbone.index(freeze) + 1]
 
 
+def stage_of_parameters(model: nn.Module) -> dict[str, str]:
+    """The stage to which each parameter belongs, by names."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {
+        names[id(parameter)]: stage
+        for stage, modules in stages(model).items()
+        for module in modules
+        for parameter in module.parameters()
+    }
+
+
 def learning_rate_factors(model: nn.Module, *, backbone: float, layer_decay: float) -> dict[str, float]:
-    """By what the learning rate of each parameter is multiplied.
+    """By what the learning rate of each stage is multiplied.
 
     Args:
         model: A network.
         backbone: Factor of all stages but the head.
-        layer_decay: Factor for each stage between a parameter and the head.
+        layer_decay: Factor for each step from the head towards the input.
     """
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
-    factors: dict[str, float] = {}
-    for above_head, modules in enumerate(reversed(stages(model).values())):
-        factor = layer_decay**above_head * (backbone if above_head else 1.0)
-        factors |= {names[id(parameter)]: factor for module in modules for parameter in module.parameters()}
-    return factors
+    from_head = enumerate(reversed(stages(model)))
+    return {stage: layer_decay**steps * (backbone if steps else 1.0) for steps, stage in from_head}

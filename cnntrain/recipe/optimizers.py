@@ -10,7 +10,10 @@ from cnntrain.config import schema
 
 
 def build_optimizer(
-    config: schema.Optimizer, model: nn.Module, lr_factors: Mapping[str, float] | None = None
+    config: schema.Optimizer,
+    model: nn.Module,
+    stage_of: Mapping[str, str] | None = None,
+    lr_factors: Mapping[str, float] | None = None,
 ) -> Optimizer:
     """The optimizer that a configuration names, over all parameters; those that are frozen have no gradient.
 
@@ -19,15 +22,18 @@ def build_optimizer(
     Args:
         config: The `recipe.optimizer` section.
         model: A network.
-        lr_factors: By what the learning rate of some parameters, by name, is multiplied.
+        stage_of: The stage of each parameter, where stages differ; each then has a group of its own, because the
+            parameters of a group must begin to train together.
+        lr_factors: By what the learning rate of each stage is multiplied.
     """
-    grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    grouped: dict[tuple[str, bool], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         decays = parameter.ndim >= 2 or config.decay_norms_and_biases
-        grouped.setdefault(((lr_factors or {}).get(name, 1.0), decays), []).append(parameter)
+        grouped.setdefault((stage_of[name] if stage_of else "", decays), []).append(parameter)
     groups = [
-        {"params": parameters, "lr": config.lr * factor, **({} if decays else {"weight_decay": 0.0})}
-        for (factor, decays), parameters in grouped.items()
+        {"params": parameters, "lr": config.lr * (lr_factors or {}).get(stage, 1.0)}
+        | ({} if decays else {"weight_decay": 0.0})
+        for (stage, decays), parameters in grouped.items()
     ]
     fused = all(p.device.type in ("cpu", "cuda") and p.dtype == torch.float32 for p in model.parameters())
     match config:

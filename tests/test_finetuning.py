@@ -1,0 +1,148 @@
+"""Freezing, slower backbones, gradual unfreezing."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from conftest import Cli
+from pydantic import TypeAdapter
+from torch import nn
+
+from cnntrain.config import parse_config
+from cnntrain.config.schema import Config, Model
+from cnntrain.data import Splits, prepare_data
+from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.errors import ConfigError
+from cnntrain.learner import Learner, build_learner
+from cnntrain.models import build_model
+from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages
+from cnntrain.recipe.freezing import Freezing
+from cnntrain.train import train_step
+
+DIGITS = "data: {source: digits, image_size: 32}\nrecipe: {batch_size: 32, epochs: 9, schedule: constant%s}\n"
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return prepare_data(parse_config("model: lenet5\n" + DIGITS % "", "test").data)
+
+
+def build(text: str, splits: Splits, recipe: str = "") -> tuple[Config, Learner]:
+    config = parse_config(text + DIGITS % recipe, "test")
+    return config, build_learner(config, splits, torch.device("cpu"))
+
+
+def batches(config: Config, splits: Splits) -> list[Batch]:
+    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    return list(train_batches(splits.train, pipeline, 32, seed=0, epoch=1))
+
+
+def changed(before: dict[str, Any], model: Any) -> set[str]:
+    """The stages in which a parameter or a running statistic differs."""
+    now = model.state_dict()
+    different = {name for name in now if not torch.equal(now[name], before[name])}
+    return {
+        stage
+        for stage, names in model.stages.items()
+        if any(name.startswith(tuple(f"{part}." for part in names)) for name in different)
+    }
+
+
+@pytest.mark.parametrize(
+    ("freeze", "trained"),
+    [
+        ("backbone", {"head"}),
+        ("layer1", {"layer2", "layer3", "head"}),
+        ("stem", {"layer1", "layer2", "layer3", "head"}),
+    ],
+)
+def test_frozen_stages_keep_weights_and_running_statistics(splits: Splits, freeze: str, trained: set[str]) -> None:
+    config, learner = build(f"model: {{name: resnet20, freeze: {freeze}}}\n", splits)
+    before = copy.deepcopy(learner.model.state_dict())
+    learner.begin_epoch(1)
+    for batch in batches(config, splits)[:2]:
+        train_step(learner, batch)
+    assert changed(before, learner.model) == trained
+
+
+def test_stages_thaw_one_by_one_from_the_head() -> None:
+    modules: list[list[nn.Module]] = [[nn.Linear(1, 1)], [nn.BatchNorm2d(1)], [nn.Linear(1, 1)]]
+    freezing = Freezing(modules, unfreeze_epoch=3, every_epochs=2)
+    assert [freezing.num_frozen(epoch) for epoch in range(1, 9)] == [3, 3, 2, 2, 1, 1, 0, 0]
+    assert [Freezing(modules).num_frozen(epoch) for epoch in (1, 99)] == [3, 3]
+    freezing.apply(4)
+    assert [any(p.requires_grad for p in stage[0].parameters()) for stage in modules] == [False, False, True]
+    assert not modules[1][0].training
+    freezing.apply(5)
+    assert modules[1][0].training
+
+
+def test_a_thawed_stage_trains_from_its_epoch_on(splits: Splits) -> None:
+    text = "model: {name: lenet5, freeze: backbone}\n"
+    config, learner = build(text, splits, ", unfreeze: {epoch: 2}")
+    found = []
+    for epoch in (1, 2, 3):
+        before = copy.deepcopy(learner.model.state_dict())
+        learner.begin_epoch(epoch)
+        train_step(learner, batches(config, splits)[0])
+        found.append(changed(before, learner.model))
+    assert found == [{"head"}, {"F6", "head"}, {"C5", "F6", "head"}]
+
+
+def test_learning_rates_fall_from_the_head_to_the_input(splits: Splits) -> None:
+    model = build("model: lenet5\n", splits)[1].model
+    factors = learning_rate_factors(model, backbone=0.5, layer_decay=0.1)
+    assert factors == pytest.approx({"head": 1.0, "F6": 0.05, "C5": 0.005, "C3": 0.5e-3, "C1": 0.5e-4})
+
+
+def test_a_step_moves_each_stage_by_its_own_learning_rate(splits: Splits) -> None:
+    plain = ", optimizer: {name: sgd, momentum: 0, nesterov: false, weight_decay: 0, lr: 0.1}"
+    moves = []
+    for options in ("", ", backbone_lr_factor: 0.5, layer_decay: 0.5"):
+        config, learner = build("model: lenet5\n", splits, plain + options)
+        before = {name: parameter.detach().clone() for name, parameter in learner.model.named_parameters()}
+        learner.begin_epoch(1)
+        train_step(learner, batches(config, splits)[0])
+        moves.append({name: p.detach() - before[name] for name, p in learner.model.named_parameters()})
+        assert learner.last_learning_rate == 0.1
+    for name, factor in {"classifier.5.weight": 1, "classifier.3.weight": 0.25, "features.0.weight": 0.5**5}.items():
+        torch.testing.assert_close(moves[1][name], moves[0][name] * factor, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["lenet5", "alexnet", "googlenet", "resnet20", "resnet18", "resnet9"])
+def test_every_parameter_belongs_to_one_stage(name: str) -> None:
+    config = TypeAdapter(Model).validate_python({"name": name})
+    model = build_model(config, in_channels=3, num_classes=5, image_size=64)
+    owned = [id(p) for modules in stages(model).values() for module in modules for p in module.parameters()]
+    assert sorted(owned) == sorted(id(p) for p in model.parameters())
+    assert list(stages(model))[-1] == "head"
+
+
+def test_an_unknown_stage_is_refused_with_those_there_are() -> None:
+    model = build_model(TypeAdapter(Model).validate_python("resnet20"), in_channels=1, num_classes=2, image_size=8)
+    with pytest.raises(ConfigError, match=r"no stage 'layer4' to freeze .allowed: backbone, stem, layer1, layer2, lay"):
+        frozen_stages(model, "layer4")
+    assert frozen_stages(model, None) == []
+
+
+def test_a_frozen_batch_norm_takes_single_images(splits: Splits) -> None:
+    text = "model: {name: resnet20, freeze: backbone}\n"
+    config, learner = build(text, splits, ", micro_batch: 1")
+    learner.begin_epoch(1)
+    train_step(learner, batches(config, splits)[0])
+    with pytest.raises(ConfigError, match="batch norm, which needs at least 2 images"):
+        build(text, splits, ", micro_batch: 1, unfreeze: {epoch: 3}")
+
+
+def test_unfreezing_needs_something_frozen(cli: Cli) -> None:
+    outcome = cli("check", "digits_lenet", "--set", "recipe.unfreeze={epoch: 3}")
+    assert outcome.code == 2
+    assert "--set recipe.unfreeze={epoch: 3}: recipe.unfreeze: there is nothing to unfreeze" in outcome.err
+
+
+def test_a_gradually_unfrozen_run_trains_to_the_end(cli: Cli, tmp_path: Any) -> None:
+    options = ["--set", "model.freeze=backbone", "--set", "recipe.unfreeze={epoch: 2}", "--epochs", "3"]
+    outcome = cli("train", "digits_lenet", "--output", tmp_path, "--set", "recipe.layer_decay=0.9", *options)
+    assert outcome.code == 0, outcome.err

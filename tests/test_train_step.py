@@ -1,0 +1,108 @@
+"""One step: auxiliary losses take part, dropout is a function of seed and step."""
+
+import copy
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from cnntrain.config import parse_config
+from cnntrain.data import Splits, prepare_data
+from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.learner import Learner, build_learner
+from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.train import train_step
+
+TEXT = (
+    "model: {model}\ndata: {{source: digits, image_size: 16}}\n"
+    "recipe: {{batch_size: 24, precision: float32, optimizer: {{lr: 0.01, momentum: 0, nesterov: false}}}}\n"
+    "run: {{seed: {seed}}}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def splits() -> Splits:
+    return prepare_data(parse_config(TEXT.format(model="lenet5", seed=0), "test").data)
+
+
+def learner(model: str, splits: Splits, seed: int = 0) -> Learner:
+    built = build_learner(parse_config(TEXT.format(model=model, seed=seed), "test"), splits, torch.device("cpu"))
+    built.begin_epoch(1)
+    return built
+
+
+def first_batch(splits: Splits) -> Batch:
+    return next(train_batches(splits.train, build_pipeline((), splits.preprocessing, 10), 24, seed=0, epoch=1))
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+def test_auxiliary_losses_train_with_their_weight(splits: Splits) -> None:
+    trained = learner("{name: googlenet, variant: small, aux_weight: 0.3}", splits)
+    expected = without_dropout(copy.deepcopy(trained.model))
+    without_dropout(trained.model)
+    batch = first_batch(splits)
+    result = train_step(trained, batch)
+
+    outputs = expected(batch.images)
+    assert isinstance(outputs, WithAuxiliary)
+    losses = [nn.functional.cross_entropy(logits, batch.targets) for logits in (outputs.logits, *outputs.auxiliary)]
+    (losses[0] + 0.3 * losses[1] + 0.3 * losses[2]).backward()
+    optimizer = torch.optim.SGD(expected.parameters(), lr=trained.last_learning_rate, weight_decay=5e-4)
+    optimizer.step()
+    torch.testing.assert_close(weights(trained.model), weights(expected), rtol=1e-4, atol=1e-6)
+    # What is reported compares with validation, which knows the main classifier alone.
+    assert float(result.loss_sum / result.weight_sum) == pytest.approx(float(losses[0]), rel=1e-5)
+
+
+def test_dropout_is_a_function_of_seed_and_step(splits: Splits) -> None:
+    model = "{name: sequential, layers: [flatten, linear: 32, relu, dropout: 0.5, linear]}"
+    batch = first_batch(splits)
+
+    def after_two_steps(**changes: int) -> torch.Tensor:
+        trained = learner(model, splits)
+        start = changes.pop("step", 0)
+        trained = replace(trained, step=start, **changes)
+        torch.manual_seed(int(torch.randint(1000, ()).item()))  # the global generator has no say
+        for _ in range(2):
+            train_step(trained, batch)
+        return weights(trained.model)
+
+    assert torch.equal(after_two_steps(), after_two_steps())
+    assert not torch.equal(after_two_steps(), after_two_steps(seed=1))
+    assert not torch.equal(after_two_steps(), after_two_steps(step=5))
+
+
+def test_a_step_leaves_the_global_generator_alone(splits: Splits) -> None:
+    trained = learner("{name: sequential, layers: [flatten, dropout, linear]}", splits)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train_step(trained, first_batch(splits))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_going_on_from_a_saved_state_repeats_dropout_exactly(splits: Splits) -> None:
+    model = "{name: alexnet, variant: small}"
+    batch, whole = first_batch(splits), learner(model, splits)
+    for _ in range(2):
+        train_step(whole, batch)
+    state = copy.deepcopy(whole.state_dict())
+    for _ in range(2):
+        train_step(whole, batch)
+    again = learner(model, splits, seed=0)
+    again.load_state_dict(state)
+    for _ in range(2):
+        train_step(again, batch)
+    assert torch.equal(weights(whole.model), weights(again.model))

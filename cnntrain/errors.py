@@ -56,6 +56,12 @@ class StorageError(CnntrainError):
     exit_code = 7
 
 
+class ReproductionError(CnntrainError):
+    """A test result outside the band that its configuration states."""
+
+    exit_code = 8
+
+
 class Interrupted(CnntrainError):
     """Ctrl-C, or a signal that asks to stop."""
 

@@ -114,7 +114,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert finished.stderr == "set()\n"
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["check"], ["init"]])
+@pytest.mark.parametrize("command", [[], ["train"], ["reproduce"], ["evaluate"], ["predict"], ["check"], ["init"]])
 def test_help_has_examples_and_exit_codes(command: list[str], cli: Cli) -> None:
     text = cli(*command, "--help").out
     assert "Exit codes: 0 done" in text
@@ -178,7 +178,7 @@ def test_configs_lists_and_init_copies(cli: Cli, tmp_path: Path, monkeypatch: py
 
 def test_schema_is_json_schema(cli: Cli) -> None:
     schema = json.loads(cli("schema").out)
-    assert set(schema["properties"]) == {"model", "data", "recipe", "run"}
+    assert set(schema["properties"]) == {"model", "data", "recipe", "run", "expect"}
 
 
 def test_the_data_root_may_come_from_the_environment(cli: Cli, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

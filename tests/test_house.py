@@ -15,7 +15,7 @@ FLOORS = [
     {"models", "data", "recipe"},
     {"task"},
     {"records", "learner"},
-    {"evaluate", "predict"},
+    {"evaluate", "predict", "reproduce"},
     {"train"},
     {"check"},
     {"cli"},

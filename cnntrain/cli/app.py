@@ -14,7 +14,7 @@ from cnntrain.errors import CnntrainError, Interrupted, StorageError
 
 EPILOG = (
     "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device, 6 numerical, 7 storage, "
-    "130 interrupted. --debug, anywhere, shows the traceback of a failure."
+    "8 not reproduced, 130 interrupted. --debug, anywhere, shows the traceback of a failure."
 )
 
 app = typer.Typer(

@@ -15,15 +15,31 @@ DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N 
 DataRootOption = Annotated[
     Path | None, typer.Option(help="Where data sets live.  [default: CNNTRAIN_DATA, else a cache folder]")
 ]
+NewRunOutputOption = Annotated[Path | None, typer.Option(help="Folder of all runs.  [default: runs]")]
+NameOption = Annotated[str | None, typer.Option(help="The run's folder in the output folder.")]
+SeedOption = Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")]
+EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else.")]
 
+_KEYS = {
+    "device": "run.device",
+    "data_root": "run.data_root",
+    "output": "run.output",
+    "name": "run.name",
+    "seed": "run.seed",
+    "epochs": "recipe.epochs",
+}
 
-def assignments(flags: dict[str, tuple[str, Any]]) -> list[tuple[str, str]]:
+
+def assignments(**flags: Any) -> list[tuple[str, str]]:
     """Flags as assignments to configuration keys, each with how to name it in messages."""
     return [
-        (f"{key}={json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}", f"{flag} {value}")
-        for flag, (key, value) in flags.items()
+        (
+            f"{_KEYS[flag]}={json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}",
+            f"--{flag.replace('_', '-')} {value}",
+        )
+        for flag, value in flags.items()
         if value is not None
     ]

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,14 +12,23 @@ from cnntrain.cli.options import (
     ConfigArgument,
     DataRootOption,
     DeviceOption,
+    EpochsOption,
     JsonOption,
+    NameOption,
+    NewRunOutputOption,
     OutputOption,
     QuietOption,
     RunArgument,
+    SeedOption,
     SetOption,
     assignments,
 )
-from cnntrain.errors import ConfigError, DataError
+from cnntrain.errors import ConfigError, DataError, ReproductionError
+
+if TYPE_CHECKING:
+    from cnntrain.config import LoadedConfig
+    from cnntrain.records.console import Console
+    from cnntrain.train import TrainResult
 
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
 
@@ -30,10 +39,10 @@ def train(
     set_: SetOption = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
-    output: Annotated[Path | None, typer.Option(help="Folder of all runs.  [default: runs]")] = None,
-    name: Annotated[str | None, typer.Option(help="The run's folder in the output folder.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None,
+    output: NewRunOutputOption = None,
+    name: NameOption = None,
+    seed: SeedOption = None,
+    epochs: EpochsOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network: the ten steps, from data preparation to the final test.
@@ -43,33 +52,64 @@ def train(
         cnntrain train my.yaml --epochs 5 --set recipe.optimizer.lr=0.1
         cnntrain train image_folder_resnet18 --data-root ~/photos --device cuda:1
     """
-    flags = {
-        "--device": ("run.device", device),
-        "--data-root": ("run.data_root", data_root),
-        "--output": ("run.output", output),
-        "--name": ("run.name", name),
-        "--seed": ("run.seed", seed),
-        "--epochs": ("recipe.epochs", epochs),
-    }
-    from cnntrain.config import load_config, locate
+    flags = assignments(device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs)
 
-    loaded = load_config(config, set_ or [], assignments(flags))
+    from cnntrain.config import load_config
 
-    from cnntrain.records.console import Console, percent
-    from cnntrain.runtime.device import memory_explained
-    from cnntrain.train import run
+    loaded = load_config(config, set_ or [], flags)
+
+    from cnntrain.records.console import Console
+
+    _train(loaded, Console(quiet=quiet))
+
+
+@command
+def reproduce(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    data_root: DataRootOption = None,
+    output: NewRunOutputOption = None,
+    name: NameOption = None,
+    seed: SeedOption = None,
+    epochs: EpochsOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network and see whether its test accuracy is what the configuration expects.
+
+    Examples:
+        cnntrain reproduce digits_lenet
+        cnntrain reproduce cifar10_lenet --seed 3 --data-root ~/data
+    """
+    flags = assignments(device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs)
+
+    from cnntrain.config import load_config
+    from cnntrain.reproduce import changed_keys, compare
+
+    loaded = load_config(config, set_ or [], flags)
+    label, expect = loaded.document.label, loaded.config.expect
+    if expect is None:
+        raise ConfigError(
+            f"{label}: there is no `expect` to compare with; add what one run should reach, such as "
+            f"`expect: {{accuracy: [0.97, 0.99], basis: measured}}`, or use `cnntrain train`"
+        )
+    changed = changed_keys(load_config(config).config, loaded.config)
+    notes = [f"note: the band is for {label} as it stands; changed here: {', '.join(changed)}"] if changed else []
+
+    from cnntrain.records.console import Console
 
     console = Console(quiet=quiet)
-    console.say(f"configuration {loaded.document.label}")
-    with locate(loaded), memory_explained(SMALLER):
-        folder, results = run(loaded.config, console)
-    test = results["test"]
-    print(
-        f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images; "
-        f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}"
-    )
-    print(f"run folder {folder}")
-    console.say(f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}")
+    for note in notes:
+        console.say(note)
+    folder, results = _train(loaded, console)
+    reproduced, text = compare(results["test"], expect)
+    if reproduced:
+        print("\n".join([text, *notes]))
+        return
+    error = ReproductionError(f"{text}; the run is kept: cnntrain evaluate {folder}")
+    for note in [*notes, *([f"the band: {expect.note}"] if expect.note else [])]:
+        error.add_note(note)
+    raise error
 
 
 @command
@@ -182,11 +222,7 @@ def check(
     """
     from cnntrain.config import load_config, locate
 
-    flags = {
-        "--device": ("run.device", device),
-        "--data-root": ("run.data_root", data_root),
-    }
-    loaded = load_config(config, set_ or [], assignments(flags))
+    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
 
     from cnntrain.check import check as check_config
     from cnntrain.records.console import Console
@@ -194,3 +230,23 @@ def check(
 
     with locate(loaded), memory_explained(SMALLER):
         print(check_config(loaded.config, Console(quiet=quiet)))
+
+
+def _train(loaded: "LoadedConfig", console: "Console") -> "TrainResult":
+    """Trains, and says what came out."""
+    from cnntrain.config import locate
+    from cnntrain.records.console import percent
+    from cnntrain.runtime.device import memory_explained
+    from cnntrain.train import run
+
+    console.say(f"configuration {loaded.document.label}")
+    with locate(loaded), memory_explained(SMALLER):
+        folder, results = result = run(loaded.config, console)
+    test = results["test"]
+    print(
+        f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images; "
+        f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}"
+    )
+    print(f"run folder {folder}")
+    console.say(f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}")
+    return result

@@ -20,6 +20,7 @@ from cnntrain.config.schema.augmentation import (
 )
 from cnntrain.config.schema.base import Section
 from cnntrain.config.schema.data import Data
+from cnntrain.config.schema.expect import Expect
 from cnntrain.config.schema.model import (
     Alexnet,
     CifarResnet,
@@ -64,6 +65,7 @@ __all__ = [
     "Cutmix",
     "Data",
     "Ema",
+    "Expect",
     "Googlenet",
     "HorizontalFlip",
     "Lenet5",
@@ -97,6 +99,7 @@ class Config(Section):
     data: Data
     recipe: Recipe = Recipe()
     run: Run = Run()
+    expect: Expect | None = None
 
     def pinned(self, precision: str, weights: str | None, data: dict[str, int], **run: str) -> Self:
         """The same with what was left open resolved, so that the file in the run folder repeats the run."""

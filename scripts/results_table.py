@@ -17,7 +17,13 @@ DATA_LABELS = {
     "cifar10": "CIFAR-10",
     "cifar100": "CIFAR-100",
 }
-FAMILIES = {"lenet": "LeNet-", "alexnet": "AlexNet", "googlenet": "GoogLeNet", "resnet": "ResNet-"}
+FAMILIES = {
+    "lenet": "LeNet-",
+    "alexnet": "AlexNet",
+    "googlenet": "GoogLeNet",
+    "resnet": "ResNet-",
+    "sequential": "Layers in YAML",
+}
 COLUMNS = (
     "data set", "network (parameters)", "epochs", "test accuracy", "minutes", "images/s", "machine", "commit", "date",
 )  # fmt: skip

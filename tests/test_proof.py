@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cnntrain.models.catalogue import CATALOGUE, Entry
 from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
@@ -19,7 +20,6 @@ from torch import Tensor, nn
 from cnntrain.config.schema import Model
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model
-from cnntrain.models.catalogue import CATALOGUE, Entry
 from cnntrain.recipe.losses import Criterion
 from cnntrain.task import SingleLabel
 

@@ -75,7 +75,7 @@ def real_images(entry: Entry, folder: Path | None) -> tuple[Tensor, Tensor]:
     mode, size = ("L" if entry.in_channels == 1 else "RGB"), size_for(entry)
     if folder is not None:
         classes = sorted((folder / "cifar10-jpeg/train").iterdir())[:8]
-        pictures = [Image.open(file) for name in classes for file in sorted(name.iterdir())[:4]]
+        pictures: list[Image.Image] = [Image.open(file) for name in classes for file in sorted(name.iterdir())[:4]]
     else:
         from sklearn.datasets import load_digits
 

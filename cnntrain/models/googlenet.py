@@ -16,7 +16,7 @@ from cnntrain.models.checks import check_image_size
 from cnntrain.models.initialise import initialise
 from cnntrain.models.outputs import WithAuxiliary
 
-SMALLEST_INPUT = {"paper": 15, "torchvision": 15, "small": 8}
+SMALLEST_INPUT = {"paper": 31, "torchvision": 15, "small": 8}
 
 
 class Widths(NamedTuple):
@@ -62,7 +62,7 @@ class GoogLeNet(nn.Module):
     Args:
         in_channels: 1 for grey, 3 for colour images.
         num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 15 (8 for `small`).
+        image_size: Side of the square input, px; at least 31 as in the paper, 15 as in torchvision, 8 for `small`.
         variant: See above.
         auxiliary: Whether to have the two auxiliary classifiers, after 4a and 4d. They work in training mode alone.
         aux_weight: By how much each of their losses counts; 0.3 in the paper.

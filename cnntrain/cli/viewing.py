@@ -1,11 +1,63 @@
-"""The commands that show what there is: configurations, their schema."""
+"""The commands that show what there is: networks, configurations, their schema."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cnntrain.cli.app import command
+from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, SetOption, assignments
+
+
+@command
+def models(as_json: JsonOption = False) -> None:
+    """List the networks: parameters, multiply-adds, sizes, papers.
+
+    Examples:
+        cnntrain models
+        cnntrain models --json
+    """
+    from dataclasses import asdict
+
+    from cnntrain.records.files import to_json
+    from cnntrain.records.network_tables import models_text
+    from cnntrain.summarise import catalogue_figures
+
+    found = catalogue_figures()
+    print(to_json([asdict(model) for model in found]) if as_json else models_text(found))
+
+
+@command
+def summary(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    classes: Annotated[int | None, typer.Option(min=2, help="Size of the output, instead of the data's.")] = None,
+    data_root: DataRootOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a network layer by layer: shapes, parameters, multiply-adds, receptive fields, memory. No data is needed.
+
+    Examples:
+        cnntrain summary cifar10_resnet20
+        cnntrain summary my.yaml --set model.name=resnet50 --set data.image_size=224 --classes 1000
+    """
+    from cnntrain.config import load_config, locate
+
+    loaded = load_config(config, set_ or [], assignments({"--data-root": ("run.data_root", data_root)}))
+
+    from dataclasses import asdict
+
+    from cnntrain.records.files import to_json
+    from cnntrain.records.network_tables import summary_text
+    from cnntrain.summarise import summarise_config
+
+    with locate(loaded):
+        found = summarise_config(loaded.config, classes)
+    for notice in found.notices:
+        print(f"note: {notice}", file=sys.stderr)
+    fields = asdict(found)
+    print(to_json(fields | fields.pop("network")) if as_json else summary_text(found))
 
 
 @command

@@ -13,14 +13,24 @@ from platformdirs import user_cache_path
 
 from cnntrain.config import schema
 from cnntrain.data.carve import Indices, carve
-from cnntrain.data.datasets import digits, torchvision_dataset
-from cnntrain.data.image_folder import scan_image_folder
+from cnntrain.data.datasets import FACTS, digits, torchvision_dataset
+from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE, scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing, channel_statistics
 from cnntrain.data.source import Progress, Source
 from cnntrain.data.split import Split, make_split
 from cnntrain.errors import ConfigError, DataError
 
-__all__ = ["Preprocessing", "Progress", "Split", "Splits", "prepare_data", "prepare_split", "resolve_data_root"]
+__all__ = [
+    "Expected",
+    "Preprocessing",
+    "Progress",
+    "Split",
+    "Splits",
+    "expect_data",
+    "prepare_data",
+    "prepare_split",
+    "resolve_data_root",
+]
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,34 @@ def prepare_split(
     return split, layout.source.class_names
 
 
+class Expected(NamedTuple):
+    """What will reach a network; `num_classes` is None where nobody knows yet."""
+
+    channels: int
+    image_size: int
+    num_classes: int | None
+
+
+def expect_data(config: schema.Data, *, data_root: str | None = None, num_classes: int | None = None) -> Expected:
+    """What `prepare_data` would give, without loading or decoding an image: a folder is looked through, if it is there.
+
+    Args:
+        config: The `data` section.
+        data_root: As `resolve_data_root` takes it.
+        num_classes: Instead of the data's; no folder is looked through then.
+
+    Raises:
+        DataError: The folder is there, and not as it should be.
+    """
+    if config.source != "image_folder":
+        facts = FACTS[config.source]
+        return Expected(*_network_input(config, facts.channels, facts.image_size), num_classes or facts.num_classes)
+    root = _root(config, Path(resolve_data_root(config.source, data_root)))
+    if num_classes is None and root.is_dir():
+        num_classes = len(_open_folder(config, root).class_names)
+    return Expected(*_network_input(config, CHANNELS, IMAGE_SIZE), num_classes)
+
+
 class _Layout(NamedTuple):
     """For each split the part of the source that holds it (`owners`), and positions in that part (`indices`)."""
 
@@ -161,24 +199,36 @@ def _lay_out(config: schema.Data, data_root: str | None, progress: Progress | No
 
 
 def _open_source(config: schema.Data, data_root: Path, *, show_progress: bool) -> Source:
-    root = data_root / Path(config.root or "").expanduser()
+    root = _root(config, data_root)
     match config.source:
         case "digits":
             return digits()
         case "image_folder":
-            return scan_image_folder(root, config.splits.model_dump() if config.splits else {})
+            return _open_folder(config, root)
         case name:
             return torchvision_dataset(name, root, show_progress=show_progress)
 
 
+def _root(config: schema.Data, data_root: Path) -> Path:
+    return data_root / Path(config.root or "").expanduser()
+
+
+def _open_folder(config: schema.Data, root: Path) -> Source:
+    return scan_image_folder(root, config.splits.model_dump() if config.splits else {})
+
+
 def _preprocessing(source: Source, config: schema.Data) -> Preprocessing:
-    channels = config.channels or (len(config.mean) if config.mean else source.channels)
-    image_size = config.image_size or source.image_size
+    channels, image_size = _network_input(config, source.channels, source.image_size)
     stored_size = config.stored_size or image_size
     if stored_size < image_size:
         raise ConfigError(f"must be at least image_size {image_size} (got {stored_size})", key="data.stored_size")
     mean, std = config.mean or (0.5,) * channels, config.std or (0.5,) * channels
     return Preprocessing(channels, image_size, stored_size, config.resize, mean, std)
+
+
+def _network_input(config: schema.Data, channels: int, image_size: int) -> tuple[int, int]:
+    """Channels and size: the configuration's, else those given, which are the source's."""
+    return config.channels or (len(config.mean) if config.mean else channels), config.image_size or image_size
 
 
 def _check_memory(num_images: int, preprocessing: Preprocessing) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import io
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,23 @@ _FILES = {
 }
 
 
+class Facts(NamedTuple):
+    """What is known of a data set before it is there; `image_size` is the usual side of the network's input, px."""
+
+    channels: int
+    image_size: int
+    num_classes: int
+
+
+FACTS = {
+    "digits": Facts(1, 32, 10),
+    "mnist": Facts(1, 28, 10),
+    "fashion_mnist": Facts(1, 28, 10),
+    "cifar10": Facts(3, 32, 10),
+    "cifar100": Facts(3, 32, 100),
+}
+
+
 def digits() -> Source:
     """The 1,797 handwritten digits of 8x8 pixels that scikit-learn carries; no download, no test set of their own.
 
@@ -30,7 +47,7 @@ def digits() -> Source:
     bunch = load_digits()
     images = np.round(bunch.images * (255 / 16)).astype(np.uint8)
     part = ArrayPart("digits", images, bunch.target.astype(np.int64))
-    return Source(tuple("0123456789"), {"train": part}, channels=1, image_size=32)
+    return Source(tuple("0123456789"), {"train": part}, channels=1, image_size=FACTS["digits"].image_size)
 
 
 def torchvision_dataset(name: str, root: Path, *, show_progress: bool = False) -> Source:

@@ -23,6 +23,9 @@ _SPLIT_WORDS = {
 }
 
 
+CHANNELS, IMAGE_SIZE = 3, 224  # where the configuration says nothing else
+
+
 @dataclass(frozen=True)
 class FolderPart:
     """The images of one folder of class folders.
@@ -102,7 +105,7 @@ def scan_image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
             raise DataError(f"no images of {_listed(missing)} in {found.folder}; add some or remove the folder")
         if missing:
             notices.append(f"{found.folder} has no images of {_listed(missing)}")
-    return Source(class_names, parts, channels=3, image_size=224, notices=tuple(notices))
+    return Source(class_names, parts, channels=CHANNELS, image_size=IMAGE_SIZE, notices=tuple(notices))
 
 
 def _choose_folders(root: Path, said: Mapping[str, str], notices: list[str]) -> dict[str, Path]:

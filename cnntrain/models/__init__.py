@@ -1,5 +1,6 @@
 """The networks, and the one place where a name becomes a network."""
 
+import torch
 from torch import nn
 
 from cnntrain.config import schema
@@ -33,6 +34,16 @@ def build_model(
         elif config.init != "default":
             initialise(model, config.init)
     return model
+
+
+def build_outline(config: schema.Model, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
+    """The network of `build_model` with shapes but no values (torch's meta device): it takes no time and no memory.
+
+    Raises:
+        ConfigError: As `build_model`.
+    """
+    with torch.device("meta"):
+        return build_model(config, in_channels=in_channels, num_classes=num_classes, image_size=image_size)
 
 
 def _build(config: schema.Model, *shape: int) -> nn.Module:

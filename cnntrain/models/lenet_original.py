@@ -6,6 +6,8 @@ LeCun, Bottou, Bengio, Haffner: "Gradient-based learning applied to document rec
 Layer by layer: C1 156, S2 12, C3 1,516, S4 32, C5 48,120, F6 10,164; the class codes of the output are fixed.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -135,21 +137,22 @@ class SparseConv2d(nn.Module):
     """A convolution in which a map sees some of the maps before it.
 
     Args:
-        table: bool (out_channels, in_channels), which sees which.
+        table: For each map that leaves, which of those that arrive it sees.
         kernel_size: Side of the kernels.
     """
 
-    def __init__(self, table: Tensor, kernel_size: int) -> None:
+    def __init__(self, table: Sequence[Sequence[bool]], kernel_size: int) -> None:
         super().__init__()
-        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("table", torch.tensor(table), persistent=False)
         self.table: Tensor
-        self.weight = nn.Parameter(torch.empty(int(table.sum()), kernel_size, kernel_size))
+        # Plain numbers, because on the meta device the table has no values to ask for.
+        self.maps_seen = [sum(row) for row in table for sees in row if sees]
+        self.weight = nn.Parameter(torch.empty(len(self.maps_seen), kernel_size, kernel_size))
         self.bias = nn.Parameter(torch.empty(len(table)))
 
     def paper_init(self) -> None:
         """Uniform in plus or minus 2.4 / fan-in, which differs from map to map."""
-        fan_in = self.table.sum(1, keepdim=True) * self.weight[0].numel()
-        bounds = (2.4 / fan_in).expand(self.table.shape)[self.table]
+        bounds = 2.4 / (torch.tensor(self.maps_seen, device=self.weight.device) * self.weight[0].numel())
         with torch.no_grad():
             self.weight.uniform_(-1, 1).mul_(bounds.view(-1, 1, 1))
         nn.init.zeros_(self.bias)
@@ -187,9 +190,9 @@ def class_codes(num_classes: int) -> Tensor:
         pictures = ["".join(row[digit] for row in rows) for digit in range(10)]
         return torch.tensor([[1.0 if pixel == "#" else -1.0 for pixel in picture] for picture in pictures])
     signs = generator("class codes", num_classes).choice([-1.0, 1.0], size=(num_classes, 7 * 12))
-    return torch.from_numpy(signs).float()
+    return torch.tensor(signs, dtype=torch.float32)
 
 
-def _connection_table() -> Tensor:
-    rows = [[mark == "X" for mark in line] for line in _CONNECTIONS.split()]
-    return torch.tensor(rows).T.contiguous()
+def _connection_table() -> list[list[bool]]:
+    """For each map of C3, which maps of S2 it sees."""
+    return [[mark == "X" for mark in column] for column in zip(*_CONNECTIONS.split(), strict=True)]

@@ -127,6 +127,15 @@ def test_an_unknown_stage_is_refused_with_those_there_are() -> None:
     assert frozen_stages(model, None) == []
 
 
+def test_freezing_everything_is_refused() -> None:
+    config = TypeAdapter(Model).validate_python({"name": "lenet5", "variant": "original"})
+    model = build_model(config, in_channels=1, num_classes=2, image_size=32)
+    for freeze in ("backbone", "F6"):
+        with pytest.raises(ConfigError, match="nothing would be left to train"):
+            frozen_stages(model, freeze)
+    assert frozen_stages(model, "C5") == ["C1", "S2", "C3", "S4", "C5"]
+
+
 def test_a_frozen_batch_norm_takes_single_images(splits: Splits) -> None:
     text = "model: {name: resnet20, freeze: backbone}\n"
     config, learner = build(text, splits, ", micro_batch: 1")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cnntrain.models.catalogue import CATALOGUE, Entry
 from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
@@ -20,11 +19,20 @@ from torch import Tensor, nn
 from cnntrain.config.schema import Model
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model
+from cnntrain.models.catalogue import CATALOGUE, Entry
 from cnntrain.recipe.losses import Criterion
 from cnntrain.task import SingleLabel
 
 DEEPER = {"resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152"}
-LARGE = {"alexnet paper", "alexnet torchvision", "googlenet paper", "googlenet torchvision", "resnet50", "resnet9"}
+LARGE = {
+    "alexnet paper",
+    "alexnet torchvision",
+    "googlenet paper",
+    "googlenet torchvision",
+    "resnet18 stem: small",
+    "resnet50",
+    "resnet9",
+}
 LABELS = [f"{entry.name} {entry.variant}".strip() for entry in CATALOGUE]
 OPTIONS: list[dict[str, Any]] = [
     {"name": "resnet20", "preactivation": True},

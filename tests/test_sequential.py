@@ -148,6 +148,10 @@ def test_layers_that_do_not_fit_are_refused_by_name(layers: list[Any], key: str,
     ("layer", "message"),
     [
         ({"conv2d": {"out_channels": 4, "padding": "same", "stride": 2}}, "padding: same goes with stride: 1"),
+        (
+            {"conv2d": {"out_channels": 4, "padding": "same", "kernel_size": [3, 2]}},
+            "padding: same goes with an odd kernel",
+        ),
         ({"conv2d": {"out_channels": 4, "kernel_size": 0}}, "must be a whole number of at least 1, or two of them"),
         ({"conv2d": {"out_channels": 4, "kernel_size": [3, 3, 3]}}, "must be a whole number of at least 1, or two"),
         ({"conv2d": {"out_channels": 4, "padding": "sane"}}, "or two of them for height and width or same .got 'sane'"),

@@ -137,7 +137,7 @@ def test_receptive_field_is_what_the_gradient_reaches() -> None:
         {"name": "conv2d", "out_channels": 2, "kernel_size": [3, 5], "dilation": [2, 1]},
         {"name": "avg_pool2d", "kernel_size": 3, "stride": 2},
         {"name": "parallel", "branches": [
-            [{"name": "conv2d", "out_channels": 2, "kernel_size": 4, "padding": "same"}],  # reaches further down and right
+            [{"name": "conv2d", "out_channels": 2, "kernel_size": 5, "padding": "same"}],  # reaches further down and right
             [{"name": "avg_pool2d", "kernel_size": [3, 1], "stride": 1, "padding": [1, 0]}],
             [],
         ]},

@@ -44,7 +44,7 @@ def summary(
     """
     from cnntrain.config import load_config, locate
 
-    loaded = load_config(config, set_ or [], assignments({"--data-root": ("run.data_root", data_root)}))
+    loaded = load_config(config, set_ or [], assignments(data_root=data_root))
 
     from dataclasses import asdict
 

@@ -59,8 +59,10 @@ class AlexNet(nn.Module):
             nn.Linear(hidden, num_classes),
         )
         convolutions = [name for name, layer in self.features.named_children() if isinstance(layer, nn.Conv2d)]
-        self.stages = {f"conv{number}": (f"features.{name}",) for number, name in enumerate(convolutions, 1)}
-        self.stages |= {"fc6": ("classifier.1",), "fc7": ("classifier.4",), "head": ("classifier.6",)}
+        self.stages: dict[str, tuple[str, ...]] = {
+            f"conv{number}": (f"features.{name}",) for number, name in enumerate(convolutions, 1)
+        }
+        self.stages |= {"fc6": ("avgpool", "classifier.1"), "fc7": ("classifier.4",), "head": ("classifier.6",)}
         if variant == "paper":
             self.paper_init()
         elif variant == "small":

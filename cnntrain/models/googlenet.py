@@ -76,7 +76,7 @@ class GoogLeNet(nn.Module):
         "inception3": ("inception3a", "inception3b"),
         "inception4": ("inception4a", "inception4b", "inception4c", "inception4d", "inception4e"),
         "inception5": ("inception5a", "inception5b"),
-        "head": ("aux1", "aux2", "fc"),
+        "head": ("aux1", "aux2", "avgpool", "dropout", "fc"),
     }
 
     def __init__(

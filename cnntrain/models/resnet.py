@@ -43,7 +43,7 @@ class ResNet(nn.Module):
         "layer2": ("layer2",),
         "layer3": ("layer3",),
         "layer4": ("layer4", "last_bn"),
-        "head": ("fc",),
+        "head": ("avgpool", "fc"),
     }
 
     def __init__(

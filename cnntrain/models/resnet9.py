@@ -33,7 +33,7 @@ class ResNet9(nn.Module):
         "layer1": ("layer1",),
         "layer2": ("layer2",),
         "layer3": ("layer3",),
-        "head": ("fc",),
+        "head": ("maxpool", "fc"),
     }
 
     def __init__(

@@ -37,7 +37,7 @@ class CifarResNet(nn.Module):
         "layer1": ("layer1",),
         "layer2": ("layer2",),
         "layer3": ("layer3", "last_bn"),
-        "head": ("fc",),
+        "head": ("avgpool", "fc"),
     }
 
     def __init__(

@@ -29,9 +29,17 @@ def frozen_stages(model: nn.Module, freeze: str | None) -> list[str]:
     Raises:
         ConfigError: There is no such stage.
     """
-    *backbone, _ = stages(model)
+    *backbone, head = stages(model)
     if freeze is None:
         return []
+    if freeze in ("backbone", backbone[-1]) and not any(
+        True for part in stages(model)[head] for _ in part.parameters()
+    ):
+        raise ConfigError(
+            f"nothing would be left to train: the head of this network has no parameters (got {freeze!r}, allowed: "
+            f"{', '.join(backbone[:-1])})",
+            key="model.freeze",
+        )
     if freeze == "backbone":
         return backbone
     if freeze not in backbone:

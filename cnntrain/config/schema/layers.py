@@ -55,6 +55,10 @@ class Conv2d(Section):
     def _check(self) -> Self:
         if self.padding == "same" and self.stride != (1, 1):
             raise ValueError(f"padding: same goes with stride: 1 (got stride: {list(self.stride)}); write a number")
+        if self.padding == "same" and not all(side % 2 for side in self.kernel_size):
+            raise ValueError(
+                f"padding: same goes with an odd kernel_size (got {list(self.kernel_size)}); write a number"
+            )
         return self
 
 

@@ -131,13 +131,12 @@ def test_receptive_fields_of_deeper_networks() -> None:
     assert sees(summary_of(name="alexnet", variant="paper"))["features.14"] == (195, 195)
 
 
-@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 def test_receptive_field_is_what_the_gradient_reaches() -> None:
     layers = [
         {"name": "conv2d", "out_channels": 2, "kernel_size": [3, 5], "dilation": [2, 1]},
         {"name": "avg_pool2d", "kernel_size": 3, "stride": 2},
         {"name": "parallel", "branches": [
-            [{"name": "conv2d", "out_channels": 2, "kernel_size": 5, "padding": "same"}],  # reaches further down and right
+            [{"name": "conv2d", "out_channels": 2, "kernel_size": 5, "padding": "same"}],
             [{"name": "avg_pool2d", "kernel_size": [3, 1], "stride": 1, "padding": [1, 0]}],
             [],
         ]},

@@ -143,6 +143,12 @@ def test_evaluation_is_deterministic_and_takes_a_batch_of_one(entry: Entry) -> N
     torch.testing.assert_close(alone, together, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize(("name", "size"), [("resnet18", 32), ("googlenet", 15)])
+def test_one_image_is_too_few_where_batch_norm_has_one_value_to_take_a_mean_of(name: str, size: int) -> None:
+    with pytest.raises(ValueError, match="Expected more than 1 value per channel when training"):
+        build(name, 3, size).train()(torch.zeros(1, 3, size, size))
+
+
 @every_network
 def test_channels_last_and_bfloat16_give_the_same_answer(entry: Entry) -> None:
     model = build_entry(entry).eval()

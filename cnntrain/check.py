@@ -41,7 +41,7 @@ def check(config: Config, console: Console) -> str:
         "device": f"{device_name(learner.device)}, {learner.precision}",
         "steps": f"{steps_per_epoch(len(splits.train), batch_size):,} an epoch, {config.recipe.epochs} epochs",
         "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)}): "
-        + ("as it should be" if abs(loss / expected - 1) < 0.25 else "far off, so look at the images and their mean"),
+        + _judge(loss / expected),
     }
     lines = [f"{name:<14}{text}" for name, text in found.items()]
     return "\n".join([dump_config(config), *lines, "", "ready to train"])
@@ -49,6 +49,14 @@ def check(config: Config, console: Console) -> str:
 
 def _rounded(values: tuple[float, ...]) -> str:
     return "(" + ", ".join(f"{value:.4f}" for value in values) + ")"
+
+
+def _judge(ratio: float) -> str:
+    if abs(ratio - 1) < 0.25:
+        return "as it should be"
+    if ratio < 2:
+        return "not far; a new head, a small batch or a deep network may start there"
+    return "far off, so look at the images and their mean, and at model.init"
 
 
 def _formula(loss: str) -> str:

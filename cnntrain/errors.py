@@ -5,13 +5,7 @@ Each kind has an exit code. The command line prints the message alone, without a
 
 
 class CnntrainError(Exception):
-    """Something the user can put right. The message says what, where and what to do next."""
-
-    exit_code = 1
-
-
-class ConfigError(CnntrainError):
-    """A wrong configuration or a wrong use of a command.
+    """Something the user can put right. The message says what, where and what to do next.
 
     Args:
         message: What is wrong, what was found, what is allowed.
@@ -19,11 +13,17 @@ class ConfigError(CnntrainError):
             the file adds its name and line (see `cnntrain.config.locate`).
     """
 
-    exit_code = 2
+    exit_code = 1
 
     def __init__(self, message: str, key: str | None = None) -> None:
         super().__init__(message)
         self.key = key
+
+
+class ConfigError(CnntrainError):
+    """A wrong configuration or a wrong use of a command."""
+
+    exit_code = 2
 
 
 class DataError(CnntrainError):

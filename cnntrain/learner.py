@@ -12,7 +12,7 @@ from cnntrain.config import schema
 from cnntrain.data import Splits
 from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import ConfigError
-from cnntrain.models import build_model, torchvision_name
+from cnntrain.models import build_model, count_parameters, torchvision_name
 from cnntrain.models.pretrained import Weights, load_weights, read_weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
 from cnntrain.recipe.averaging import WeightAverage
@@ -21,7 +21,7 @@ from cnntrain.recipe.freezing import Freezing
 from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
-from cnntrain.runtime.device import resolve_precision
+from cnntrain.runtime.device import memory_explained, resolve_precision
 from cnntrain.task import SingleLabel
 
 
@@ -71,9 +71,20 @@ class Learner:
         return self.average.model if self.average else self.model
 
     def begin_epoch(self, epoch: int) -> None:
-        """Training mode, save for what is frozen in this epoch."""
+        """Training mode, save for what is frozen in this epoch (from 1)."""
         self.model.train()
         self.freezing.apply(epoch)
+
+    def describe_freezing(self, epoch: int) -> str:
+        """What is frozen in the first epoch, and what is trained too from a later one; nothing if nothing changes."""
+        frozen = self.freezing.frozen(epoch)
+        if epoch == 1 and frozen:
+            trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+            return (
+                f"{trained:,} of {count_parameters(self.model):,} parameters are trained; frozen: {', '.join(frozen)}"
+            )
+        thawed = [name for name in self.freezing.frozen(epoch - 1) if name not in frozen] if epoch > 1 else []
+        return f"from epoch {epoch} trained too: {', '.join(thawed)}" if thawed else ""
 
     def update(self) -> None:
         """Step 6: moves the weights along their gradients, then the learning rate and the average."""
@@ -126,6 +137,8 @@ def initial_weights(config: schema.Config) -> tuple[schema.Config, Weights | Non
     known = {key: value for key, value in weights.preprocessing.items() if key not in said}
     if "image_size" in said:
         known.pop("stored_size", None)
+    if "mean" in said:  # which says the channels too
+        known.pop("channels", None)
     if said.get("channels", known.get("channels")) != weights.preprocessing.get("channels"):
         known = {key: value for key, value in known.items() if key not in ("mean", "std")}
     try:
@@ -154,14 +167,21 @@ def build_learner(
     """
     recipe, fitting = config.recipe, splits.preprocessing
     precision = resolve_precision(recipe.precision, device)
-    model = build_model(
-        config.model,
-        in_channels=fitting.channels,
-        num_classes=splits.num_classes,
-        image_size=fitting.image_size,
-        seed=config.run.seed,
-    )
-    notices = load_weights(model, weights, splits.num_classes) if weights else []
+    with memory_explained("the network itself is too large; make its layers smaller (see cnntrain summary)"):
+        model = build_model(
+            config.model,
+            in_channels=fitting.channels,
+            num_classes=splits.num_classes,
+            image_size=fitting.image_size,
+            seed=config.run.seed,
+        )
+    if count_parameters(model) == 0:
+        raise ConfigError("this network has no parameters, so there is nothing to train", key="model")
+    notices = [*weights.notices, *load_weights(model, weights, splits.class_names)] if weights else []
+    if weights and config.model.init != "default":
+        notices.append("model.init has no effect on what model.weights brings")
+    if config.model.freeze and not weights:
+        notices.append("model.freeze keeps random weights as they are: there is no model.weights")
     model = model.to(device).to(memory_format=torch.channels_last)
     freezing = _freezing(config, model)
     _check_batch_norm(config, model, freezing)
@@ -200,8 +220,13 @@ def _freezing(config: schema.Config, model: nn.Module) -> Freezing:
     frozen, modules, unfreeze = frozen_stages(model, config.model.freeze), stages(model), config.recipe.unfreeze
     if unfreeze and not frozen:
         raise ConfigError("there is nothing to unfreeze: model.freeze is null", key="recipe.unfreeze")
+    if unfreeze and unfreeze.epoch > config.recipe.epochs:
+        raise ConfigError(
+            f"must be at most recipe.epochs {config.recipe.epochs}, or nothing is ever unfrozen (got {unfreeze.epoch})",
+            key="recipe.unfreeze.epoch",
+        )
     return Freezing(
-        [modules[name] for name in frozen],
+        {name: modules[name] for name in frozen},
         unfreeze_epoch=unfreeze.epoch if unfreeze else None,
         every_epochs=unfreeze.every_epochs if unfreeze else 1,
     )
@@ -212,7 +237,7 @@ def _check_batch_norm(config: schema.Config, model: nn.Module, freezing: Freezin
     if 1 not in (recipe.batch_size, recipe.micro_batch):
         return
     freezing.apply(recipe.epochs)
-    if any(isinstance(module, nn.BatchNorm2d) and module.training for module in model.modules()):
+    if any(isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.training for module in model.modules()):
         raise ConfigError(
             f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)",
             key="recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch",

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 from cnntrain.config import Config
 from cnntrain.config.schema import Expect
 
-# Where the same images lie differs from machine to machine.
-_PLACES = ("data.source", "data.root", "data.splits")
+# Where the same images lie differs from machine to machine; a source may also be read as a folder of its images.
+_PLACES = ("data.root", "data.splits")
 
 
 class Comparison(NamedTuple):
@@ -39,7 +39,8 @@ def changed_keys(stated: Config, used: Config) -> list[str]:
         before, after = getattr(stated, section).model_dump(), getattr(used, section).model_dump()
         keys = dict.fromkeys([*before, *after])
         found += [f"{section}.{key}" for key in keys if before.get(key) != after.get(key)]
-    return [key for key in found if key not in _PLACES]
+    as_folder = "image_folder" in (stated.data.source, used.data.source)
+    return [key for key in found if key not in _PLACES and not (key == "data.source" and as_folder)]
 
 
 def _place(name: str, value: float | None, band: tuple[float, float]) -> Comparison:

@@ -8,6 +8,7 @@ from cnntrain.config import Config, schema
 from cnntrain.data import expect_data
 from cnntrain.models import build_outline
 from cnntrain.models.catalogue import CATALOGUE, Entry
+from cnntrain.models.stages import frozen_stages
 from cnntrain.models.summary import Shape, Summary, summarise
 
 ASSUMED_CLASSES = 1000
@@ -72,11 +73,13 @@ def summarise_config(config: Config, num_classes: int | None = None) -> ConfigSu
             f"{config.data.root} is not there to count its classes, so {ASSUMED_CLASSES:,} are assumed; "
             f"--classes N changes it, --data-root DIR says where it is"
         )
-    if config.model.weights is not None and config.data.image_size is None:
+    if config.model.weights is not None and None in (config.data.image_size, config.data.channels):
         notices.append("model.weights is not read; trained weights may bring their own channels and image size")
     shape = {"in_channels": expected.channels, "image_size": expected.image_size}
     classes = expected.num_classes or ASSUMED_CLASSES
     network = build_outline(config.model, num_classes=classes, **shape)
+    if frozen := frozen_stages(network, config.model.freeze):
+        notices.append(f"model.freeze: these stages stay as they are: {', '.join(frozen)}")
     return ConfigSummary(config.model.name, classes, summarise(network, **shape), tuple(notices))
 
 

@@ -95,6 +95,11 @@ def run(config: Config, console: Console) -> TrainResult:
             device=device_name(device),
         )
         log.finish(results, tested, splits.test, learner.step)
+        share = max(tested.confusion.sum(1)) / len(tested.targets)
+        if results["test"]["accuracy"] <= 1.1 * share:
+            console.say(
+                "     note: no better than naming the most frequent class; try another learning rate or more epochs"
+            )
     return TrainResult(folder, results)
 
 
@@ -117,6 +122,8 @@ def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
     console.say(f"     {device_name(device)}, {learner.precision}, seed {config.run.seed}")
     for notice in learner.notices:
         console.say(f"     note: {notice}")
+    if weights:
+        console.describe_preprocessing(splits.preprocessing)
     config = config.pinned(
         precision=learner.precision,
         weights=weights.source if weights else None,
@@ -173,6 +180,8 @@ def train_epoch(
     batches = train_batches(splits.train, pipeline, recipe.batch_size, seed=seed, epoch=epoch, balanced=balanced)
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
     learner.begin_epoch(epoch)
+    if news := learner.describe_freezing(epoch):
+        log.console.say(f"     {news}")
     sums = torch.zeros(3, device=learner.device)  # losses, weights, correct
     num_images, data_seconds, started = 0, 0.0, time.perf_counter()
     for _ in log.bar(range(num_steps), epoch):

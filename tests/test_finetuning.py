@@ -68,15 +68,15 @@ def test_frozen_stages_keep_weights_and_running_statistics(splits: Splits, freez
 
 
 def test_stages_thaw_one_by_one_from_the_head() -> None:
-    modules: list[list[nn.Module]] = [[nn.Linear(1, 1)], [nn.BatchNorm2d(1)], [nn.Linear(1, 1)]]
+    modules: dict[str, list[nn.Module]] = {"a": [nn.Linear(1, 1)], "b": [nn.BatchNorm2d(1)], "c": [nn.Linear(1, 1)]}
     freezing = Freezing(modules, unfreeze_epoch=3, every_epochs=2)
-    assert [freezing.num_frozen(epoch) for epoch in range(1, 9)] == [3, 3, 2, 2, 1, 1, 0, 0]
-    assert [Freezing(modules).num_frozen(epoch) for epoch in (1, 99)] == [3, 3]
+    assert ["".join(freezing.frozen(epoch)) for epoch in range(1, 9)] == ["abc", "abc", "ab", "ab", "a", "a", "", ""]
+    assert [Freezing(modules).frozen(epoch) for epoch in (1, 99)] == [["a", "b", "c"]] * 2
     freezing.apply(4)
-    assert [any(p.requires_grad for p in stage[0].parameters()) for stage in modules] == [False, False, True]
-    assert not modules[1][0].training
+    assert [any(p.requires_grad for p in stage[0].parameters()) for stage in modules.values()] == [False, False, True]
+    assert not modules["b"][0].training
     freezing.apply(5)
-    assert modules[1][0].training
+    assert modules["b"][0].training
 
 
 def test_a_thawed_stage_trains_from_its_epoch_on(splits: Splits) -> None:
@@ -151,7 +151,56 @@ def test_unfreezing_needs_something_frozen(cli: Cli) -> None:
     assert "--set recipe.unfreeze={epoch: 3}: recipe.unfreeze: there is nothing to unfreeze" in outcome.err
 
 
-def test_a_gradually_unfrozen_run_trains_to_the_end(cli: Cli, tmp_path: Any) -> None:
+def test_unfreezing_after_the_last_epoch_is_refused(cli: Cli) -> None:
+    options = ["--set", "model.freeze=backbone", "--set", "recipe.unfreeze={epoch: 9}", "--set", "recipe.epochs=3"]
+    outcome = cli("check", "digits_lenet", *options)
+    assert outcome.code == 2
+    assert "recipe.unfreeze.epoch: must be at most recipe.epochs 3, or nothing is ever unfrozen (got 9)" in outcome.err
+
+
+def test_a_gradually_unfrozen_run_says_what_it_trains(cli: Cli, tmp_path: Any) -> None:
     options = ["--set", "model.freeze=backbone", "--set", "recipe.unfreeze={epoch: 2}", "--epochs", "3"]
     outcome = cli("train", "digits_lenet", "--output", tmp_path, "--set", "recipe.layer_decay=0.9", *options)
     assert outcome.code == 0, outcome.err
+    assert "note: model.freeze keeps random weights as they are" in outcome.err
+    assert "850 of 61,706 parameters are trained; frozen: C1, C3, C5, F6" in outcome.err
+    assert "from epoch 2 trained too: F6" in outcome.err
+    assert "from epoch 3 trained too: C5" in outcome.err
+
+
+def test_stages_of_a_network_in_yaml_are_called_by_number_and_keep_their_norms(cli: Cli, splits: Splits) -> None:
+    layers = "[conv2d: 4, batch_norm, relu, flatten, linear: 8, batch_norm, linear]"
+    config, learner = build(f"model: {{name: sequential, layers: {layers}, freeze: 0}}\n", splits)
+    assert learner.model.stages == {
+        "0": ("layers.0", "layers.1"),
+        "4": ("layers.4", "layers.5"),
+        "head": ("layers.6",),
+    }
+    before = copy.deepcopy(learner.model.state_dict())
+    learner.begin_epoch(1)
+    train_step(learner, batches(config, splits)[0])
+    assert changed(before, learner.model) == {"4", "head"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "freeze", "message"),
+    [
+        ("[flatten, linear]", "backbone", "has a single stage, so there is nothing to freeze"),
+        ("['adaptive_avg_pool2d: [1, 10]', flatten]", "null", "no parameters, so there is nothing to train"),
+    ],
+)
+def test_what_cannot_be_trained_or_frozen_is_refused(cli: Cli, layers: str, freeze: str, message: str) -> None:
+    layers = layers.replace("'", "")
+    outcome = cli("check", "digits_lenet", "--set", f"model={{name: sequential, layers: {layers}, freeze: {freeze}}}")
+    assert outcome.code == 2
+    assert message in outcome.err
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_norms_and_biases_can_be_kept_from_decay_in_every_stage(splits: Splits, optimizer: str) -> None:
+    recipe = f", layer_decay: 0.5, optimizer: {{name: {optimizer}, weight_decay: 0.1, decay_norms_and_biases: false}}"
+    _, learner = build("model: resnet20\n", splits, recipe)
+    decays = {id(p): group["weight_decay"] for group in learner.optimizer.param_groups for p in group["params"]}
+    assert len(decays) == len(list(learner.model.parameters()))
+    for parameter in learner.model.parameters():
+        assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0)

@@ -1,3 +1,6 @@
+import hashlib
+from typing import Any
+
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -6,7 +9,7 @@ from torch import nn
 from cnntrain.config.schema import Model
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, count_parameters
-from cnntrain.models.alexnet import local_response_norm
+from cnntrain.models.alexnet import LocalResponseNorm
 from cnntrain.models.googlenet import GoogLeNet
 from cnntrain.models.lenet import LeNet5
 from cnntrain.models.lenet_original import ClassCodes, LeNet5Original, ScaledTanh, class_codes
@@ -91,12 +94,13 @@ def test_building_leaves_the_global_generator_alone() -> None:
 
 def test_the_original_lenet_connects_c3_by_the_papers_table() -> None:
     layer = LeNet5Original(1, 10, 32).c3
-    assert layer.table.sum(1).tolist() == [3] * 6 + [4] * 9 + [6]
-    assert layer.table[:3].nonzero()[:, 1].tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4]
+    table = torch.zeros(16 * 6, dtype=torch.bool).index_fill(0, layer.places, True).view(16, 6)
+    assert table.sum(1).tolist() == [3] * 6 + [4] * 9 + [6]
+    assert table[:3].nonzero()[:, 1].tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4]
     # The same as sixteen convolutions, each over the maps that it is connected to.
     maps = torch.randn(2, 6, 14, 14)
     start, expected = 0, []
-    for connected, bias in zip(layer.table, layer.bias, strict=True):
+    for connected, bias in zip(table, layer.bias, strict=True):
         kernels = layer.weight[start : start + int(connected.sum())]
         expected.append(nn.functional.conv2d(maps[:, connected], kernels[None], bias[None]))
         start += len(kernels)
@@ -125,7 +129,7 @@ def test_alexnets_response_norm_is_the_papers_formula() -> None:
     x = torch.rand(1, 9, 2, 2) * 50
     squares = nn.functional.pad(x.square(), (0, 0, 0, 0, 2, 2))
     sums = sum(squares[:, shift : shift + 9] for shift in range(5))
-    torch.testing.assert_close(local_response_norm()(x), x / (2 + 1e-4 * sums) ** 0.75)
+    torch.testing.assert_close(LocalResponseNorm()(x), x / (2 + 1e-4 * sums) ** 0.75)
 
 
 @pytest.mark.parametrize(("variant", "kernel"), [("paper", 5), ("small", 5), ("torchvision", 3)])
@@ -182,11 +186,48 @@ def test_preactivation_puts_norm_and_relu_first() -> None:
     torch.testing.assert_close(block(x), expected)
 
 
+def test_preactivation_parts_the_ways_after_the_first_activation() -> None:
+    relu = nn.functional.relu
+    model = build("resnet50", shortcut="projection", preactivation=True)
+    block = model.get_submodule("layer2.0").eval()
+    x = torch.randn(2, 256, 8, 8)
+    activated = relu(block.bn1(x))  # type: ignore[operator]
+    out = block.conv2(relu(block.bn2(block.conv1(activated))))  # type: ignore[operator]
+    expected = block.downsample(activated) + block.conv3(relu(block.bn3(out)))  # type: ignore[operator]
+    torch.testing.assert_close(block(x), expected)
+    assert isinstance(model.get_submodule("layer1.0.bn1"), nn.Identity)  # it stands in the stem
+    assert count_parameters(build("resnet20", preactivation=True)) == 269_722
+
+
+@pytest.mark.parametrize("name", ["resnet20", "resnet50"])
+def test_zero_init_zeroes_the_last_norm_of_each_block(name: str) -> None:
+    norms = dict(build(name, zero_init=True).named_parameters())
+    last = "bn2" if name == "resnet20" else "bn3"
+    for key, parameter in norms.items():
+        if key.endswith("weight") and ".bn" in key:
+            assert bool(parameter.any()) == (last not in key), key
+
+
+def test_dropout_is_as_strong_as_published() -> None:
+    def probabilities(name: str, **options: Any) -> list[float]:
+        return [module.p for module in build(name, size=64, **options).modules() if isinstance(module, nn.Dropout)]
+
+    assert probabilities("alexnet", variant="paper") == [0.5, 0.5]
+    assert probabilities("googlenet", variant="paper") == [0.7, 0.7, 0.4]
+    assert probabilities("googlenet", variant="torchvision") == [0.7, 0.7, 0.2]
+
+
+def test_class_codes_never_change() -> None:
+    pictures = (class_codes(10) > 0).to(torch.uint8).numpy().tobytes()
+    assert hashlib.sha256(pictures).hexdigest()[:16] == "d55ec21d19f315da"
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ({"name": "resnet18", "stride_placement": "v1"}, "stride_placement applies to networks with bottlenecks"),
         ({"name": "resnet20", "preactivation": True, "zero_init": True}, "zero_init has no meaning with preactivation"),
+        ({"name": "googlenet", "auxiliary": False, "aux_weight": 0.5}, "aux_weight applies to auxiliary: true"),
         ({"name": "lenet5", "variant": "original", "activation": "tanh"}, "activation applies to variant: modern"),
         ({"name": "lenet5", "variant": "original", "init": "xavier"}, "variant: original starts as its paper says"),
     ],

@@ -9,15 +9,19 @@ import torch
 import torchvision
 import yaml
 from conftest import Cli, write_photos
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
+from cnntrain.config import parse_config
 from cnntrain.errors import CheckpointError
+from cnntrain.learner import initial_weights
 from cnntrain.models.alexnet import AlexNet
 from cnntrain.models.googlenet import GoogLeNet
+from cnntrain.models.lenet import LeNet5
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.models.pretrained import Weights, load_weights, read_weights
+from cnntrain.models.pretrained import PREPROCESSING, Weights, load_weights, read_weights
 from cnntrain.models.resnet import ResNet
+from cnntrain.models.sequential import SequentialNet
 
 PHOTOS = "data: {source: image_folder, root: photos, image_size: 32}\nrecipe: {epochs: 1, batch_size: 8}\n"
 
@@ -109,7 +113,7 @@ def test_state_dicts_of_every_kind_are_read(kind: str, tmp_path: Path) -> None:
     theirs = torchvision.models.resnet18(num_classes=7)
     path = save_as(kind, theirs.state_dict(), tmp_path)
     ours = ResNet(18, 3, 7, 32)
-    assert load_weights(ours, read_weights(str(path), "resnet18"), 7) == []
+    assert load_weights(ours, read_weights(str(path), "resnet18"), "abcdefg") == []
     assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
 
 
@@ -117,9 +121,9 @@ def test_a_head_of_another_size_is_replaced_and_said_so() -> None:
     theirs = torchvision.models.googlenet(init_weights=False, num_classes=5)
     ours = GoogLeNet(3, 3, 32)
     fresh = ours.fc.weight.detach().clone()
-    notices = load_weights(ours, Weights("", Path("x.pth"), theirs.state_dict(), ""), 3)
+    notices = load_weights(ours, Weights("", Path("x.pth"), theirs.state_dict()), "abc")
     assert sorted(notice.split(" starts at random")[0] for notice in notices) == ["aux1.fc2", "aux2.fc2", "fc"]
-    assert all("3 classes apart, in the file 5" in notice for notice in notices)
+    assert all("tells 5 other classes apart" in notice for notice in notices)
     assert torch.equal(ours.fc.weight, fresh)
     assert torch.equal(ours.aux1.fc1.weight, theirs.aux1.fc1.weight)  # type: ignore[union-attr]
 
@@ -128,19 +132,19 @@ def test_auxiliary_classifiers_may_be_missing_on_either_side() -> None:
     with_heads = torchvision.models.googlenet(init_weights=False, num_classes=3).state_dict()
     without = {name: tensor for name, tensor in with_heads.items() if not name.startswith("aux")}
     plain = GoogLeNet(3, 3, 32, auxiliary=False)
-    assert load_weights(plain, Weights("", Path("x"), with_heads, ""), 3) == []
-    notices = load_weights(GoogLeNet(3, 3, 32), Weights("", Path("x"), without, ""), 3)
-    assert notices == ["the auxiliary classifiers start at random: the file has none"]
+    assert load_weights(plain, Weights("", Path("x"), with_heads), "abc") == []
+    notices = load_weights(GoogLeNet(3, 3, 32), Weights("", Path("x"), without), "abc")
+    assert notices == ["the auxiliary classifiers start at random: the file has none that were trained"]
 
 
 def test_weights_of_another_network_list_what_differs() -> None:
-    weights = Weights("", Path("x.pth"), torchvision.models.resnet18(num_classes=3).state_dict(), "")
+    weights = Weights("", Path("x.pth"), torchvision.models.resnet18(num_classes=3).state_dict())
     with pytest.raises(CheckpointError) as caught:
-        load_weights(ResNet(34, 3, 3, 32), weights, 3)
+        load_weights(ResNet(34, 3, 3, 32), weights, "abc")
     assert "x.pth: these are the weights of another network" in str(caught.value)
     assert "not in the file: layer1.2.conv1.weight, " in str(caught.value)
     with pytest.raises(CheckpointError) as caught:
-        load_weights(ResNet(18, 1, 3, 32), weights, 3)
+        load_weights(ResNet(18, 1, 3, 32), weights, "abc")
     assert "1 of another shape: conv1.weight (64, 3, 7, 7) instead of (64, 1, 7, 7)" in str(caught.value)
 
 
@@ -153,7 +157,7 @@ def test_training_starts_from_weights_with_their_own_preprocessing(cli: Cli, tmp
     outcome = cli("train", tmp_path / "my.yaml", "--data-root", tmp_path, "--output", tmp_path / "runs")
     assert outcome.code == 0, outcome.err
     assert "resnet18.pth" in outcome.err
-    assert "note: fc starts at random: it tells 3 classes apart, in the file 1,000" in outcome.err
+    assert "note: fc starts at random: that of the file tells 1,000 other classes apart" in outcome.err
     run = tmp_path / "runs/latest"
     resolved = yaml.safe_load((run / "config.yaml").read_text())
     assert resolved["data"]["mean"] == [0.485, 0.456, 0.406]
@@ -166,18 +170,137 @@ def test_training_starts_from_weights_with_their_own_preprocessing(cli: Cli, tmp
     assert again["test"] == results["test"]
 
 
-def test_a_run_of_ours_can_be_started_from(cli: Cli, tmp_path: Path, trained_run: Path) -> None:
+def test_a_run_of_ours_can_be_started_from(trained_run: Path) -> None:
     best = trained_run / "checkpoints/best.safetensors"
     step = sorted(trained_run.glob("checkpoints/step-*.pt"))[-1]
-    accuracies = []
-    for number, path in enumerate((best, step)):
-        options = ["--set", f"model.weights={path}", "--set", "recipe.optimizer.lr=1e-6", "--epochs", "1"]
-        options += ["--set", "recipe.averaging=null", "--set", "data.augment=[]"]
-        outcome = cli("train", "digits_lenet", "--output", tmp_path / str(number), *options)
-        assert outcome.code == 0, outcome.err
-        accuracies.append(json.loads((tmp_path / str(number) / "latest/results.json").read_text())["test"]["accuracy"])
-    before = json.loads((trained_run / "results.json").read_text())["test"]["accuracy"]
-    assert accuracies[0] == pytest.approx(before, abs=0.006)  # two images of 359
+    kept = torch.load(step, weights_only=True)["kept"]  # the average, which differs from the weights in training
+    for source, expected in ((best, load_file(best)), (trained_run, load_file(best)), (step, kept)):
+        model = LeNet5(1, 10, 32)
+        assert load_weights(model, read_weights(str(source), None), "0123456789") == []
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, expected[name])
+
+
+def test_a_head_for_other_classes_of_the_same_number_starts_anew(trained_run: Path) -> None:
+    model = LeNet5(1, 10, 32)
+    head = model.get_submodule("classifier.5")
+    assert isinstance(head, nn.Linear)
+    fresh = head.weight.detach().clone()
+    notices = load_weights(model, read_weights(str(trained_run), None), "abcdefghij")
+    assert notices == ["classifier.5 starts at random: that of the file tells 10 other classes apart: 0, 1, 2, 3, 4, 5"]
+    assert torch.equal(head.weight, fresh)
+
+
+def test_only_the_layers_that_give_classes_count_as_a_head() -> None:
+    def build(first: int, last: int) -> SequentialNet:
+        layers: list[dict[str, Any]] = [
+            {"name": "flatten"},
+            *({"name": "linear", "out_features": n, "bias": True} for n in (first, last)),
+        ]
+        return SequentialNet(1, last, 4, layers=layers)
+
+    with pytest.raises(CheckpointError, match=r"of another shape: layers.1.weight"):
+        load_weights(build(10, 10), Weights("", Path("x"), build(7, 10).state_dict()), "0123456789")
+
+
+IMAGENET = {"channels": 3, "resize": "crop", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "expected"),
+    [
+        ("resnet18", "", {**IMAGENET, "image_size": 224, "stored_size": 256}),
+        ("resnet50", "", {**IMAGENET, "image_size": 224, "stored_size": 232}),
+        ("googlenet", "", {"mean": (0.5,) * 3, "std": (0.5,) * 3, "image_size": 224, "stored_size": 256}),
+        ("resnet18", ", image_size: 64", {**IMAGENET, "image_size": 64, "stored_size": None}),
+        ("resnet18", ", mean: [0.1], std: [0.2]", {"mean": (0.1,), "std": (0.2,)}),
+        ("resnet18", ", channels: 1", {"channels": 1, "mean": None, "std": None}),
+        ("resnet18", ", resize: squash", {**IMAGENET, "resize": "squash"}),
+    ],
+)
+def test_the_preprocessing_follows_the_weights_where_nothing_else_is_said(
+    tmp_path: Path, model: str, data: str, expected: dict[str, Any]
+) -> None:
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "x.pth")
+    text = f"model: {{name: {model}, weights: {tmp_path / 'x.pth'}}}\ndata: {{source: digits{data}}}\n"
+    config, weights = initial_weights(parse_config(text, "test"))
+    assert weights is not None
+    assert "does not say how its images were prepared" in weights.notices[0]
+    found = config.data.model_dump()
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_the_preprocessing_of_a_run_of_ours_is_taken_whole(trained_run: Path) -> None:
+    text = f"model: {{name: lenet5, weights: {trained_run}}}\ndata: {{source: digits}}\n"
+    config, weights = initial_weights(parse_config(text, "test"))
+    assert weights is not None
+    assert config.data.model_dump(include=set(PREPROCESSING)) == weights.preprocessing | {
+        key: tuple(weights.preprocessing[key]) for key in ("mean", "std")
+    }
+
+
+def test_a_header_can_change_the_preprocessing_alone(tmp_path: Path) -> None:
+    fitting = {"channels": 1, "image_size": 16, "stored_size": 16, "resize": "crop", "mean": [0.5], "std": [0.5]}
+    header = {"class_names": ["a"], "preprocessing": {**fitting, "val_fraction": 0.5, "root": "/", "split_seed": 9}}
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"cnntrain": json.dumps(header)})
+    text = f"model: {{name: lenet5, weights: {tmp_path / 'x.safetensors'}}}\ndata: {{source: digits}}\n"
+    config, _ = initial_weights(parse_config(text, "test"))
+    assert config.data.image_size == 16
+    assert (config.data.val_fraction, config.data.split_seed, config.data.root) == (0.1, 0, None)
+
+
+@pytest.mark.parametrize(
+    "header", ["", "x", "[]", "5", "{}", '{"preprocessing": null, "class_names": []}', "[" * 100_000]
+)
+def test_junk_in_a_header_is_no_disaster(cli: Cli, tmp_path: Path, header: str) -> None:
+    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"cnntrain": header})
+    outcome = cli("check", "digits_lenet", "--set", f"model.weights={tmp_path / 'x.safetensors'}")
+    assert outcome.code == 4
+    assert "its header does not fit" in outcome.err
+    assert cli("evaluate", tmp_path / "x.safetensors").code == 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"header": "x", "a": torch.zeros(1)}, "holds no state dict"),
+        ({"header": torch.zeros(2)}, "another network"),
+        ({0: torch.zeros(1)}, "holds no state dict"),
+        ({"a": torch.zeros(1, dtype=torch.uint8)}, "a is no tensor of weights"),
+        ({"a": torch.zeros(1, dtype=torch.complex64)}, "a is no tensor of weights"),
+        ({"a": torch.zeros(2, 2).to_sparse()}, "a is no tensor of weights"),
+        ({"a": torch.zeros(1, device="meta")}, "a is no tensor of weights"),
+        ({"a": torch.tensor(float("nan"))}, "a holds values that are not finite"),
+    ],
+)
+def test_odd_tensors_are_refused(cli: Cli, tmp_path: Path, content: dict[Any, Any], message: str) -> None:
+    torch.save(content, tmp_path / "x.pth")
+    outcome = cli("check", "digits_lenet", "--set", f"model.weights={tmp_path / 'x.pth'}")
+    assert outcome.code == 4
+    assert message in outcome.err
+    assert "Traceback" not in outcome.err
+
+
+def test_published_auxiliary_classifiers_count_as_untrained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub/checkpoints" / Path(torchvision.models.GoogLeNet_Weights.DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    torch.save(torchvision.models.googlenet(init_weights=False, num_classes=3).state_dict(), file)
+    notices = load_weights(GoogLeNet(3, 3, 32), read_weights("torchvision", "googlenet"), "abc")
+    assert notices == ["the auxiliary classifiers start at random: the file has none that were trained"]
+
+
+def test_a_download_is_verified_by_its_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+
+    def download(url: str, path: str, **options: object) -> None:
+        asked.update(options)
+        torch.save(torchvision.models.resnet18().state_dict(), path)
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", download)
+    read_weights("torchvision", "resnet18")
+    assert asked["hash_prefix"] == torchvision.models.ResNet18_Weights.DEFAULT.url.rpartition("-")[2].split(".")[0]
 
 
 def test_without_network_torchvisions_weights_say_what_to_fetch(
@@ -213,7 +336,7 @@ def test_downloaded_weights_are_used_from_torchs_cache(
 @pytest.mark.parametrize(
     ("weights", "code", "message"),
     [
-        ("gone.pth", 2, "my.yaml:1: model.weights: {tmp}/gone.pth: cannot be read: No such file"),
+        ("gone.pth", 4, "my.yaml:1: model.weights: {tmp}/gone.pth: cannot be read: No such file"),
         ("my.yaml", 4, "my.yaml: not a checkpoint of cnntrain or another file of weights"),
         ("evil.pth", 4, "a whole pickled network is not read, because that could run any code"),
         ("numbers.pth", 4, "holds no state dict"),

@@ -76,6 +76,7 @@ def test_shipped_bands_survive_the_resolved_config() -> None:
         (["model={name: sequential, layers: [flatten]}"], ["model.name", "model.variant"]),
         (["data.image_size=28", "data.augment=[]"], ["data.image_size", "data.augment"]),
         (["data.source=image_folder", "data.root=photos", "data.splits={test: val}"], []),
+        (["data.source=mnist"], ["data.source"]),
         (["run.seed=3", "run.device=cpu", "expect=null"], []),
     ],
 )
@@ -157,7 +158,7 @@ def test_the_script_asks_cnntrain_how_configurations_are_used(
     monkeypatch.setitem(describe.__globals__, "PYTHON", sys.executable)
     found = describe(["digits_lenet"], ["recipe.epochs=2", "data.source=mnist"])
     assert list(found) == list(shipped_configs())
-    assert found["digits_lenet"]["changes"] == {"recipe.epochs": 2}
+    assert found["digits_lenet"]["changes"] == {"data.source": "mnist", "recipe.epochs": 2}
     assert found["digits_lenet"]["used"]["data"]["source"] == "mnist"
     assert found["digits_lenet"]["stated"] == load_config("digits_lenet").config.model_dump(mode="json")
     assert found["mnist_lenet"]["changes"] == {}

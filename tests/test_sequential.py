@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from conftest import Cli
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
@@ -122,7 +123,7 @@ def test_a_resnet_can_be_written_in_yaml_to_the_last_parameter() -> None:
 REFUSED: list[tuple[list[Any], str, str]] = [
     ([{"linear": 5}], "model.layers.0", "linear takes a row of values, and 32x32x3 arrives; put flatten before it"),
     (["flatten", {"conv2d": 4}], "model.layers.1", "conv2d takes maps .height x width x channels., and 3072 values arrive"),
-    (["flatten", "batch_norm2d"], "model.layers.1", "batch_norm2d takes maps"),
+    (["flatten", "batch_norm2d"], "model.layers.1", "batch_norm2d does not take 3072 values, which arrives here; use batch_norm1d"),
     ([{"conv2d": {"out_channels": 4, "kernel_size": 40}}], "model.layers.0", "conv2d needs at least 40x40 px with its padding of 0x0, and 32x32x3 arrives"),
     ([{"max_pool2d": 16}, {"max_pool2d": 4}], "model.layers.1", "max_pool2d needs at least 4x4 px .*, and 2x2x3 arrives"),
     ([{"conv2d": {"out_channels": 4, "groups": 2}}], "model.layers.0", "groups: 2 must divide the 3 channels that arrive and out_channels: 4"),
@@ -152,8 +153,8 @@ def test_layers_that_do_not_fit_are_refused_by_name(layers: list[Any], key: str,
             {"conv2d": {"out_channels": 4, "padding": "same", "kernel_size": [3, 2]}},
             "padding: same goes with an odd kernel",
         ),
-        ({"conv2d": {"out_channels": 4, "kernel_size": 0}}, "must be a whole number of at least 1, or two of them"),
-        ({"conv2d": {"out_channels": 4, "kernel_size": [3, 3, 3]}}, "must be a whole number of at least 1, or two"),
+        ({"conv2d": {"out_channels": 4, "kernel_size": 0}}, "must be a whole number from 1 to 65536, or two of them"),
+        ({"conv2d": {"out_channels": 4, "kernel_size": [3, 3, 3]}}, "must be a whole number from 1 to 65536, or two"),
         ({"conv2d": {"out_channels": 4, "padding": "sane"}}, "or two of them for height and width or same .got 'sane'"),
         ({"parallel": [[]]}, "at least 2"),
         ({"residual": []}, "at least 1"),
@@ -171,10 +172,62 @@ def test_a_fault_is_reported_with_its_line_even_inside_a_block(cli: Cli, tmp_pat
     outcome = cli("train", tmp_path / "my.yaml", "--output", tmp_path / "runs")
     assert outcome.code == 2
     assert "my.yaml:6: model.layers.0.layers.1: linear takes a row of values, and 30x30x1 arrives" in outcome.err
-    (tmp_path / "my.yaml").write_text("model:\n  name: sequential\n  layers:\n    - Conv2D: {filters: 3}\n" + DATA)
+    (tmp_path / "my.yaml").write_text("model:\n  name: sequential\n  layers:\n    - Conv2D: {maps: 3}\n" + DATA)
     outcome = cli("train", tmp_path / "my.yaml", "--output", tmp_path / "runs")
-    assert "my.yaml:4: model.layers.0.Conv2D.filters: unknown key" in outcome.err
+    assert "my.yaml:4: model.layers.0.Conv2D.maps: unknown key" in outcome.err
     assert "my.yaml:4: model.layers.0.Conv2D.out_channels: is missing and has no default" in outcome.err
+
+
+FAULTS = [
+    ("- residual:\n        - Conv2D: 1\n        - Conv2D:\n            out_channels: 1\n            kernel: 3\n", "my.yaml:8: model.layers.0.residual.1.Conv2D.kernel: unknown key"),
+    ("- parallel:\n        - [ReLU]\n        - [Dense: {units: -1}]\n", "my.yaml:6: model.layers.0.parallel.1.0.Dense.out_features: must be above 0 (got -1)"),
+    ("- Cov2D: 8\n", "unknown name 'Cov2D'; did you mean 'conv2d'?"),
+    ("- {Dense: 8, activation: relu}\n", "the options of Dense must be indented under it"),
+    ("- ReLU: 8\n", "ReLU takes no such value, only options by name, indented under it (got {'ReLU': 8}"),
+    ("- Conv2D: {in_channels: 3, out_channels: 8}\n", "in_channels: unknown key: what arrives at a layer is inferred; remove it"),
+    ("- conv2d: 99999999999\n", "out_channels: must be at most 16777216 (got 99999999999)"),
+    ("- conv2d: {out_channels: 8, stride: 99999999999}\n", "must be a whole number from 1 to 65536"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("layer", "message"), FAULTS)
+def test_faults_in_layers_are_explained_once_and_in_their_place(
+    cli: Cli, tmp_path: Path, layer: str, message: str
+) -> None:
+    (tmp_path / "my.yaml").write_text(f"model:\n  name: sequential\n  layers:\n    {layer}{DATA}")
+    outcome = cli("check", tmp_path / "my.yaml")
+    assert outcome.code == 2
+    assert message in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_keras_own_words_are_understood() -> None:
+    keras = [
+        {"Conv2D": {"filters": 8, "kernel_size": 3, "strides": 2, "padding": "valid", "activation": "relu"}},
+        "BatchNormalization",
+        {"MaxPooling2D": {"pool_size": 2}},
+        {"Dropout": {"rate": 0.25}},
+        "GlobalAveragePooling2D",
+        {"Dense": {"units": 16, "activation": "relu"}},
+        "BatchNormalization",
+        {"Dense": {"units": 10, "activation": "softmax"}},
+    ]
+    model = build(keras)
+    kinds = [type(layer) for layer in model.modules() if not list(layer.children())]
+    assert kinds == [
+        nn.Conv2d, nn.ReLU, nn.BatchNorm2d, nn.MaxPool2d, nn.Dropout, nn.AdaptiveAvgPool2d, nn.Flatten,
+        nn.Linear, nn.ReLU, nn.BatchNorm1d, nn.Linear,
+    ]  # fmt: skip
+    assert outputs(model).shape == (2, 10)
+
+
+def test_the_shortcut_that_is_advised_works() -> None:
+    for stride, size in ((1, 32), (2, 32), (2, 31), (3, 16)):
+        block = {"residual": {"layers": [{"conv2d": {"out_channels": 8, "padding": 1, "stride": stride}}]}}
+        with pytest.raises(ConfigError, match="give it `shortcut: ") as caught:
+            build([block, "flatten", "linear"], size=size)
+        block["residual"]["shortcut"] = yaml.safe_load(str(caught.value).split("`")[1])["shortcut"]
+        assert outputs(build([block, "flatten", "linear"], size=size), size=size).shape == (2, 10)
 
 
 def test_a_network_in_yaml_trains_and_predicts(cli: Cli, tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ def check(
     data_root: DataRootOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Try a configuration on one batch, without training or writing anything.
+    """Try a configuration on one batch, without training or writing a run.
 
     Examples:
         cnntrain check digits_lenet

@@ -11,7 +11,7 @@ from cnntrain.config import faults
 from cnntrain.config.reader import Document, read_document, set_value, write_yaml
 from cnntrain.config.schema import Config
 from cnntrain.config.shipped import find_config
-from cnntrain.errors import ConfigError
+from cnntrain.errors import CnntrainError, ConfigError
 
 __all__ = ["Config", "LoadedConfig", "dump_config", "json_schema", "load_config", "locate", "parse_config"]
 
@@ -69,15 +69,15 @@ def json_schema() -> str:
 
 @contextmanager
 def locate(loaded: LoadedConfig) -> Iterator[None]:
-    """Adds file, line and key to a `ConfigError` that a builder raises about one key."""
+    """Adds file, line and key to an error that a builder raises about one key."""
     try:
         yield
-    except ConfigError as error:
+    except CnntrainError as error:
         if error.key is None:
             raise
         keys = tuple(int(part) if part.isdecimal() else part for part in error.key.split("."))
         place = faults.where(faults.as_written(keys, loaded.document.data), loaded.document)
-        raise ConfigError(f"{place}: {error.key}: {error}") from error
+        raise type(error)(f"{place}: {error.key}: {error}") from error
 
 
 def _validate(document: Document) -> Config:

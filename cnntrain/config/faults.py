@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from cnntrain.config.reader import Document, Keys, dotted
 from cnntrain.config.schema import Config
+from cnntrain.config.schema.layers import SPOKEN
 
 _WANTED = {
     "int_type": "a whole number",
@@ -33,9 +34,17 @@ _WANTED = {
 }
 
 
+_INFERRED = ("in_channels", "in_features", "num_features", "input_shape")
+
+
 def explain(error: ValidationError, document: Document) -> str:
     """One line per fault: `file:line: key: what is wrong (got ..., allowed ...)`."""
-    return "\n".join(_explain_one(fault, document) for fault in error.errors(include_url=False))
+    found = error.errors(include_url=False)
+    # A list whose items are at fault is not too short as well, though pydantic says so.
+    faults = [
+        fault for fault in found if fault["type"] != "too_short" or len(fault["input"]) < fault["ctx"]["min_length"]
+    ]
+    return "\n".join(_explain_one(fault, document) for fault in faults)
 
 
 def suggest(word: object, allowed: Iterable[str]) -> str:
@@ -76,7 +85,7 @@ def _explain_one(fault: ErrorDetails, document: Document) -> str:
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         names = [name for section in sections for name in _names(section)]
         if kind == "union_tag_not_found":
-            what = f"needs a name, alone or as `name: {{key: value}}` (got {_show(got)}, allowed: {', '.join(names)})"
+            what = f"{_nameless(got, names)} (got {_show(got)}, allowed: {', '.join(names)})"
         else:
             tag = context["tag"]
             what = f"unknown name{suggest(tag, names)} (got {_show(tag)}, allowed: {', '.join(names)})"
@@ -96,13 +105,28 @@ def _explain_one(fault: ErrorDetails, document: Document) -> str:
     return f"{place or where(keys, document)}: {prefix}{what}"
 
 
+def _nameless(got: Any, names: Sequence[str]) -> str:
+    """What is wrong with a part of a list that does not say in the right way which it is."""
+    known = {word.casefold() for word in (*names, *SPOKEN)}
+    if isinstance(got, dict) and len(got) == 1:
+        [name] = got
+        if name.casefold() in known:
+            return f"{name} takes no such value, only options by name, indented under it"
+        return f"unknown name {name!r}{suggest(name, names)}"
+    if isinstance(got, dict) and (parts := [name for name in got if name.casefold() in known]):
+        return f"the options of {parts[0]} must be indented under it"
+    return "needs a name, alone or as `name: {key: value}`"
+
+
 def _hint(keys: Keys, allowed: list[str], document: Document) -> str:
     """What may have been meant by an unknown key."""
     part, key = keys[:-1], str(keys[-1])
-    if close := suggest(key, allowed):
-        return close
     if document.origins.get((*part, "name"), "").startswith("--set"):
         return f" of the {dotted(part)} chosen there; --set {dotted(part)}=NAME replaces the whole part"
+    if key in _INFERRED:
+        return ": what arrives at a layer is inferred; remove it"
+    if close := suggest(key, allowed):
+        return close
     homes = [home for home in _homes(key, (Config,)) if home != dotted(keys)]
     return f"; did you mean {homes[0]}?" if homes else ""
 
@@ -144,6 +168,8 @@ def _walk(loc: Keys, data: Any) -> tuple[Keys, list[type[BaseModel]]]:
             fields = [section.model_fields[part] for section in sections if part in section.model_fields]
             inner = [found for field in fields for found in _sections_in((field.annotation, *field.metadata))]
             sections = sections if isinstance(part, int) or not inner else inner
+            if isinstance(data, list) and isinstance(part, str):  # the main key of a part, left out: `residual: [...]`
+                continue
         keys = (*keys, part)
         data = data[part] if written else None
     return keys, sections

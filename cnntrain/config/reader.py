@@ -62,7 +62,9 @@ class Document:
             self.data = self._build(loader, node, under) if node is not None else None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            raise ConfigError(f"{self._where(mark)}: not valid YAML: {error.problem or error.context}") from error
+            problem = str(error.problem or error.context)
+            hint = "; indent with spaces, not tabs" if "'\\t'" in problem else ""
+            raise ConfigError(f"{self._where(mark)}: not valid YAML: {problem}{hint}") from error
         except yaml.YAMLError as error:
             raise ConfigError(f"{label}: not valid YAML: {str(error).splitlines()[0]}") from error
         except RecursionError as error:

@@ -21,14 +21,22 @@ class Shorthand:
         default: The name meant by a mapping that has none.
         spoken: Other ways to write names, in upper or lower case.
         main_keys: For names whose main value may stand alone (`dropout: 0.5`), the key that it is for.
+        spoken_keys: Other ways to write keys.
     """
 
     default: str | None = None
     spoken: Mapping[str, str] = field(default_factory=dict)
     main_keys: Mapping[str, str] = field(default_factory=dict)
+    spoken_keys: Mapping[str, str] = field(default_factory=dict)
 
     def expand(self, value: Any) -> Any:
-        """The long form of a part: a mapping with its name."""
+        """The long form of a part: a mapping with its name and the names of its keys."""
+        value = self._with_name(value)
+        if not isinstance(value, dict):
+            return value
+        return {key if (known := self.spoken_keys.get(key)) in (None, *value) else known: v for key, v in value.items()}
+
+    def _with_name(self, value: Any) -> Any:
         if isinstance(value, str):
             return {"name": self._name(value)}
         if not isinstance(value, dict):
@@ -47,7 +55,7 @@ class Shorthand:
         return {"name": self.default, **value} if self.default else value
 
     def _name(self, written: Any) -> Any:
-        known = {word.casefold(): name for word, name in self.spoken.items()}
+        known = {word.casefold(): name for word, name in [*self.spoken.items(), *((n, n) for n in self.main_keys)]}
         return known.get(written.casefold(), written) if isinstance(written, str) else written
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -64,7 +72,8 @@ class Shorthand:
             name: part if self.default else {"anyOf": [part, {"type": "null"}, *[alone] * (name in self.main_keys)]}
             for name, part in parts.items()
         }
-        inner |= {word: inner[name] for word, name in self.spoken.items()}
+        # What other libraries write there is left to the program to check.
+        inner |= {word: {"type": ["object", "array", "number", "null"]} for word in self.spoken}
         short_form: dict[str, Any] = {"type": "object", "properties": inner, "additionalProperties": False}
         short_form |= {"minProperties": 1, "maxProperties": 1}
         nameless = [parts[self.default]] if self.default else []

@@ -67,6 +67,7 @@ class AlexNet(nn.Module):
             self.paper_init()
         elif variant == "small":
             initialise(self, "kaiming")
+            nn.init.normal_(self.classifier[6].weight, std=0.01)  # type: ignore[arg-type]  # small logits at first
 
     def paper_init(self) -> None:
         """Section 5: weights normal with deviation 0.01; biases 1 where a ReLU should start alive, else 0."""
@@ -82,23 +83,26 @@ class AlexNet(nn.Module):
         return logits
 
 
-def local_response_norm() -> nn.LocalResponseNorm:
-    """Section 3.3, with its constants: each value divided by (2 + 1e-4 sum of five squares)^0.75.
+class LocalResponseNorm(nn.LocalResponseNorm):
+    """Section 3.3, with its constants: each value divided by (2 + 1e-4 sum of five squares)^0.75."""
 
-    PyTorch divides alpha by the number of neighbours, which the paper does not.
-    """
-    return nn.LocalResponseNorm(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)
+    def __init__(self) -> None:
+        super().__init__(size=5, alpha=5 * 1e-4, beta=0.75, k=2.0)  # PyTorch divides alpha by 5, the paper does not
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> the same shape, computed in float32: squares overflow float16 above 255."""
+        return super().forward(x.float()).to(x.dtype)
 
 
 def _paper_features(in_channels: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, 96, 11, stride=4, padding=2),  # conv1: 96 x 55 x 55
         nn.ReLU(inplace=True),
-        local_response_norm(),
+        LocalResponseNorm(),
         nn.MaxPool2d(3, stride=2),  # 96 x 27 x 27
         nn.Conv2d(96, 256, 5, padding=2, groups=2),  # conv2: 256 x 27 x 27
         nn.ReLU(inplace=True),
-        local_response_norm(),
+        LocalResponseNorm(),
         nn.MaxPool2d(3, stride=2),  # 256 x 13 x 13
         nn.Conv2d(256, 384, 3, padding=1),  # conv3: 384 x 13 x 13
         nn.ReLU(inplace=True),

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from cnntrain.models import alexnet, googlenet, resnet, resnet9, resnet_cifar
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -43,22 +45,45 @@ _RESNET = "arXiv:1512.03385"
 CATALOGUE = (
     Entry({"name": "lenet5", "variant": "modern"}, 1, 32, 10, 16, _LENET),
     Entry({"name": "lenet5", "variant": "original"}, 1, 32, 10, 16, _LENET),
-    Entry({"name": "alexnet", "variant": "paper"}, 3, 224, 1000, 63, _ALEXNET),
-    Entry({"name": "alexnet", "variant": "torchvision"}, 3, 224, 1000, 63, "arXiv:1404.5997"),
-    Entry({"name": "alexnet", "variant": "small"}, 3, 32, 10, 15, "after Krizhevsky et al. 2012"),
-    Entry({"name": "googlenet", "variant": "paper"}, 3, 224, 1000, 31, _GOOGLENET),
-    Entry({"name": "googlenet", "variant": "torchvision"}, 3, 224, 1000, 15, _GOOGLENET),
-    Entry({"name": "googlenet", "variant": "small"}, 3, 32, 10, 8, f"after {_GOOGLENET}"),
-    Entry({"name": "resnet20"}, 3, 32, 10, 8, _RESNET),
-    Entry({"name": "resnet32"}, 3, 32, 10, 8, _RESNET),
-    Entry({"name": "resnet44"}, 3, 32, 10, 8, _RESNET),
-    Entry({"name": "resnet56"}, 3, 32, 10, 8, _RESNET),
-    Entry({"name": "resnet110"}, 3, 32, 10, 8, _RESNET),
-    Entry({"name": "resnet18"}, 3, 224, 1000, 32, _RESNET),
-    Entry({"name": "resnet18", "stem": "small"}, 3, 32, 10, 8, f"after {_RESNET}"),
-    Entry({"name": "resnet34"}, 3, 224, 1000, 32, _RESNET),
-    Entry({"name": "resnet50"}, 3, 224, 1000, 32, _RESNET),
-    Entry({"name": "resnet101"}, 3, 224, 1000, 32, _RESNET),
-    Entry({"name": "resnet152"}, 3, 224, 1000, 32, _RESNET),
-    Entry({"name": "resnet9"}, 3, 32, 10, 8, "Page 2018 (DAWNBench)"),
+    Entry({"name": "alexnet", "variant": "paper"}, 3, 224, 1000, alexnet.SMALLEST_INPUT["paper"], _ALEXNET),
+    Entry(
+        {"name": "alexnet", "variant": "torchvision"},
+        3,
+        224,
+        1000,
+        alexnet.SMALLEST_INPUT["torchvision"],
+        "arXiv:1404.5997",
+    ),
+    Entry(
+        {"name": "alexnet", "variant": "small"},
+        3,
+        32,
+        10,
+        alexnet.SMALLEST_INPUT["small"],
+        "after Krizhevsky et al. 2012",
+    ),
+    Entry({"name": "googlenet", "variant": "paper"}, 3, 224, 1000, googlenet.SMALLEST_INPUT["paper"], _GOOGLENET),
+    Entry(
+        {"name": "googlenet", "variant": "torchvision"},
+        3,
+        224,
+        1000,
+        googlenet.SMALLEST_INPUT["torchvision"],
+        _GOOGLENET,
+    ),
+    Entry(
+        {"name": "googlenet", "variant": "small"}, 3, 32, 10, googlenet.SMALLEST_INPUT["small"], f"after {_GOOGLENET}"
+    ),
+    Entry({"name": "resnet20"}, 3, 32, 10, resnet_cifar.SMALLEST_INPUT, _RESNET),
+    Entry({"name": "resnet32"}, 3, 32, 10, resnet_cifar.SMALLEST_INPUT, _RESNET),
+    Entry({"name": "resnet44"}, 3, 32, 10, resnet_cifar.SMALLEST_INPUT, _RESNET),
+    Entry({"name": "resnet56"}, 3, 32, 10, resnet_cifar.SMALLEST_INPUT, _RESNET),
+    Entry({"name": "resnet110"}, 3, 32, 10, resnet_cifar.SMALLEST_INPUT, _RESNET),
+    Entry({"name": "resnet18"}, 3, 224, 1000, resnet.SMALLEST_INPUT["imagenet"], _RESNET),
+    Entry({"name": "resnet18", "stem": "small"}, 3, 32, 10, resnet.SMALLEST_INPUT["small"], f"after {_RESNET}"),
+    Entry({"name": "resnet34"}, 3, 224, 1000, resnet.SMALLEST_INPUT["imagenet"], _RESNET),
+    Entry({"name": "resnet50"}, 3, 224, 1000, resnet.SMALLEST_INPUT["imagenet"], _RESNET),
+    Entry({"name": "resnet101"}, 3, 224, 1000, resnet.SMALLEST_INPUT["imagenet"], _RESNET),
+    Entry({"name": "resnet152"}, 3, 224, 1000, resnet.SMALLEST_INPUT["imagenet"], _RESNET),
+    Entry({"name": "resnet9"}, 3, 32, 10, resnet9.SMALLEST_INPUT, "Page 2018 (DAWNBench)"),
 )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from cnntrain.models.alexnet import local_response_norm
+from cnntrain.models.alexnet import LocalResponseNorm
 from cnntrain.models.checks import check_image_size
 from cnntrain.models.initialise import initialise
 from cnntrain.models.outputs import WithAuxiliary
@@ -52,7 +52,8 @@ class GoogLeNet(nn.Module):
     """Nine inception modules between a stem and a linear layer, and two auxiliary classifiers for training.
 
     Variants:
-    - `paper`: 5x5 branches as drawn, local response normalisation in the stem, no batch norm. The paper does not say
+    - `paper`: 5x5 branches as drawn, local response normalisation in the stem (with AlexNet's constants, for the paper
+      names none), no batch norm. The paper does not say
       how its weights were drawn; here after Caffe's reproduction (Xavier, biases 0.2).
     - `torchvision`: every convolution with batch norm, 3x3 where the paper has 5x5 (an old mistake that its published
       weights keep), no local response normalisation, dropout 0.2; layers named as in torchvision.
@@ -105,10 +106,10 @@ class GoogLeNet(nn.Module):
         else:
             self.conv1 = Convolution(in_channels, 64, 7, stride=2, norm=norm)
         self.maxpool1 = halve()
-        self.norm1 = local_response_norm() if variant == "paper" else nn.Identity()
+        self.norm1 = LocalResponseNorm() if variant == "paper" else nn.Identity()
         self.conv2 = Convolution(64, 64, 1, norm=norm)
         self.conv3 = Convolution(64, 192, 3, norm=norm)
-        self.norm2 = local_response_norm() if variant == "paper" else nn.Identity()
+        self.norm2 = LocalResponseNorm() if variant == "paper" else nn.Identity()
         self.maxpool2 = halve() if variant != "small" else nn.Identity()
         self.inception3a = inception("3a", 192)
         self.inception3b = inception("3b", _TABLE["3a"].total)
@@ -122,7 +123,7 @@ class GoogLeNet(nn.Module):
         self.inception5a = inception("5a", _TABLE["4e"].total)
         self.inception5b = inception("5b", _TABLE["5a"].total)
         # The paper pools 5x5 with stride 3, from 14x14 to 4x4. Maps of another size are averaged to 4x4.
-        as_published = variant == "paper" and -(-image_size // 16) == 14
+        as_published = variant == "paper" and (image_size + 1) // 2 // 8 == 14
         self.aux1 = self.aux2 = None
         if auxiliary:
             pool = nn.AvgPool2d(5, stride=3) if as_published else nn.AdaptiveAvgPool2d(4)

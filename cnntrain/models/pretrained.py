@@ -1,26 +1,24 @@
-"""Starting from trained weights: reading files of weights, and fitting them into a network.
-
-Files come from outside, so nothing in them is executed: safetensors, or PyTorch's format with `weights_only=True`.
-"""
+"""Starting from trained weights: finding them, and fitting them into a network."""
 
 import hashlib
 import json
-import re
-import warnings
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import Tensor, nn
 
 from cnntrain.errors import CheckpointError, ConfigError
+from cnntrain.models.stages import stages
+from cnntrain.models.weights_file import read_tensors
 
-METADATA_KEY = "cnntrain"  # of the header in our own safetensors files
+KEY = "model.weights"
+PREPROCESSING = ("channels", "image_size", "stored_size", "resize", "mean", "std")
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _AUXILIARY = ("aux1.", "aux2.")
-_WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "kept")
 
 
 @dataclass(frozen=True)
@@ -32,97 +30,67 @@ class Weights:
         path: The file.
         tensors: By the names of a network's state dict.
         sha256: Of the file.
-        preprocessing: What is known of the images that the network was trained on: some of the keys `channels`,
-            `image_size`, `stored_size`, `resize`, `mean`, `std` of the `data` section.
+        class_names: What the network tells apart, where the file says it.
+        preprocessing: What is known of the images that the network was trained on: some of the keys of PREPROCESSING.
+        notices: What the user should know, one sentence each.
     """
 
     source: str
     path: Path
     tensors: dict[str, Tensor]
-    sha256: str
+    sha256: str = ""
+    class_names: tuple[str, ...] | None = None
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
 
 
 def read_weights(source: str, torchvision_name: str | None) -> Weights:
     """The weights that `model.weights` names.
 
     Args:
-        source: A file, or `torchvision`.
+        source: A file, a run folder, or `torchvision`.
         torchvision_name: What torchvision calls the network; None where it has none like it.
 
     Raises:
         ConfigError: torchvision has no weights for this network.
         CheckpointError: The file is missing, damaged or holds no weights; or it cannot be downloaded.
     """
-    if source == "torchvision":
-        if torchvision_name is None:
-            raise ConfigError(
-                "torchvision publishes no weights for this network; it does for alexnet and googlenet "
-                "(variant: torchvision) and resnet18 to resnet152 (as they are without further options)",
-                key="model.weights",
-            )
-        path = _download(torchvision_name)
-    else:
-        path = Path(source).expanduser().absolute()
-        source = str(path)
+    published = source == "torchvision"
+    path = _download(torchvision_name) if published else _find(Path(source).expanduser().absolute())
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        tensors, header = read_tensors(path)
     except OSError as error:
-        raise ConfigError(
-            f"{path}: cannot be read: {error.strerror}; it names a checkpoint of cnntrain, a safetensors file, a state "
-            f"dict (.pth), or is `torchvision`",
-            key="model.weights",
-        ) from error
-    tensors, header = read_tensors(path)
-    preprocessing = {}
-    if header is not None:
-        preprocessing = dict(json.loads(header)["preprocessing"])
-    elif torchvision_name:
-        preprocessing = _published_preprocessing(torchvision_name)
-    return Weights(source, path, tensors, sha256, preprocessing)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
-    """The tensors of a file by name, and the header if cnntrain wrote it.
-
-    Wrappings that other trainers use are taken off: a dict around the state dict, `module.` before its keys.
-
-    Raises:
-        CheckpointError: The file is damaged, or holds something else than weights.
-    """
-    if _is_safetensors(path):
-        try:
-            with safetensors.safe_open(path, framework="pt") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}, (file.metadata() or {}).get(METADATA_KEY)  # noqa: SIM118 (no dict)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise CheckpointError(
-                f"{path}: not a checkpoint of cnntrain or another file of weights, or damaged ({error})"
-            ) from error
-    try:
-        with path.open("rb") as opened, warnings.catch_warnings(action="ignore"):
-            content = torch.load(opened, map_location="cpu", weights_only=True)
-    except Exception as error:  # on damaged or foreign files torch.load raises nearly every kind of exception
-        # PyTorch's own message is left out: it advises to load without protection.
         raise CheckpointError(
-            f"{path}: not a checkpoint of cnntrain or another file of weights, or damaged; a whole pickled network is "
-            f"not read, because that could run any code: write torch.save(model.state_dict(), ...)"
+            f"{path}: cannot be read: {error.strerror}; it names a checkpoint of cnntrain or its run folder, a "
+            f"safetensors file, a state dict (.pth), or is `torchvision`",
+            KEY,
         ) from error
-    header = content.get("header") if isinstance(content, dict) else None
-    wrapper = next((key for key in _WRAPPERS if isinstance(content, dict) and isinstance(content.get(key), dict)), None)
-    tensors = content["kept"] if header else content[wrapper] if wrapper else content
-    if not isinstance(tensors, dict) or not tensors or not all(isinstance(item, Tensor) for item in tensors.values()):
-        raise CheckpointError(f"{path}: holds no state dict, that is tensors by the names of a network's layers")
-    return {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in tensors.items()}, header
+    except CheckpointError as error:
+        raise CheckpointError(str(error), KEY) from error
+    _check_values(path, tensors)
+    if header is not None:
+        class_names, preprocessing = _read_header(path, header)
+        return Weights(str(path), path, tensors, sha256, class_names, preprocessing)
+    if torchvision_name is None:
+        return Weights(str(path), path, tensors, sha256)
+    preprocessing = _published_preprocessing(torchvision_name)
+    if published:
+        # Its GoogLeNet's auxiliary classifiers were never trained.
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_AUXILIARY)}
+        return Weights(source, path, tensors, sha256, preprocessing=preprocessing)
+    notice = "the file does not say how its images were prepared; as for torchvision's weights of this network, then"
+    return Weights(str(path), path, tensors, sha256, preprocessing=preprocessing, notices=(notice,))
 
 
-def load_weights(model: nn.Module, weights: Weights, num_classes: int) -> list[str]:
-    """Puts trained weights into a network; a head of another size stays as it is.
+def load_weights(model: nn.Module, weights: Weights, class_names: Sequence[str]) -> list[str]:
+    """Puts trained weights into a network; a head for other classes stays as it is.
 
     Args:
         model: Changed in place.
         weights: As `read_weights` gives them.
-        num_classes: Of `model`.
+        class_names: What `model` is to tell apart.
 
     Returns:
         What the user should know, one sentence each.
@@ -134,28 +102,58 @@ def load_weights(model: nn.Module, weights: Weights, num_classes: int) -> list[s
     if not any(name.startswith(_AUXILIARY) for name in own):
         found = {name: tensor for name, tensor in found.items() if not name.startswith(_AUXILIARY)}
     elif not any(name.startswith(_AUXILIARY) for name in found):
-        notices.append("the auxiliary classifiers start at random: the file has none")
+        notices.append("the auxiliary classifiers start at random: the file has none that were trained")
         found |= {name: tensor for name, tensor in own.items() if name.startswith(_AUXILIARY)}
     for name, tensor in own.items():
         if name.endswith("num_batches_tracked"):  # not in old files, and of no effect here
             found.setdefault(name, tensor)
-    modules = dict(model.named_modules())
-    heads = [name for name in own if name in found and _is_other_head(name, modules, own, found, num_classes)]
-    for name in heads:
-        if name.endswith("weight"):
-            notices.append(
-                f"{name.rpartition('.')[0]} starts at random: it tells {num_classes:,} classes apart, "
-                f"in the file {len(found[name]):,}"
-            )
-        found[name] = own[name]
+    other_classes = weights.class_names is not None and weights.class_names != tuple(class_names)
+    for head in _classifiers(model, len(class_names)):
+        there = found.get(f"{head}.weight")
+        if there is None or there.shape[1:] != own[f"{head}.weight"].shape[1:]:
+            continue
+        if other_classes or len(there) != len(class_names):
+            among = f": {', '.join(weights.class_names[:6])}" if other_classes and weights.class_names else ""
+            notices.append(f"{head} starts at random: that of the file tells {len(there):,} other classes apart{among}")
+            found |= {name: own[name] for name in (f"{head}.weight", f"{head}.bias") if name in own}
     faults = _mismatches(own, found)
     if faults:
         raise CheckpointError(
             f"{weights.path}: these are the weights of another network; compare model.name, variant and options, "
-            f"data.channels and data.image_size\n" + "\n".join(faults)
+            f"data.channels and data.image_size\n" + "\n".join(faults),
+            KEY,
         )
     model.load_state_dict(found)
     return notices
+
+
+def _classifiers(model: nn.Module, num_classes: int) -> list[str]:
+    """The layers that give one value per class: the last one, and those of auxiliary classifiers."""
+    names = {id(module): name for name, module in model.named_modules()}
+    *_, head = stages(model).values()
+    parts = [part for module in head for part in module.modules()]
+    layers = [part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)]
+    return [names[id(layer)] for layer in layers if len(layer.weight) == num_classes]
+
+
+def _check_values(path: Path, tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if name.endswith("num_batches_tracked"):
+            continue
+        dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not dense or not tensor.is_floating_point():
+            raise CheckpointError(f"{path}: {name} is no tensor of weights ({tensor.dtype}, {tensor.layout})", KEY)
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{path}: {name} holds values that are not finite; the training went wrong", KEY)
+
+
+def _read_header(path: Path, text: str) -> tuple[tuple[str, ...], dict[str, Any]]:
+    try:
+        header = json.loads(text)
+        class_names = tuple(str(name) for name in header["class_names"])
+        return class_names, {key: header["preprocessing"][key] for key in PREPROCESSING}
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise CheckpointError(f"{path}: its header does not fit this version of cnntrain ({error!r})", KEY) from error
 
 
 def _mismatches(own: dict[str, Tensor], found: dict[str, Tensor], limit: int = 5) -> list[str]:
@@ -176,18 +174,10 @@ def _mismatches(own: dict[str, Tensor], found: dict[str, Tensor], limit: int = 5
     ]
 
 
-def _is_other_head(
-    name: str, modules: dict[str, nn.Module], own: dict[str, Tensor], found: dict[str, Tensor], num_classes: int
-) -> bool:
-    here, there = own[name].shape, found[name].shape
-    linear = isinstance(modules.get(name.rpartition(".")[0]), nn.Linear)
-    return linear and here != there and here[0] == num_classes and here[1:] == there[1:] and len(there) > 0
-
-
-def _is_safetensors(path: Path) -> bool:
-    with path.open("rb") as file:
-        start = file.read(9)
-    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
+def _find(path: Path) -> Path:
+    """A file stays as it is; of a run folder, its best weights."""
+    inside = [path / "checkpoints/best.safetensors", path / "best.safetensors"]
+    return next((file for file in inside if file.is_file()), path)
 
 
 def _published(torchvision_name: str) -> Any:
@@ -207,17 +197,24 @@ def _published_preprocessing(torchvision_name: str) -> dict[str, Any]:
     return {"channels": 3, "resize": "crop", **sizes, **statistics}
 
 
-def _download(torchvision_name: str) -> Path:
+def _download(torchvision_name: str | None) -> Path:
+    if torchvision_name is None:
+        raise ConfigError(
+            "torchvision publishes no weights for this network; it does for alexnet and googlenet "
+            "(variant: torchvision) and resnet18 to resnet152 (as they are without further options)",
+            KEY,
+        )
     url = _published(torchvision_name).url
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         prefix = path.stem.rpartition("-")[2]
         try:
-            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=False)
+            torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=sys.stderr.isatty())
         except (OSError, RuntimeError) as error:  # no network; a hash that is not the file's
             raise CheckpointError(
                 f"torchvision's weights of {torchvision_name} cannot be downloaded ({error}); where there is network, "
-                f"fetch {url}, and name the file: model.weights: {path.name} (or put it at {path})"
+                f"fetch {url}, and name the file: model.weights: {path.name} (or put it at {path})",
+                KEY,
             ) from error
     return path

@@ -96,7 +96,7 @@ class PreactivationBasicBlock(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, width, 3, stride=stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()  # what arrives may still be needed
         self.downsample = build_shortcut(shortcut, in_channels, width, stride, norm=False)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class PreactivationBottleneck(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, stride=second, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, width * self.expansion, 1, bias=False)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU()  # what arrives may still be needed
         self.downsample = build_shortcut(shortcut, in_channels, width * self.expansion, stride, norm=False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -29,8 +29,8 @@ class ResNet(nn.Module):
         stem: `imagenet` (7x7 with stride 2 and a max pooling) or `small` (3x3 without either).
         stride_placement: `v1.5` or `v1`, see `residual.Bottleneck`; 18 and 34 layers have no bottlenecks.
         shortcut: `projection` or `padding`, see `residual.build_shortcut`.
-        preactivation: Norm and ReLU before each convolution (arXiv:1603.05027); the stem then is a bare convolution,
-            and a norm and ReLU follow the last block.
+        preactivation: Norm and ReLU before each convolution (arXiv:1603.05027); as in its appendix, those of the
+            first block stand in the stem, before the two ways part, and a norm and ReLU follow the last block.
         zero_init: Start the last norm of each block at zero.
 
     Raises:
@@ -77,7 +77,7 @@ class ResNet(nn.Module):
             self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         else:
             self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
-        self.bn1 = nn.Identity() if preactivation else nn.BatchNorm2d(64)
+        self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
         num_blocks = _NUM_BLOCKS[depth]
@@ -85,6 +85,8 @@ class ResNet(nn.Module):
         self.layer2 = stage(64 * expansion, 128, num_blocks[1], stride=2)
         self.layer3 = stage(128 * expansion, 256, num_blocks[2], stride=2)
         self.layer4 = stage(256 * expansion, 512, num_blocks[3], stride=2)
+        if preactivation:
+            self.layer1[0].bn1 = nn.Identity()
         self.last_bn = nn.BatchNorm2d(512 * expansion) if preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(512 * expansion, num_classes)
@@ -99,9 +101,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (N, C, S, S), normalised -> logits (N, num_classes). Shapes at 224 px, 18 layers."""
-        x = self.conv1(images)  # 64 x 112 x 112
-        if not self.preactivation:
-            x = self.relu(self.bn1(x))
+        x = self.relu(self.bn1(self.conv1(images)))  # 64 x 112 x 112
         x = self.maxpool(x)  # 64 x 56 x 56
         x = self.layer1(x)
         x = self.layer2(x)  # 128 x 28 x 28

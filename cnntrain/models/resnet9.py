@@ -10,6 +10,7 @@ from cnntrain.models.checks import check_image_size
 from cnntrain.models.initialise import kaiming_fan_out
 
 SMALLEST_INPUT = 8
+OUTPUT_SCALE = 0.125  # of the logits, so that training starts gently
 
 
 class ResNet9(nn.Module):
@@ -22,7 +23,6 @@ class ResNet9(nn.Module):
         num_classes: Size of the output.
         image_size: Side of the square input, px; at least 8.
         width: Maps of the first convolution; the last has eight times as many.
-        output_scale: What the logits are multiplied by, so that training starts gently.
 
     Raises:
         ConfigError: The image is too small.
@@ -36,9 +36,7 @@ class ResNet9(nn.Module):
         "head": ("maxpool", "fc"),
     }
 
-    def __init__(
-        self, in_channels: int, num_classes: int, image_size: int, *, width: int = 64, output_scale: float = 0.125
-    ) -> None:
+    def __init__(self, in_channels: int, num_classes: int, image_size: int, *, width: int = 64) -> None:
         super().__init__()
         check_image_size("resnet9", image_size, SMALLEST_INPUT)
         self.stem = _convolution(in_channels, width)
@@ -47,7 +45,6 @@ class ResNet9(nn.Module):
         self.layer3 = nn.Sequential(_convolution(4 * width, 8 * width, pool=True), Residual(8 * width))
         self.maxpool = nn.AdaptiveMaxPool2d(1)
         self.fc = nn.Linear(8 * width, num_classes, bias=False)
-        self.output_scale = output_scale
         kaiming_fan_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -56,7 +53,7 @@ class ResNet9(nn.Module):
         x = self.layer1(x)  # 128 x 16 x 16
         x = self.layer2(x)  # 256 x 8 x 8
         x = self.layer3(x)  # 512 x 4 x 4
-        logits: Tensor = self.fc(self.maxpool(x).flatten(1)) * self.output_scale
+        logits: Tensor = self.fc(self.maxpool(x).flatten(1)) * OUTPUT_SCALE
         return logits
 
 

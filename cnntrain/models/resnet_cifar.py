@@ -23,8 +23,8 @@ class CifarResNet(nn.Module):
         num_classes: Size of the output.
         image_size: Side of the square input, px; at least 8.
         shortcut: `padding`, as in the paper, or `projection`, see `residual.build_shortcut`.
-        preactivation: Norm and ReLU before each convolution (arXiv:1603.05027); the stem then is a bare convolution,
-            and a norm and ReLU follow the last block.
+        preactivation: Norm and ReLU before each convolution (arXiv:1603.05027); as in its appendix, those of the
+            first block stand in the stem, before the two ways part, and a norm and ReLU follow the last block.
         zero_init: Start the last norm of each block at zero.
 
     Raises:
@@ -65,11 +65,13 @@ class CifarResNet(nn.Module):
             return nn.Sequential(first, *(block(width, width, 1) for _ in range(num_blocks - 1)))
 
         self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
-        self.bn1 = nn.Identity() if preactivation else nn.BatchNorm2d(16)
+        self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = stage(16, 16, stride=1)
         self.layer2 = stage(16, 32, stride=2)
         self.layer3 = stage(32, 64, stride=2)
+        if preactivation:
+            self.layer1[0].bn1 = nn.Identity()
         self.last_bn = nn.BatchNorm2d(64) if preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(64, num_classes)
@@ -84,9 +86,7 @@ class CifarResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (N, C, S, S), normalised -> logits (N, num_classes). Shapes at 32 px."""
-        x = self.conv1(images)  # 16 x 32 x 32
-        if not self.preactivation:
-            x = self.relu(self.bn1(x))
+        x = self.relu(self.bn1(self.conv1(images)))  # 16 x 32 x 32
         x = self.layer1(x)
         x = self.layer2(x)  # 32 x 16 x 16
         x = self.layer3(x)  # 64 x 8 x 8

@@ -41,14 +41,29 @@ class SequentialNet(nn.Module):
                 f"{'flatten and ' if len(shape) > 1 else ''}linear (out_features: null is one per class)",
                 key=f"model.layers.{len(layers) - 1}",
             )
-        weighted = [name for name, layer in self.layers.named_children() if any(True for _ in layer.parameters())]
-        *body, head = weighted or ["0"]
-        self.stages = {name: (f"layers.{name}",) for name in body} | {"head": (f"layers.{head}",)}
+        self.stages = _stages(self.layers)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images float32 (N, C, S, S), normalised -> logits (N, num_classes)."""
         logits: Tensor = self.layers(images)
         return logits
+
+
+def _stages(layers: nn.Sequential) -> dict[str, tuple[str, ...]]:
+    """A stage for each layer that learns, called by its number in the list; a batch norm belongs to what it follows."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name, layer in layers.named_children():
+        if not any(True for _ in layer.parameters()):
+            continue
+        if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and found:
+            last = next(reversed(found))
+            found[last] = (*found[last], f"layers.{name}")
+        else:
+            found[name] = (f"layers.{name}",)
+    if not found:
+        return {"head": ()}
+    *body, (_, head) = found.items()
+    return dict(body) | {"head": head}
 
 
 class Sum(nn.Module):
@@ -94,14 +109,14 @@ def build_layers(
     """
     built = nn.Sequential()
     for index, layer in enumerate(layers):
-        here = f"{key}.{index}"
-        if layer["name"] == "softmax":  # the loss computes it
-            if nested or index != len(layers) - 1:
-                raise ConfigError("softmax stands at the very end, where the loss computes it; remove it here", here)
+        here, activation = f"{key}.{index}", layer.get("activation")
+        if "softmax" in (layer["name"], activation) and (nested or index != len(layers) - 1):
+            raise ConfigError("softmax stands at the very end, where the loss computes it; remove it here", here)
+        if layer["name"] == "softmax":
             continue
         module, shape = _build(layer, shape, num_classes, here)
-        if layer.get("activation"):
-            module = nn.Sequential(module, _ACTIVATIONS[layer["activation"]]())
+        if activation and activation != "softmax":
+            module = nn.Sequential(module, _ACTIVATIONS[activation]())
         built.add_module(str(index), module)
     return built, shape
 
@@ -121,8 +136,16 @@ def _build(layer: Spec, shape: Shape, num_classes: int, key: str) -> tuple[nn.Mo
             channels, _, _ = _maps(shape, name, key)
             kind = nn.AdaptiveAvgPool2d if name == "adaptive_avg_pool2d" else nn.AdaptiveMaxPool2d
             return kind(tuple(layer["output_size"])), (channels, *layer["output_size"])
-        case "batch_norm2d":
-            return nn.BatchNorm2d(_maps(shape, "batch_norm2d", key)[0]), shape
+        case "global_avg_pool2d" | "global_max_pool2d" as name:
+            channels, _, _ = _maps(shape, name, key)
+            pool = nn.AdaptiveAvgPool2d(1) if name == "global_avg_pool2d" else nn.AdaptiveMaxPool2d(1)
+            return nn.Sequential(pool, nn.Flatten()), (channels,)
+        case "batch_norm" | "batch_norm1d" | "batch_norm2d" as name:
+            wanted = {"batch_norm1d": 1, "batch_norm2d": 3}.get(name, len(shape))
+            if wanted != len(shape):
+                other = "batch_norm1d" if len(shape) == 1 else "batch_norm2d"
+                raise ConfigError(f"{name} does not take {show(shape)}, which arrives here; use {other}", key)
+            return (nn.BatchNorm2d if wanted == 3 else nn.BatchNorm1d)(shape[0]), shape
         case "flatten":
             return nn.Flatten(), (math.prod(shape),)
         case "linear":
@@ -191,11 +214,24 @@ def _residual(layer: Spec, shape: Shape, num_classes: int, key: str) -> tuple[nn
     if out != there:
         raise ConfigError(
             f"residual adds what its layers give, {show(out)}, to what comes around them, {show(there)}: these must "
-            f"be alike; change its layers, or give it a shortcut, such as "
-            f"`shortcut: [conv2d: {{out_channels: {out[0]}, kernel_size: 1, stride: 2}}]`",
+            f"be alike; {_way_around(out, shape)}",
             key,
         )
     return Sum(layers, shortcut), out
+
+
+def _way_around(out: Shape, arriving: Shape) -> str:
+    """What to write so that a block's shortcut gives what its layers give."""
+    if len(out) == len(arriving) == 3:
+        strides = [-(-before // after) for before, after in zip(arriving[1:], out[1:], strict=True)]
+        fits = all(
+            (before - 1) // s + 1 == after for before, after, s in zip(arriving[1:], out[1:], strides, strict=True)
+        )
+        if fits and (strides != [1, 1] or out[0] != arriving[0]):
+            stride = "" if strides == [1, 1] else f", stride: {strides[0] if len(set(strides)) == 1 else strides}"
+            return f"give it `shortcut: [conv2d: {{out_channels: {out[0]}, kernel_size: 1{stride}}}]`"
+        return "let its layers keep height and width, with `padding: same`"
+    return "change its layers, or give it a shortcut"
 
 
 def _parallel(layer: Spec, shape: Shape, num_classes: int, key: str) -> tuple[nn.Module, Shape]:

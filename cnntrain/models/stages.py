@@ -32,6 +32,8 @@ def frozen_stages(model: nn.Module, freeze: str | None) -> list[str]:
     *backbone, head = stages(model)
     if freeze is None:
         return []
+    if not backbone:
+        raise ConfigError("this network has a single stage, so there is nothing to freeze", key="model.freeze")
     if freeze in ("backbone", backbone[-1]) and not any(
         True for part in stages(model)[head] for _ in part.parameters()
     ):

@@ -1,6 +1,7 @@
 """A network layer by layer: shapes, parameters, multiply-adds, receptive fields, memory. Nothing is computed."""
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -229,7 +230,7 @@ def _multiply_adds(module: nn.Module, output: Tensor) -> int:
         case nn.Conv2d():
             return positions * module.weight.numel()
         case SparseConv2d():  # executed as a dense convolution
-            return positions * module.table.numel() * module.weight[0].numel()
+            return positions * math.prod(module.dense_shape)
         case nn.Linear():
             return module.weight.numel()
         case ClassCodes():

@@ -1,7 +1,7 @@
 """Which part of a network stays as it is, epoch by epoch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -11,31 +11,32 @@ class Freezing:
     """Frozen stages, perhaps thawing one by one from the head towards the input.
 
     Attributes:
-        stages: The modules of each frozen stage, the input's first.
+        stages: By name the modules of each frozen stage, the input's first.
         unfreeze_epoch: The epoch from which the last of them is trained; None keeps all frozen.
         every_epochs: After how many epochs the next one follows.
     """
 
-    stages: Sequence[Sequence[nn.Module]] = ()
+    stages: Mapping[str, Sequence[nn.Module]] = field(default_factory=dict)
     unfreeze_epoch: int | None = None
     every_epochs: int = 1
 
-    def num_frozen(self, epoch: int) -> int:
-        """How many stages, from the input, are frozen in an epoch (from 1)."""
+    def frozen(self, epoch: int) -> list[str]:
+        """The stages that are frozen in an epoch (from 1)."""
+        names = list(self.stages)
         if self.unfreeze_epoch is None or epoch < self.unfreeze_epoch:
-            return len(self.stages)
+            return names
         thawed = 1 + (epoch - self.unfreeze_epoch) // self.every_epochs
-        return max(0, len(self.stages) - thawed)
+        return names[: max(0, len(names) - thawed)]
 
     def apply(self, epoch: int) -> None:
         """To be called in training mode, at the start of an epoch (from 1).
 
         The batch norms of frozen stages go to evaluation mode: their running mean and variance stay too.
         """
-        for index, stage in enumerate(self.stages):
-            frozen = index < self.num_frozen(epoch)
+        frozen = self.frozen(epoch)
+        for name, stage in self.stages.items():
             for module in stage:
-                module.requires_grad_(not frozen)
+                module.requires_grad_(name not in frozen)
                 for part in module.modules():
-                    if isinstance(part, nn.BatchNorm2d):
-                        part.train(not frozen)
+                    if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                        part.train(name not in frozen)

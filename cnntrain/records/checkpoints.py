@@ -17,7 +17,7 @@ from cnntrain.config import Config, parse_config
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model
-from cnntrain.models.pretrained import METADATA_KEY, read_tensors
+from cnntrain.models.weights_file import METADATA_KEY, read_tensors
 from cnntrain.records.files import write_bytes
 
 KEPT_STEPS = 2
@@ -62,7 +62,7 @@ class Header:
             values["config"] = parse_config(json.dumps(values["config"], ensure_ascii=False), str(path))
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             return cls(**{**values, "class_names": tuple(values["class_names"])})
-        except (ConfigError, ValueError, TypeError, KeyError) as error:
+        except (ConfigError, ValueError, TypeError, KeyError, RecursionError) as error:
             raise CheckpointError(f"{path}: its header does not fit this version of cnntrain: {error}") from error
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnntrain.data import Progress, Splits
+from cnntrain.data import Preprocessing, Progress, Splits
 
 
 class Console:
@@ -35,6 +35,13 @@ class Console:
         )
         for notice in splits.notices:
             self.say(f"     note: {notice}")
+
+    def describe_preprocessing(self, preprocessing: Preprocessing) -> None:
+        """How images reach a network that has seen others before."""
+        mean, std = (
+            ", ".join(f"{value:.3g}" for value in values) for values in (preprocessing.mean, preprocessing.std)
+        )
+        self.say(f"     images of {preprocessing.image_size} px, mean ({mean}), std ({std})")
 
     @property
     def bars(self) -> Progress | None:

@@ -5,11 +5,16 @@ A layer may be called as in PyTorch or as in Keras, and its main value written a
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, Strict, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, Strict, WithJsonSchema, model_validator
 from typing_extensions import TypeAliasType
 
 from cnntrain.config.schema.base import Section
 from cnntrain.config.shorthand import Shorthand
+
+MAX_SIDE = 65_536  # of kernels, strides, paddings
+MAX_MAPS = 2**24  # of channels and features: what is larger could not be counted by PyTorch
+
+Size = Annotated[int, Field(gt=0, le=MAX_MAPS)]
 
 
 def _pair(smallest: int, *words: str) -> tuple[BeforeValidator, WithJsonSchema]:
@@ -17,11 +22,15 @@ def _pair(smallest: int, *words: str) -> tuple[BeforeValidator, WithJsonSchema]:
 
     def check(value: Any) -> Any:
         pair = (value, value) if type(value) is int else value
+        if pair == "valid" and words:  # as Keras has it
+            return (0, 0)
         if pair in words:
             return pair
-        whole = isinstance(pair, list | tuple) and all(type(side) is int and side >= smallest for side in pair)
+        whole = isinstance(pair, list | tuple) and all(
+            type(side) is int and smallest <= side <= MAX_SIDE for side in pair
+        )
         if not whole or len(pair) != 2:
-            allowed = f"a whole number of at least {smallest}, or two of them for height and width"
+            allowed = f"a whole number from {smallest} to {MAX_SIDE}, or two of them for height and width"
             raise ValueError(f"must be {' or '.join([allowed, *words])} (got {value!r})")
         return tuple(pair)
 
@@ -40,14 +49,14 @@ class Conv2d(Section):
     """A convolution."""
 
     name: Literal["conv2d"] = "conv2d"
-    out_channels: PositiveInt = Field(description="maps that it returns")
+    out_channels: Size = Field(description="maps that it returns")
     kernel_size: Pair = (3, 3)
     stride: Pair = (1, 1)
     padding: SamePadding = Field(
         (0, 0), description="zeros on each side, px; same: as many as keep the size (stride 1 only)"
     )
     dilation: Pair = (1, 1)
-    groups: PositiveInt = 1
+    groups: Size = 1
     bias: bool = True
     activation: Activation | None = Field(None, description="what follows, instead of a layer of its own")
 
@@ -98,6 +107,18 @@ class AdaptiveMaxPool2d(Section):
     output_size: Pair = (1, 1)
 
 
+class GlobalAvgPool2d(Section):
+    """The mean of each map, as a row of values."""
+
+    name: Literal["global_avg_pool2d"] = "global_avg_pool2d"
+
+
+class GlobalMaxPool2d(Section):
+    """The largest value of each map, as a row of values."""
+
+    name: Literal["global_max_pool2d"] = "global_max_pool2d"
+
+
 class Flatten(Section):
     """Maps to a row of values."""
 
@@ -108,9 +129,11 @@ class Linear(Section):
     """A fully connected layer."""
 
     name: Literal["linear"] = "linear"
-    out_features: PositiveInt | None = Field(None, description="null: one per class")
+    out_features: Size | None = Field(None, description="null: one per class")
     bias: bool = True
-    activation: Activation | None = Field(None, description="what follows, instead of a layer of its own")
+    activation: Activation | Literal["softmax"] | None = Field(
+        None, description="what follows, instead of a layer of its own; softmax at the very end"
+    )
 
 
 class Dropout(Section):
@@ -120,10 +143,10 @@ class Dropout(Section):
     probability: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
-class BatchNorm2d(Section):
-    """Batch norm over each map."""
+class BatchNorm(Section):
+    """Batch norm over each map (2d) or each value of a row (1d); batch_norm takes what arrives."""
 
-    name: Literal["batch_norm2d"] = "batch_norm2d"
+    name: Literal["batch_norm2d", "batch_norm1d", "batch_norm"] = "batch_norm2d"
 
 
 class Relu(Section):
@@ -179,21 +202,23 @@ class Parallel(Section):
 
 
 # How other libraries, and people, call the layers; upper and lower case do not matter.
-_SPOKEN = {
+SPOKEN = {
     "Conv2D": "conv2d",
+    "Conv2d": "conv2d",
     "MaxPooling2D": "max_pool2d",
     "MaxPool2d": "max_pool2d",
     "AveragePooling2D": "avg_pool2d",
     "AvgPool2d": "avg_pool2d",
-    "GlobalAveragePooling2D": "adaptive_avg_pool2d",
+    "GlobalAveragePooling2D": "global_avg_pool2d",
     "AdaptiveAvgPool2d": "adaptive_avg_pool2d",
-    "GlobalMaxPooling2D": "adaptive_max_pool2d",
+    "GlobalMaxPooling2D": "global_max_pool2d",
     "AdaptiveMaxPool2d": "adaptive_max_pool2d",
     "Flatten": "flatten",
     "Dense": "linear",
     "Linear": "linear",
     "Dropout": "dropout",
-    "BatchNormalization": "batch_norm2d",
+    "BatchNormalization": "batch_norm",
+    "BatchNorm1d": "batch_norm1d",
     "BatchNorm2d": "batch_norm2d",
     "ReLU": "relu",
     "Tanh": "tanh",
@@ -201,6 +226,17 @@ _SPOKEN = {
     "LeakyReLU": "leaky_relu",
     "GELU": "gelu",
     "Softmax": "softmax",
+    "Residual": "residual",
+    "Parallel": "parallel",
+}
+
+_SPOKEN_KEYS = {
+    "filters": "out_channels",
+    "units": "out_features",
+    "pool_size": "kernel_size",
+    "strides": "stride",
+    "rate": "probability",
+    "p": "probability",
 }
 
 _MAIN_KEYS = {
@@ -222,10 +258,12 @@ _AnyLayer = Annotated[
     | AvgPool2d
     | AdaptiveAvgPool2d
     | AdaptiveMaxPool2d
+    | GlobalAvgPool2d
+    | GlobalMaxPool2d
     | Flatten
     | Linear
     | Dropout
-    | BatchNorm2d
+    | BatchNorm
     | Relu
     | Tanh
     | Sigmoid
@@ -235,7 +273,7 @@ _AnyLayer = Annotated[
     | Residual
     | Parallel,
     Field(discriminator="name"),
-    Shorthand(spoken=_SPOKEN, main_keys=_MAIN_KEYS),
+    Shorthand(spoken=SPOKEN, main_keys=_MAIN_KEYS, spoken_keys=_SPOKEN_KEYS),
 ]
 Layer = TypeAliasType("Layer", _AnyLayer)  # type: ignore[misc]  # a name of its own in the JSON Schema
 Layers = Annotated[tuple[Layer, ...], Strict(False), Field(min_length=1)]

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from cnntrain.config.schema.base import Fraction, Section
 from cnntrain.config.schema.layers import Layers
@@ -21,7 +21,7 @@ class Network(Section):
         description="Trained weights to start from: a checkpoint of cnntrain, a safetensors file, a state dict (.pth), "
         "or `torchvision` for its published ones.",
     )
-    freeze: str | None = Field(
+    freeze: Annotated[str | None, BeforeValidator(lambda value: str(value) if type(value) is int else value)] = Field(
         None,
         description="backbone: train the head alone; or the last stage that stays as it is (see `cnntrain summary`).",
     )
@@ -75,6 +75,12 @@ class Googlenet(Network):
     auxiliary: bool = Field(True, description="Train with the two auxiliary classifiers.")
     aux_weight: Fraction = Field(0.3, description="By how much each auxiliary loss counts.")
 
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.auxiliary:
+            self._refuse(aux_weight="auxiliary: true")
+        return self
+
 
 class Residual(Network):
     """Options of the residual networks."""
@@ -119,7 +125,9 @@ class Resnet9(Network):
     """A compact residual network of eight convolutions (Page 2018), for the fastest training on 32x32 images."""
 
     name: Literal["resnet9"] = "resnet9"
-    width: PositiveInt = Field(64, description="Maps of the first convolution; the last has eight times as many.")
+    width: Annotated[int, Field(gt=0, le=4096)] = Field(
+        64, description="Maps of the first convolution; the last has eight times as many."
+    )
 
 
 class Sequential(Network):

@@ -5,15 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cnntrain.config import schema
 from cnntrain.data import Splits
 from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import ConfigError
-from cnntrain.models import build_model, count_parameters, torchvision_name
-from cnntrain.models.pretrained import Weights, load_weights, read_weights
+from cnntrain.models import count_parameters
+from cnntrain.models.pretrained import Weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
 from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
@@ -21,7 +20,8 @@ from cnntrain.recipe.freezing import Freezing
 from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
-from cnntrain.runtime.device import memory_explained, resolve_precision
+from cnntrain.runtime.device import resolve_precision
+from cnntrain.start import build_network
 from cnntrain.task import SingleLabel
 
 
@@ -121,34 +121,6 @@ class Learner:
             self.average.model.load_state_dict(state["kept"])
 
 
-def initial_weights(config: schema.Config) -> tuple[schema.Config, Weights | None]:
-    """The trained weights that a configuration names, if any; and the configuration with their own preprocessing.
-
-    What the configuration says itself stands: channels, sizes, resizing, mean and std are only filled in.
-
-    Raises:
-        CheckpointError: The file is damaged or holds no weights; or it cannot be downloaded.
-        ConfigError: The file is missing; torchvision has no weights for this network.
-    """
-    if config.model.weights is None:
-        return config, None
-    weights = read_weights(config.model.weights, torchvision_name(config.model))
-    said = config.data.model_dump(exclude_unset=True, exclude_none=True)
-    known = {key: value for key, value in weights.preprocessing.items() if key not in said}
-    if "image_size" in said:
-        known.pop("stored_size", None)
-    if "mean" in said:  # which says the channels too
-        known.pop("channels", None)
-    if said.get("channels", known.get("channels")) != weights.preprocessing.get("channels"):
-        known = {key: value for key, value in known.items() if key not in ("mean", "std")}
-    try:
-        data = schema.Data.model_validate({**said, **known})
-    except ValidationError as error:
-        fault = error.errors()[0]["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"does not go with the preprocessing of {weights.path}: {fault}", key="data") from error
-    return config.model_copy(update={"data": data}), weights
-
-
 def build_learner(
     config: schema.Config, splits: Splits, device: torch.device, weights: Weights | None = None
 ) -> Learner:
@@ -165,23 +137,9 @@ def build_learner(
         ConfigError: The configuration does not fit the images.
         DeviceError: The device cannot compute in the precision asked for.
     """
-    recipe, fitting = config.recipe, splits.preprocessing
+    recipe = config.recipe
     precision = resolve_precision(recipe.precision, device)
-    with memory_explained("the network itself is too large; make its layers smaller (see cnntrain summary)"):
-        model = build_model(
-            config.model,
-            in_channels=fitting.channels,
-            num_classes=splits.num_classes,
-            image_size=fitting.image_size,
-            seed=config.run.seed,
-        )
-    if count_parameters(model) == 0:
-        raise ConfigError("this network has no parameters, so there is nothing to train", key="model")
-    notices = [*weights.notices, *load_weights(model, weights, splits.class_names)] if weights else []
-    if weights and config.model.init != "default":
-        notices.append("model.init has no effect on what model.weights brings")
-    if config.model.freeze and not weights:
-        notices.append("model.freeze keeps random weights as they are: there is no model.weights")
+    model, notices = build_network(config, splits, weights)
     model = model.to(device).to(memory_format=torch.channels_last)
     freezing = _freezing(config, model)
     _check_batch_norm(config, model, freezing)

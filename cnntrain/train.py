@@ -18,7 +18,7 @@ from cnntrain.data.batches import Batch, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner, build_learner, gradient_norms, initial_weights
+from cnntrain.learner import Learner, build_learner, gradient_norms
 from cnntrain.models import count_parameters
 from cnntrain.records.checkpoints import Header, load_network, save_network, save_training
 from cnntrain.records.console import Console
@@ -27,6 +27,7 @@ from cnntrain.records.run_folder import BEST, check_writable, run_folder
 from cnntrain.records.run_log import SUMMARY_METRICS, EpochFigures, RunLog
 from cnntrain.runtime.device import autocast, device_name, resolve_device
 from cnntrain.runtime.seeds import torch_seeded
+from cnntrain.start import initial_weights
 
 
 class TrainResult(NamedTuple):

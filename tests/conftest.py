@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from cnntrain.cli import main
 
@@ -76,6 +77,14 @@ def write_photos(root: Path, parts: dict[str, int], classes: tuple[str, ...] = (
                 pixels[..., index % 3] += 120
                 Image.fromarray(pixels).save(folder / f"{part} {number:02d}.png")
     return root
+
+
+def without_dropout(model: nn.Module) -> nn.Module:
+    """The same network, in which dropout does nothing in training either."""
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    return model
 
 
 @pytest.fixture(scope="session")

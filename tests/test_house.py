@@ -13,7 +13,7 @@ FLOORS = [
     {"errors"},
     {"config", "runtime", "metrics"},
     {"models", "data", "recipe"},
-    {"task", "summarise"},
+    {"task", "summarise", "start"},
     {"records", "learner"},
     {"evaluate", "predict", "reproduce"},
     {"train"},

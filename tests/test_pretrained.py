@@ -8,13 +8,12 @@ import pytest
 import torch
 import torchvision
 import yaml
-from conftest import Cli, write_photos
+from conftest import Cli, without_dropout, write_photos
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from cnntrain.config import parse_config
 from cnntrain.errors import CheckpointError
-from cnntrain.learner import initial_weights
 from cnntrain.models.alexnet import AlexNet
 from cnntrain.models.googlenet import GoogLeNet
 from cnntrain.models.lenet import LeNet5
@@ -22,6 +21,7 @@ from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.models.pretrained import PREPROCESSING, Weights, load_weights, read_weights
 from cnntrain.models.resnet import ResNet
 from cnntrain.models.sequential import SequentialNet
+from cnntrain.start import initial_weights
 
 PHOTOS = "data: {source: image_folder, root: photos, image_size: 32}\nrecipe: {epochs: 1, batch_size: 8}\n"
 
@@ -39,13 +39,6 @@ def randomised(model: nn.Module) -> nn.Module:
 
 def images(size: int) -> torch.Tensor:
     return torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
-
-
-def without_dropout(*models: nn.Module) -> None:
-    for model in models:
-        for module in model.modules():
-            if isinstance(module, nn.Dropout):
-                module.p = 0.0
 
 
 NETWORKS = [
@@ -69,8 +62,7 @@ def test_torchvisions_weights_load_strictly_and_give_its_outputs(
     batch = images(96 if name in ("alexnet", "googlenet") else 64)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(batch), theirs.eval()(batch), rtol=1e-5, atol=1e-5)
-        without_dropout(ours, theirs)
-        found, expected = ours.train()(batch), theirs.train()(batch)
+        found, expected = without_dropout(ours).train()(batch), without_dropout(theirs).train()(batch)
     if name == "googlenet":
         assert isinstance(found, WithAuxiliary)
         torch.testing.assert_close(found.auxiliary[0], expected.aux_logits1, rtol=1e-5, atol=1e-5)

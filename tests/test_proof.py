@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import without_dropout
 from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
@@ -70,13 +71,6 @@ def build_entry(entry: Entry) -> nn.Module:
 def example(entry: Entry, num_images: int = 4) -> Tensor:
     shape = (num_images, entry.in_channels, size_for(entry), size_for(entry))
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
-
-
-def without_dropout(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model
 
 
 def real_images(entry: Entry, folder: Path | None) -> tuple[Tensor, Tensor]:

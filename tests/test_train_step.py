@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from conftest import without_dropout
 from torch import nn
 
 from cnntrain.config import parse_config
@@ -39,13 +40,6 @@ def first_batch(splits: Splits) -> Batch:
 
 def weights(model: nn.Module) -> torch.Tensor:
     return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
-
-
-def without_dropout(model: nn.Module) -> nn.Module:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-    return model
 
 
 def test_auxiliary_losses_train_with_their_weight(splits: Splits) -> None:

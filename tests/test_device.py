@@ -59,8 +59,13 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
 @pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA on this machine")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
-def test_a_step_on_cuda_never_makes_the_host_wait(precision: str) -> None:
-    config = load_config("digits_lenet", [EVERYTHING, "data.channels=3", f"recipe.precision={precision}"]).config
+@pytest.mark.parametrize(
+    "model",
+    ["{name: lenet5}", "{name: lenet5, variant: original}", "{name: googlenet, variant: small}", "{name: resnet20}"],
+)
+def test_a_step_on_cuda_never_makes_the_host_wait(model: str, precision: str) -> None:
+    settings = [f"model={model}", EVERYTHING, "data.channels=3", f"recipe.precision={precision}"]
+    config = load_config("digits_lenet", settings).config
     device = torch.device("cuda")
     splits = prepare_data(config.data).to(device)
     learner = build_learner(config, splits, device)

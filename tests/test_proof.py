@@ -173,17 +173,16 @@ def test_each_network_exports(entry: Entry) -> None:
 @every_network
 def test_each_network_compiles(entry: Entry, mode: str) -> None:
     torch._dynamo.reset()
-    model = without_dropout(build_entry(entry)).train(mode == "train")
-    images = example(entry)
+    # In training, batch norm over the few values of a small map magnifies rounding a thousandfold: double precision
+    # shows that nothing but rounding differs.
+    dtype = torch.float64 if mode == "train" else torch.float32
+    model = without_dropout(build_entry(entry)).to(dtype).train(mode == "train")
+    images = example(entry).to(dtype)
     with torch.no_grad():
-        expected = model(images)
-        found = torch.compile(model)(images)
-    found, expected = (
-        (found.logits, expected.logits)
-        if mode == "train" and "aux1.fc2.weight" in model.state_dict()
-        else (found, expected)
-    )
-    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-3)
+        expected, found = model(images), torch.compile(model)(images)
+    if not isinstance(expected, Tensor):
+        expected, found = expected.logits, found.logits
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 GOLDEN = {  # first logit and standard deviation of the logits

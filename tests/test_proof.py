@@ -218,7 +218,11 @@ def test_a_forward_value_at_a_fixed_seed_stays_what_it_is(entry: Entry) -> None:
     assert found == pytest.approx(GOLDEN[f"{entry.name} {entry.variant}".strip()], rel=2e-3, abs=1e-5)
 
 
-@pytest.mark.parametrize("entry", [entry for entry in CATALOGUE if entry.name not in DEEPER], ids=str)
+@pytest.mark.parametrize(
+    "entry",
+    [entry for entry in CATALOGUE if entry.name not in DEEPER],
+    ids=lambda entry: f"{entry.name} {entry.variant}".strip(),
+)
 def test_training_starts_near_the_loss_at_chance(entry: Entry) -> None:
     with torch.no_grad():
         outputs = without_dropout(build_entry(entry)).train()(example(entry, 16))

@@ -27,7 +27,7 @@ def check(config: Config, console: Console) -> str:
     batch = next(train_batches(splits.train, pipeline, batch_size, seed=config.run.seed, epoch=1))
     learner.begin_epoch(1)
     result = train_step(learner, batch)
-    loss, expected = float(result.loss_sum / result.weight_sum), learner.criterion.at_chance()
+    loss, expected = float(result.loss_sum / result.total_weight), learner.criterion.at_chance()
     if not math.isfinite(loss):
         raise NumericalError(f"the loss of the first batch is {loss}; look at the images, data.mean and data.std")
     counts = ", ".join(f"{name} {found['num_images']:,}" for name, found in splits.identity().items())

@@ -1,6 +1,7 @@
 """Everything that changes while a network is trained, in one place."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
 from cnntrain.runtime.device import resolve_precision
+from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.start import build_network
 from cnntrain.task import SingleLabel
 
@@ -39,6 +41,7 @@ class Learner:
         scaler: Scales the loss where gradients are float16; elsewhere it does nothing.
         precision: `float32`, `bfloat16` or `float16`.
         seed: Of dropout, together with the step.
+        has_dropout: Whether the network draws random numbers in training.
         micro_batch: Images per backward pass; None takes the whole batch.
         weights: Where the initial weights came from, for results.json: `source` and `sha256`; None if random.
         notices: What the user should know about the initial weights, one sentence each.
@@ -58,6 +61,7 @@ class Learner:
     device: torch.device
     precision: str
     seed: int = 0
+    has_dropout: bool = False
     micro_batch: int | None = None
     clip_grad_norm: float | None = None
     weights: dict[str, str] | None = None
@@ -85,6 +89,12 @@ class Learner:
             )
         thawed = [name for name in self.freezing.frozen(epoch - 1) if name not in frozen] if epoch > 1 else []
         return f"from epoch {epoch} trained too: {', '.join(thawed)}" if thawed else ""
+
+    def seeded_dropout(self) -> AbstractContextManager[None]:
+        """While a step is computed: dropout draws by seed and step, whatever was drawn before."""
+        if not self.has_dropout:
+            return nullcontext()
+        return torch_seeded("dropout", self.seed, self.step, device=self.device)
 
     def update(self) -> None:
         """Step 6: moves the weights along their gradients, then the learning rate and the average."""
@@ -167,6 +177,7 @@ def build_learner(
         device=device,
         precision=precision,
         seed=config.run.seed,
+        has_dropout=any(isinstance(module, nn.Dropout | nn.Dropout2d) for module in model.modules()),
         weights={"source": weights.source, "sha256": weights.sha256} if weights else None,
         notices=tuple(notices),
         micro_batch=recipe.micro_batch,

@@ -5,6 +5,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,6 @@ from cnntrain.records.results import build_results
 from cnntrain.records.run_folder import BEST, check_writable, run_folder
 from cnntrain.records.run_log import SUMMARY_METRICS, EpochFigures, RunLog
 from cnntrain.runtime.device import autocast, device_name, resolve_device
-from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.start import initial_weights
 
 
@@ -56,7 +56,7 @@ class StepResult(NamedTuple):
     """What a step leaves, on the device; reading a number makes the host wait."""
 
     loss_sum: Tensor
-    weight_sum: Tensor
+    total_weight: Tensor | int
     num_correct: Tensor
     gradient_norms: dict[str, Tensor]
 
@@ -183,7 +183,8 @@ def train_epoch(
     learner.begin_epoch(epoch)
     if news := learner.describe_freezing(epoch):
         log.console.say(f"     {news}")
-    sums = torch.zeros(3, device=learner.device)  # losses, weights, correct
+    loss_sum, num_correct = torch.zeros((), device=learner.device), torch.zeros((), device=learner.device)
+    total_weight: Tensor | int = 0
     num_images, data_seconds, started = 0, 0.0, time.perf_counter()
     for _ in log.bar(range(num_steps), epoch):
         asked = time.perf_counter()
@@ -191,18 +192,20 @@ def train_epoch(
         data_seconds += time.perf_counter() - asked
         logged = learner.step % config.run.log_every_steps == 0
         result = train_step(learner, batch, with_norms=logged)
-        sums += torch.stack([result.loss_sum, result.weight_sum, result.num_correct])
+        loss_sum += result.loss_sum
+        num_correct += result.num_correct
+        total_weight += result.total_weight
         num_images += len(batch.targets)
         if logged:  # the host waits for the device here
-            loss = float(result.loss_sum / result.weight_sum)
+            loss = float(result.loss_sum / result.total_weight)
             check_finite(loss, learner, f"training loss in epoch {epoch}")
             log.step(learner.step, loss, learner.last_learning_rate, result.gradient_norms)
         if learner.step == 1:
             log.first_step(batch, splits, learner.criterion.at_chance(), num_steps)
-    loss_sum, weight_sum, num_correct = sums.tolist()  # and here
+    mean_loss, accuracy = float(loss_sum / total_weight), float(num_correct) / num_images  # and here
     seconds = time.perf_counter() - started
-    check_finite(loss_sum, learner, f"training loss in epoch {epoch}")
-    return EpochFigures(loss_sum / weight_sum, num_correct / num_images, num_images, seconds, data_seconds)
+    check_finite(mean_loss, learner, f"training loss in epoch {epoch}")
+    return EpochFigures(mean_loss, accuracy, num_images, seconds, data_seconds)
 
 
 def check_finite(loss: float, learner: Learner, what: str) -> None:
@@ -232,19 +235,14 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
 
     With micro-batches, their gradients add up to that of the whole batch (batch norm still sees each apart).
     """
-    num_images = len(batch.targets)
-    size = min(learner.micro_batch or num_images, num_images)
-    # Parts of nearly equal size, so that none is left with the single image that batch norm cannot take.
-    num_parts = max(1, min(math.ceil(num_images / size), num_images // min(size, 2)))
-    parts = zip(batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True)
-    weight_sum = learner.criterion.weights(batch.targets).sum()
-    loss_sum, num_correct = torch.zeros_like(weight_sum), torch.zeros_like(weight_sum)
-    with torch_seeded("dropout", learner.seed, learner.step, device=learner.device):
-        for images, targets in parts:
+    total_weight = learner.criterion.total_weight(batch.targets)
+    loss_sum, num_correct = torch.zeros((), device=learner.device), torch.zeros((), device=learner.device)
+    with learner.seeded_dropout():
+        for images, targets in micro_batches(batch, learner.micro_batch):
             with autocast(learner.precision, learner.device):
                 outputs = learner.model(images)  # 3 forward
             loss, reported, logits = learner.task.training_loss(learner.criterion, outputs, targets)  # 4 loss
-            learner.scaler.scale(loss / weight_sum).backward()  # type: ignore[no-untyped-call]  # 5 backward
+            learner.scaler.scale(loss / total_weight).backward()  # type: ignore[no-untyped-call]  # 5 backward
             loss_sum += reported
             num_correct += learner.task.num_correct(logits, targets)
 
@@ -254,4 +252,17 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
     if learner.clip_grad_norm:
         nn.utils.clip_grad_norm_(learner.model.parameters(), learner.clip_grad_norm)
     learner.update()
-    return StepResult(loss_sum, weight_sum, num_correct, norms)
+    return StepResult(loss_sum, total_weight, num_correct, norms)
+
+
+def micro_batches(batch: Batch, size: int | None) -> Iterator[Batch]:
+    """A batch in parts of at most `size` images, nearly equal: a part of one image batch norm could not take."""
+    num_images = len(batch.targets)
+    if size is None or size >= num_images:
+        yield batch
+        return
+    num_parts = max(1, min(math.ceil(num_images / size), num_images // min(size, 2)))
+    for images, targets in zip(
+        batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True
+    ):
+        yield Batch(images, targets)

@@ -87,7 +87,7 @@ def test_the_loss_falls_to_zero_on_a_tiny_set() -> None:
     config, splits = digits("data.augment=[]", "recipe.loss.label_smoothing=0", "recipe.optimizer={name: adam, lr: 1e-3}", "recipe.schedule=constant")  # fmt: skip
     learner = build_learner(config, splits, CPU)
     batch = first_batch(config, splits, 32)
-    losses = [float((r := train_step(learner, batch)).loss_sum / r.weight_sum) for _ in range(150)]
+    losses = [float((r := train_step(learner, batch)).loss_sum / r.total_weight) for _ in range(150)]
     assert losses[0] == pytest.approx(2.3026, abs=0.1)
     assert losses[-1] < 0.01
 
@@ -99,7 +99,7 @@ def test_micro_batches_take_the_same_step_as_the_whole_batch(loss: str, balance:
         config, splits = digits(f"recipe.loss={loss}", f"recipe.balance={balance}", "data.augment=[mixup]", *more)
         learner = build_learner(config, splits, CPU)
         result = train_step(learner, first_batch(config, splits, 50))
-        return learner, float(result.loss_sum / result.weight_sum)
+        return learner, float(result.loss_sum / result.total_weight)
 
     (whole, whole_loss), (parts, parts_loss) = step(), step("recipe.micro_batch=16")
     assert parts_loss == pytest.approx(whole_loss, rel=1e-5)

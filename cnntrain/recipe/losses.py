@@ -31,8 +31,17 @@ class Criterion:
             logits: float (N, K).
             targets: int64 (N,), or float32 (N, K) probabilities where labels are mixed.
         """
-        losses = self.per_image(logits, targets)
-        return losses.sum() if self.class_weights is None else (losses * self.weights(targets)).sum()
+        if self.class_weights is not None:
+            return (self.per_image(logits, targets) * self.weights(targets)).sum()
+        return (
+            self._cross_entropy(logits, targets, "sum")
+            if self.name == "cross_entropy"
+            else self.per_image(logits, targets).sum()
+        )
+
+    def total_weight(self, targets: Tensor) -> Tensor | int:
+        """The sum of the weights of the images, by which their summed loss is to be divided."""
+        return len(targets) if self.class_weights is None else self.weights(targets).sum()
 
     def weights(self, targets: Tensor) -> Tensor:
         """The weight of each image, float32 (N,)."""
@@ -42,13 +51,15 @@ class Criterion:
 
     def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Unweighted losses, float32 (N,), for logits and targets as above."""
-        logits = logits.float()
         if self.name == "cross_entropy":
-            return F.cross_entropy(logits, targets, reduction="none", label_smoothing=self.label_smoothing)
+            return self._cross_entropy(logits, targets, "none")
         if not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).float()
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
-        return (logits.softmax(1) - targets).square().sum(1)
+        return (logits.float().softmax(1) - targets).square().sum(1)
+
+    def _cross_entropy(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
+        return F.cross_entropy(logits.float(), targets, reduction=reduction, label_smoothing=self.label_smoothing)
 
     def at_chance(self) -> float:
         """The loss of a network that gives every class the same probability: ln K, or 1 - 1/K."""

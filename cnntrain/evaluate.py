@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data import Preprocessing, Progress, Split, prepare_split
+from cnntrain.data import Preprocessing, Reporter, Split, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.errors import DataError
 from cnntrain.metrics import Evaluation
@@ -43,7 +43,7 @@ def evaluate(
 
 
 def evaluate_checkpoint(
-    path: Path, split_name: str, *, device: torch.device, data_root: str | None, progress: Progress | None = None
+    path: Path, split_name: str, *, device: torch.device, data_root: str | None, reporter: Reporter
 ) -> dict[str, Any]:
     """What `cnntrain evaluate` prints.
 
@@ -52,7 +52,7 @@ def evaluate_checkpoint(
         split_name: `train`, `val` or `test`.
         device: Where to compute.
         data_root: Where data sets live, if not where they were in training.
-        progress: Shows how far decoding is.
+        reporter: Tells the user what takes its time.
 
     Raises:
         CheckpointError: The file is no checkpoint.
@@ -68,7 +68,7 @@ def evaluate_checkpoint(
     if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
         data_root = recorded
     split, class_names = prepare_split(
-        data, split_name, preprocessing=header.preprocessing, data_root=data_root, progress=progress
+        data, split_name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
     )
     if class_names != header.class_names:
         raise DataError(
@@ -76,7 +76,6 @@ def evaluate_checkpoint(
             f"the network of {path} knows {', '.join(header.class_names)}"
         )
     task = SingleLabel(header.class_names, config.recipe.loss.name)
-    split = split.to(device)
     found = evaluate(
         model, split, preprocessing=header.preprocessing, task=task, batch_size=config.recipe.images_at_once
     )

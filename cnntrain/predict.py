@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from cnntrain.data.decode import is_hidden, is_image_name, read_image
+from cnntrain.data.decode import fit_content, is_hidden, is_image_name, read_bytes
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.errors import DataError
 from cnntrain.runtime.device import exact_float32
@@ -96,6 +96,6 @@ def _open(file: Path | DataError, preprocessing: Preprocessing) -> Pixels | Data
     if isinstance(file, DataError):
         return file
     try:
-        return preprocessing.fit(read_image(file, preprocessing.channels))
+        return fit_content(read_bytes(file), preprocessing, file)
     except DataError as error:
         return error

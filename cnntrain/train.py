@@ -113,7 +113,7 @@ def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
     config, weights = initial_weights(config)
     console.step(1, "data preparation", config.data.source)
     data_root = resolve_data_root(config.data.source, config.run.data_root)
-    splits = prepare_data(config.data, data_root=data_root, progress=console.bars).to(device)
+    splits = prepare_data(config.data, data_root=data_root, device=device, reporter=console)
     console.describe_data(splits)
 
     learner = build_learner(config, splits, device, weights)

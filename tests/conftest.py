@@ -6,12 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
 from torch import nn
 
 from cnntrain.cli import main
+from cnntrain.data.split import Split
+from cnntrain.data.stores import ResidentImages
 
 # Small enough that two test processes on two cores do not fight over them.
 torch.set_num_threads(1)
@@ -58,6 +61,18 @@ def trained_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("trained") / "runs"
     assert main(["train", "digits_lenet", "--output", str(output), *SHORT, "--quiet"]) == 0
     return (output / "latest").resolve()
+
+
+def split_of(images: npt.NDArray[np.uint8], targets: torch.Tensor | None = None) -> Split:
+    """A split in memory: images uint8 (N, H, W, C), targets 0 where none are given."""
+    num_images = len(images)
+    return Split(
+        ResidentImages(torch.from_numpy(images), torch.device("cpu")),
+        torch.arange(num_images),
+        torch.zeros(num_images, dtype=torch.int64) if targets is None else targets,
+        [str(index) for index in range(num_images)],
+        np.zeros((num_images, 32), np.uint8),
+    )
 
 
 @pytest.fixture

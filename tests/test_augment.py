@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from conftest import split_of
 from pydantic import TypeAdapter
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as oracle
@@ -43,12 +44,7 @@ def pipeline(items: Sequence[object], stored: int = SIZE, size: int = SIZE, chan
 def split(num_images: int = 23, size: int = SIZE) -> Split:
     images = RNG.integers(0, 256, (num_images, size, size, 3), dtype=np.uint8)
     targets = torch.from_numpy(np.arange(num_images) % 4)
-    return Split(
-        torch.from_numpy(images),
-        targets,
-        [str(index) for index in range(num_images)],
-        np.zeros((num_images, 32), np.uint8),
-    )
+    return split_of(images, targets)
 
 
 def test_random_crop_is_pad_and_crop() -> None:

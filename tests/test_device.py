@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnntrain.config import load_config
-from cnntrain.data import Split, prepare_data
+from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import DeviceError
@@ -45,11 +45,9 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
     criterion = learner.criterion
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.device("cuda:0"):
-        train = splits.train
-        images = torch.empty(train.images.shape, dtype=torch.uint8)
-        split = Split(images, torch.empty(len(train), dtype=torch.int64), train.names, train.digests)
+        images, targets = torch.empty(32, 1, 32, 32, dtype=torch.uint8), torch.empty(32, dtype=torch.int64)
         rows = [mode.from_tensor(table).to("cuda:0") for table in pipeline.draw(0, 1, 32)]
-        batch = Batch(*pipeline(*split.take(torch.arange(32)), rows))
+        batch = Batch(*pipeline(images, targets, rows))
         assert batch.images.device == batch.targets.device == torch.device("cuda:0")
         logits = torch.empty(32, 10)
         assert criterion.per_image(logits, batch.targets).device.type == "cuda"
@@ -67,7 +65,7 @@ def test_a_step_on_cuda_never_makes_the_host_wait(model: str, precision: str) ->
     settings = [f"model={model}", EVERYTHING, "data.channels=3", f"recipe.precision={precision}"]
     config = load_config("digits_lenet", settings).config
     device = torch.device("cuda")
-    splits = prepare_data(config.data).to(device)
+    splits = prepare_data(config.data, device=device)
     learner = build_learner(config, splits, device)
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
     batches = train_batches(splits.train, pipeline, 64, seed=0, epoch=1)

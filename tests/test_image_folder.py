@@ -190,9 +190,9 @@ def test_unreadable_images_are_all_named(photos: Path) -> None:
 
 def test_decoded_images_are_cached_until_a_file_changes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(photos)
-    monkeypatch.setattr("cnntrain.data.image_folder.decode_image", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("cnntrain.data.folder_part.fit_content", lambda *_: pytest.fail("decoded again"))
     again = prepare(photos)
-    assert torch.equal(first.train.images, again.train.images)
+    np.testing.assert_array_equal(first.train.pixels(), again.train.pixels())
     assert first.identity() == again.identity()
     victim = next((photos / "train" / "red").iterdir())
     os.utime(victim, ns=(time.time_ns(), time.time_ns()))
@@ -206,14 +206,14 @@ def test_a_damaged_cache_is_built_again(photos: Path) -> None:
     for length in (100, 0):
         for entry in entries.glob("*/images.npy"):
             entry.write_bytes(entry.read_bytes()[:length])
-        assert torch.equal(prepare(photos).train.images, first.train.images)
+        np.testing.assert_array_equal(prepare(photos).train.pixels(), first.train.pixels())
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(cache, "_write", refuse)
+    monkeypatch.setattr(cache, "save_images", refuse)
     assert len(prepare(photos).train) == 27
 
 
@@ -223,7 +223,7 @@ def test_resize_modes_reach_the_images(photos: Path) -> None:
     for folder in (photos / "train").iterdir():
         for file in folder.iterdir():
             Image.fromarray(wide).save(file)
-    means = {mode: float(prepare(photos, resize=mode).train.images.float().mean()) for mode in ("crop", "squash")}
+    means = {mode: float(prepare(photos, resize=mode).train.pixels().mean()) for mode in ("crop", "squash")}
     assert means["crop"] == 255
     assert means["squash"] == pytest.approx(255 * 18 / 48, abs=5)
 

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import split_of
 from PIL import Image
 
-from cnntrain.data.preprocessing import Preprocessing, centre_crop, channel_statistics
+from cnntrain.data.preprocessing import Preprocessing, centre_crop
+from cnntrain.data.statistics import channel_statistics, count_levels
 
 WIDE = Image.fromarray(np.tile(np.repeat(np.array([0, 128, 255], dtype=np.uint8), 20), (30, 1)))  # 60 x 30, 3 bands
 
@@ -39,13 +41,13 @@ def test_an_image_of_the_right_size_is_left_alone() -> None:
 
 def test_statistics_are_numpys() -> None:
     images = np.random.default_rng(0).integers(0, 200, (50, 8, 8, 3), dtype=np.uint8)
-    mean, std = channel_statistics(torch.from_numpy(images))
+    mean, std = channel_statistics(count_levels(split_of(images)))
     np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)))
     np.testing.assert_allclose(std, (images / 255).std((0, 1, 2)))
 
 
 def test_a_constant_channel_does_not_divide_by_zero() -> None:
-    _, std = channel_statistics(torch.full((4, 8, 8, 1), 7, dtype=torch.uint8))
+    _, std = channel_statistics(count_levels(split_of(np.full((4, 8, 8, 1), 7, dtype=np.uint8))))
     assert std == (1 / 255,)
 
 

@@ -15,6 +15,7 @@ from cnntrain.config import Config, load_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
+from cnntrain.data.stores import ResidentImages
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner
@@ -185,7 +186,8 @@ def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: py
 
     def tampered(*args: Any, **kwargs: Any) -> Splits:
         splits = prepare_data(*args, **kwargs)
-        return replace(splits, test=replace(splits.test, images=torch.zeros_like(splits.test.images)))
+        black = ResidentImages(torch.zeros(1797, 32, 32, 1, dtype=torch.uint8), CPU)
+        return replace(splits, test=replace(splits.test, store=black))
 
     monkeypatch.setattr("cnntrain.train.prepare_data", tampered)
     blind = learn(tmp_path / "blind")

@@ -145,7 +145,7 @@ def evaluate(
     where = resolve_device(device or "auto")
     root = str(data_root) if data_root else None
     with memory_explained("close other programs, or use --device cpu"):
-        summary = evaluate_checkpoint(path, split, device=where, data_root=root, progress=console.bars)
+        summary = evaluate_checkpoint(path, split, device=where, data_root=root, reporter=console)
     if not summary["same_images_as_in_training"]:
         console.say(
             f"note: these are not the {split} images that the run recorded (their sha256 differs); "

@@ -1,8 +1,7 @@
 """Data preparation: from a configuration to three splits, one preprocessing and one class list."""
 
-import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,18 +11,21 @@ import torch
 from platformdirs import user_cache_path
 
 from cnntrain.config import schema
+from cnntrain.data import cache
 from cnntrain.data.carve import Indices, carve
 from cnntrain.data.datasets import FACTS, digits, torchvision_dataset
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE, scan_image_folder
-from cnntrain.data.preprocessing import Preprocessing, channel_statistics
-from cnntrain.data.source import Progress, Source
-from cnntrain.data.split import Split, make_split
+from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.source import Part, Reporter, Silent, Source, Stored
+from cnntrain.data.split import Split
+from cnntrain.data.statistics import Counts, channel_statistics, count_levels
+from cnntrain.data.storage import choose_storage
 from cnntrain.errors import ConfigError, DataError
 
 __all__ = [
     "Expected",
     "Preprocessing",
-    "Progress",
+    "Reporter",
     "Split",
     "Splits",
     "expect_data",
@@ -33,11 +35,15 @@ __all__ = [
 ]
 
 
+CPU, SILENT = torch.device("cpu"), Silent()
+
+
 @dataclass(frozen=True)
 class Splits:
     """The three sets of images, which never share one.
 
     Attributes:
+        held: Where the images are held, for people.
         notices: What the user should know about the data, one sentence each.
     """
 
@@ -46,16 +52,13 @@ class Splits:
     test: Split
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
+    held: str = ""
     notices: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
-
-    def to(self, device: torch.device) -> "Splits":
-        """The same splits in the memory of another device."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """How many images each split has and their hash; of val and test, how many are copies of training images."""
@@ -79,29 +82,39 @@ def resolve_data_root(source: str, said: str | None) -> str:
     return str(Path.cwd() if source == "image_folder" else user_cache_path("cnntrain") / "data")
 
 
-def prepare_data(config: schema.Data, *, data_root: str | None = None, progress: Progress | None = None) -> Splits:
-    """Finds the images, carves the splits, decodes everything once.
+def prepare_data(
+    config: schema.Data,
+    *,
+    data_root: str | None = None,
+    device: torch.device = CPU,
+    reporter: Reporter = SILENT,
+) -> Splits:
+    """Finds the images, carves the splits, and holds the images ready for batches.
 
     Args:
         config: The `data` section.
         data_root: As `resolve_data_root` takes it.
-        progress: Wraps a slow loop to show how far it is; None shows nothing.
+        device: Where batches are wanted.
+        reporter: Tells the user what takes its time.
 
     Raises:
         ConfigError: The configuration does not fit the data.
-        DataError: Images are missing, unreadable or too few.
+        DataError: Images are missing, unreadable or too few, or do not fit in memory.
+        StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = _lay_out(config, data_root, progress)
+    layout = _lay_out(config, data_root, reporter)
     preprocessing = _preprocessing(layout.source, config)
     parts = layout.source.parts
-    _check_memory(sum(len(part.labels) for part in parts.values()), preprocessing)
-    stored = {name: part.load(preprocessing, progress or _no_progress) for name, part in parts.items()}
+    num_bytes = sum(len(part.labels) for part in parts.values()) * preprocessing.bytes_per_image
+    storage = choose_storage(config.storage, num_bytes, device, from_files=config.source == "image_folder")
+    stored = {name: part.load(preprocessing, storage, reporter) for name, part in parts.items()}
     train, val, test = (
-        make_split(stored[layout.owners[name]], parts[layout.owners[name]], layout.indices[name])
-        for name in ("train", "val", "test")
+        _split(stored[owner], parts[owner], layout.indices[name], device)
+        for name, owner in ((name, layout.owners[name]) for name in ("train", "val", "test"))
     )
     if config.mean is None:
-        mean, std = channel_statistics(train.images)
+        counts = count_levels(train) if storage.kind != "stream" else _remembered_levels(train, preprocessing, reporter)
+        mean, std = channel_statistics(counts)
         preprocessing = replace(preprocessing, mean=mean, std=std)
     notices = list(layout.source.notices)
     for name, split in (("val", val), ("test", test)):
@@ -113,7 +126,8 @@ def prepare_data(config: schema.Data, *, data_root: str | None = None, progress:
             notices.append(
                 f"{len(copies)} of {len(split):,} {name} images are also in the training set, such as {example}"
             )
-    return Splits(train, val, test, layout.source.class_names, preprocessing, tuple(notices))
+    held = storage.describe(num_bytes)
+    return Splits(train, val, test, layout.source.class_names, preprocessing, held, tuple(notices))
 
 
 def prepare_split(
@@ -122,7 +136,8 @@ def prepare_split(
     *,
     preprocessing: Preprocessing,
     data_root: str | None = None,
-    progress: Progress | None = None,
+    device: torch.device = CPU,
+    reporter: Reporter = SILENT,
 ) -> tuple[Split, tuple[str, ...]]:
     """One split alone, prepared as a checkpoint says, and the data's class names.
 
@@ -131,16 +146,37 @@ def prepare_split(
         name: `train`, `val` or `test`.
         preprocessing: The checkpoint's.
         data_root: As `resolve_data_root` takes it.
-        progress: As in `prepare_data`.
+        device: Where batches are wanted.
+        reporter: As in `prepare_data`.
 
     Raises:
-        DataError: Images are missing, unreadable or too few.
+        DataError: Images are missing, unreadable or too few, or do not fit in memory.
+        StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = _lay_out(config, data_root, progress)
+    layout = _lay_out(config, data_root, reporter)
     part = layout.source.parts[layout.owners[name]]
-    _check_memory(len(part.labels), preprocessing)
-    split = make_split(part.load(preprocessing, progress or _no_progress), part, layout.indices[name])
-    return split, layout.source.class_names
+    num_bytes = len(part.labels) * preprocessing.bytes_per_image
+    storage = choose_storage(config.storage, num_bytes, device, from_files=config.source == "image_folder")
+    stored = part.load(preprocessing, storage, reporter)
+    return _split(stored, part, layout.indices[name], device), layout.source.class_names
+
+
+def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) -> Split:
+    targets, names = torch.from_numpy(part.labels[chosen]).to(device), part.names
+    return Split(
+        stored.store, torch.from_numpy(chosen), targets, [names[index] for index in chosen], stored.digests[chosen]
+    )
+
+
+def _remembered_levels(train: Split, preprocessing: Preprocessing, reporter: Reporter) -> Counts:
+    """Counting levels decodes the images, so it is done once for the same images, fitted in the same way."""
+
+    def count() -> Counts:
+        reporter.say("     decoding training images for mean and std; data.mean and data.std make this unnecessary")
+        return count_levels(train)
+
+    fitting = f"{preprocessing.channels} {preprocessing.stored_size} {preprocessing.resize}"
+    return cache.remember(cache.key_of_text(f"{train.identity()['sha256']} {fitting}"), count)
 
 
 class Expected(NamedTuple):
@@ -179,8 +215,8 @@ class _Layout(NamedTuple):
     indices: Mapping[str, Indices]
 
 
-def _lay_out(config: schema.Data, data_root: str | None, progress: Progress | None) -> _Layout:
-    source = _open_source(config, Path(resolve_data_root(config.source, data_root)), show_progress=progress is not None)
+def _lay_out(config: schema.Data, data_root: str | None, reporter: Reporter) -> _Layout:
+    source = _open_source(config, Path(resolve_data_root(config.source, data_root)), show_progress=reporter.shows_bars)
     indices: dict[str, Indices] = {name: np.arange(len(part.labels)) for name, part in source.parts.items()}
     owners = {name: name for name in indices}
     # The test images first, so that another val_fraction does not move them.
@@ -229,20 +265,3 @@ def _preprocessing(source: Source, config: schema.Data) -> Preprocessing:
 def _network_input(config: schema.Data, channels: int, image_size: int) -> tuple[int, int]:
     """Channels and size: the configuration's, else those given, which are the source's."""
     return config.channels or (len(config.mean) if config.mean else channels), config.image_size or image_size
-
-
-def _check_memory(num_images: int, preprocessing: Preprocessing) -> None:
-    # Twice, because the splits are copied out of what was decoded.
-    needed = 2 * num_images * preprocessing.stored_size**2 * preprocessing.channels
-    # Physical memory, because what is "free" at the moment leaves out the file cache, which gives way.
-    known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= getattr(os, "sysconf_names", {}).keys()
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf
-    if needed > 0.8 * available:
-        raise DataError(
-            f"{num_images:,} images of {preprocessing.stored_size} px need {needed / 2**30:.1f} GiB of memory and this "
-            f"machine has {available / 2**30:.1f}; lower data.stored_size or data.image_size"
-        )
-
-
-def _no_progress(items: Iterable[Any], _total: int, _what: str) -> Iterable[Any]:
-    return items

@@ -53,22 +53,27 @@ def train_batches(
     split: Split, pipeline: AugmentationPipeline, batch_size: int, *, seed: int, epoch: int, balanced: bool = False
 ) -> Iterator[Batch]:
     """The augmented batches of an epoch, on the device that holds the split."""
-    device, num_images = split.images.device, len(split)
-    order = epoch_order(split.targets, pipeline.num_classes, seed=seed, epoch=epoch, balanced=balanced).to(device)
+    device, num_images = split.targets.device, len(split)
+    order = epoch_order(split.targets, pipeline.num_classes, seed=seed, epoch=epoch, balanced=balanced)
     draws = [table.to(device) for table in pipeline.draw(seed, epoch, num_images)]
-    for step in range(steps_per_epoch(num_images, batch_size)):
-        start, stop = step * batch_size, min((step + 1) * batch_size, num_images)
-        # Mixing needs whole pairs (2k, 2k + 1): take the neighbours along, and leave them out again.
-        first, last = (start // 2 * 2, min(math.ceil(stop / 2) * 2, num_images)) if pipeline.mixing else (start, stop)
-        images, targets = split.take(order[first:last])
-        images, targets = pipeline(images, targets, [table[first:last] for table in draws])
-        yield Batch(images[start - first : stop - first], targets[start - first : stop - first])
+    spans = [
+        slice(step * batch_size, min((step + 1) * batch_size, num_images))
+        for step in range(steps_per_epoch(num_images, batch_size))
+    ]
+    # Mixing needs whole pairs (2k, 2k + 1): take the neighbours along, and leave them out again.
+    taken = [_whole_pairs(span, num_images) for span in spans] if pipeline.mixing else spans
+    for span, wide, (images, targets) in zip(spans, taken, split.read(order, taken), strict=True):
+        images, targets = pipeline(images, targets, [table[wide] for table in draws])
+        kept = slice(span.start - wide.start, span.stop - wide.start)
+        yield Batch(images[kept], targets[kept])
 
 
 def eval_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
     """All images once, in their own order, as they are."""
-    for start in range(0, len(split), batch_size):
-        images, targets = split.take(
-            torch.arange(start, min(start + batch_size, len(split)), device=split.images.device)
-        )
+    spans = [slice(start, start + batch_size) for start in range(0, len(split), batch_size)]
+    for images, targets in split.read(torch.arange(len(split)), spans):
         yield Batch(preprocessing.network_input(images), targets)
+
+
+def _whole_pairs(span: slice, num_images: int) -> slice:
+    return slice(span.start // 2 * 2, min(math.ceil(span.stop / 2) * 2, num_images))

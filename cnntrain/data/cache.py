@@ -2,7 +2,8 @@
 
 An entry is a folder named after everything that its content depends on: the list of files with their sizes
 and times of change, and how they were fitted. A changed file gives another name; what was not used for
-`KEEP_DAYS` is removed.
+`KEEP_DAYS` is removed. Entries are written whole beside their name, then renamed, so that an interruption
+leaves no half entry.
 """
 
 import contextlib
@@ -11,66 +12,132 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from platformdirs import user_cache_path
 
-from cnntrain.data.preprocessing import Preprocessing
-from cnntrain.data.source import Stored
+from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.errors import DataError
 
 KEEP_DAYS = 30
-_VERSION = 1  # to be raised when decoding or fitting changes what comes out
+_VERSION = 2  # to be raised when decoding or fitting changes what comes out
+
+Shape = tuple[int, int, int, int]
 
 
-def key_of(folder: Path, files: Iterable[str], preprocessing: Preprocessing) -> str:
-    """The name of the entry for these files, fitted this way."""
-    fitting = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
-    digest = hashlib.sha256(f"{_VERSION} {folder.resolve()} {fitting}".encode())
+def folder() -> Path:
+    """Where entries are."""
+    return user_cache_path("cnntrain") / "decoded"
+
+
+def key_of(parent: Path, files: Iterable[str], preprocessing: Preprocessing | None) -> str:
+    """The name of the entry for these files below a folder: as they are, or fitted in this way."""
+    fitting = preprocessing and (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
+    digest = hashlib.sha256(f"{_VERSION} {parent.resolve()} {fitting}".encode())
     for file in files:
         try:
-            status = os.stat(f"{folder}/{file}")  # noqa: PTH116 (text, for speed)
+            status = os.stat(f"{parent}/{file}")  # noqa: PTH116 (text, for speed)
         except OSError as error:  # a dangling link, say
-            raise DataError(f"{folder}/{file}: cannot be read: {error.strerror}") from error
+            raise DataError(f"{parent}/{file}: cannot be read: {error.strerror}") from error
         digest.update(f"\0{file}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape"))
     return digest.hexdigest()[:32]
 
 
-def load_or_build(key: str, build: Callable[[], Stored]) -> Stored:
-    """The cached entry, else what `build` returns, which is then kept where there is space for it."""
-    entry = user_cache_path("cnntrain") / "decoded" / key
-    with contextlib.suppress(OSError, ValueError, EOFError):  # not there, or damaged: decode again
+def key_of_text(text: str) -> str:
+    """The name of an entry that depends on nothing but this text."""
+    return hashlib.sha256(f"{_VERSION} {text}".encode()).hexdigest()[:32]
+
+
+def load_images(key: str, *, mapped: bool) -> tuple[Pixels, Pixels] | None:
+    """Images uint8 (N, H, W, C) and digests uint8 (N, 32) of an entry; None where there is none, or a damaged one.
+
+    Args:
+        key: The entry's name.
+        mapped: Leave the images in their file, from which the system reads what is asked for.
+    """
+    entry = folder() / key
+    with contextlib.suppress(OSError, ValueError, EOFError):
         os.utime(entry)
-        return Stored(np.load(entry / "images.npy"), np.load(entry / "digests.npy"))
-    stored = build()
-    with contextlib.suppress(OSError):  # a read-only home or a full disk costs speed, not the run
-        _write(entry, stored)
-    return stored
+        # c: mapped for reading; what one process might write there, no file and no other process would see.
+        return np.load(entry / "images.npy", mmap_mode="c" if mapped else None), np.load(entry / "digests.npy")
+    return None
 
 
-def _write(entry: Path, stored: Stored) -> None:
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    _remove_unused(entry.parent)
-    if shutil.disk_usage(entry.parent).free < 2 * stored.images.nbytes:
-        return
-    # Written whole beside its name, then renamed, so that an interruption leaves no half entry.
-    with tempfile.TemporaryDirectory(dir=entry.parent, prefix=".partial-") as partial:
+def save_images(key: str, shape: Shape, images: Iterable[Pixels], digests: Pixels) -> None:
+    """Writes an entry, image by image.
+
+    Args:
+        key: The entry's name.
+        shape: (N, H, W, C).
+        images: N arrays uint8 (H, W, C).
+        digests: uint8 (N, 32), complete when all images were taken.
+
+    Raises:
+        OSError: The folder cannot be written, or is full.
+    """
+    with _new_entry(key) as entry:
+        with (entry / "images.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for image in images:
+                file.write(image.tobytes())
+            _flush(file)
+        _save(entry / "digests.npy", digests)
+
+
+def remember(key: str, build: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+    """A small array: that of an earlier start, else what `build` returns."""
+    entry = folder() / key
+    with contextlib.suppress(OSError, ValueError, EOFError):
+        os.utime(entry)
+        found: npt.NDArray[Any] = np.load(entry / "array.npy")
+        return found
+    array = build()
+    with contextlib.suppress(OSError), _new_entry(key) as partial:  # a read-only home costs time, not the run
+        _save(partial / "array.npy", array)
+    return array
+
+
+def free_space() -> int:
+    """Bytes free where entries are written; 0 where none can be."""
+    try:
+        folder().mkdir(parents=True, exist_ok=True)
+        return shutil.disk_usage(folder()).free if os.access(folder(), os.W_OK) else 0
+    except OSError:
+        return 0
+
+
+@contextmanager
+def _new_entry(key: str) -> Iterator[Path]:
+    parent = folder()
+    parent.mkdir(parents=True, exist_ok=True)
+    _remove_unused(parent)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=".partial-") as partial:
         finished = Path(partial) / "finished"
         finished.mkdir()
-        for name, array in (("images.npy", stored.images), ("digests.npy", stored.digests)):
-            with (finished / name).open("wb") as file:
-                np.save(file, array)
-                file.flush()
-                os.fsync(file.fileno())
-        if entry.exists():
-            shutil.rmtree(entry)
-        finished.rename(entry)
+        yield finished
+        if (parent / key).exists():  # damaged, or another process was quicker
+            shutil.rmtree(parent / key)
+        finished.rename(parent / key)
 
 
-def _remove_unused(folder: Path) -> None:
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+        _flush(file)
+
+
+def _flush(file: Any) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _remove_unused(parent: Path) -> None:
     oldest = time.time() - KEEP_DAYS * 24 * 3600
-    for entry in folder.iterdir():
+    for entry in parent.iterdir():
         if entry.stat().st_mtime < oldest:
             shutil.rmtree(entry, ignore_errors=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.errors import DataError
 
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM")
@@ -25,13 +26,14 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__"))
 
 
-def read_image(path: Path, channels: int) -> Image.Image:
-    """An image file as 8-bit grey (channels 1) or RGB (channels 3); see `decode_image`.
+def fit_content(content: bytes, preprocessing: Preprocessing, name: Path) -> Pixels:
+    """The content of an image file as it is stored for the network: uint8 (stored_size, stored_size, channels).
 
     Raises:
-        DataError: The file is missing or unreadable, or as `decode_image`.
+        DataError: As `decode_image`.
     """
-    return decode_image(read_bytes(path), channels, path)
+    # Twice what is wanted is enough to resize from.
+    return preprocessing.fit(decode_image(content, preprocessing.channels, name, 2 * preprocessing.stored_size))
 
 
 def read_bytes(path: Path) -> bytes:
@@ -46,8 +48,11 @@ def read_bytes(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def decode_image(content: bytes, channels: int, name: Path) -> Image.Image:
+def decode_image(content: bytes, channels: int, name: Path, enough_px: int | None = None) -> Image.Image:
     """The content of an image file as 8-bit grey (channels 1) or RGB (channels 3).
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size where both its sides remain at least `enough_px`,
+    which for a large photo takes a fraction of the time.
 
     The camera's EXIF orientation is applied; transparency is shown on white; 16-bit values are scaled to
     8 bits; of an animation the first frame is taken.
@@ -60,6 +65,8 @@ def decode_image(content: bytes, channels: int, name: Path) -> Image.Image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise DataError(f"{name}: too large ({width} x {height}, at most {MAX_PIXELS:,} pixels)")
+            if enough_px:
+                image.draft(None, (enough_px, enough_px))
             image.load()
             return convert(ImageOps.exif_transpose(image), channels)
     except DataError:

@@ -1,19 +1,15 @@
 """One's own images: `train/<class>/*`, with optional `val/` and `test/`, or just `<class>/*`."""
 
 import difflib
-import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cnntrain.data import cache
-from cnntrain.data.decode import SUFFIXES, decode_image, is_hidden, is_image_name, read_bytes
-from cnntrain.data.preprocessing import Preprocessing
-from cnntrain.data.source import Labels, Progress, Source, Stored
+from cnntrain.data.decode import SUFFIXES, is_hidden, is_image_name
+from cnntrain.data.folder_part import FolderPart
+from cnntrain.data.source import Source
 from cnntrain.errors import DataError
 
 _SPLIT_WORDS = {
@@ -24,59 +20,6 @@ _SPLIT_WORDS = {
 
 
 CHANNELS, IMAGE_SIZE = 3, 224  # where the configuration says nothing else
-
-
-@dataclass(frozen=True)
-class FolderPart:
-    """The images of one folder of class folders.
-
-    Attributes:
-        folder: What `files` are relative to.
-        files: Sorted by class, then by name.
-        labels: int64 (N,).
-    """
-
-    folder: Path
-    files: tuple[str, ...]
-    labels: Labels
-
-    @property
-    def names(self) -> Sequence[str]:
-        """Paths below the folder's parent, such as `train/cats/1.jpg`."""
-        return [f"{self.folder.name}/{file}" for file in self.files]
-
-    def load(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
-        """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged."""
-        return cache.load_or_build(
-            cache.key_of(self.folder, self.files, preprocessing), lambda: self._decode(preprocessing, progress)
-        )
-
-    def _decode(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
-        side = preprocessing.stored_size
-        images = np.empty((len(self.files), side, side, preprocessing.channels), dtype=np.uint8)
-        digests = np.empty((len(self.files), 32), dtype=np.uint8)
-
-        def decode(index: int) -> str | None:
-            path = self.folder / self.files[index]
-            try:
-                content = read_bytes(path)
-                digests[index] = np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
-                images[index] = preprocessing.fit(decode_image(content, preprocessing.channels, path))
-            except DataError as error:
-                return str(error)
-            return None
-
-        # Threads suffice: Pillow decodes outside Python's lock.
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            outcomes = pool.map(decode, range(len(self.files)))
-            faults = [fault for fault in progress(outcomes, len(self.files), f"decoding {self.folder.name}") if fault]
-        if faults:
-            more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
-            raise DataError(
-                f"{len(faults)} of {len(self.files)} images in {self.folder} cannot be used; "
-                f"repair or remove them:\n" + "\n".join(faults[:5]) + more
-            )
-        return Stored(images, digests)
 
 
 def scan_image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:

@@ -37,6 +37,11 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
+    @property
+    def bytes_per_image(self) -> int:
+        """Of an image as it is stored."""
+        return self.stored_size**2 * self.channels
+
     def fit(self, image: Image.Image) -> Pixels:
         """An image of mode L or RGB as uint8 (stored_size, stored_size, channels)."""
         size = (self.stored_size, self.stored_size)
@@ -102,21 +107,3 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
     """(N, C, H, W) -> (N, C, size, size), any dtype."""
     top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
     return images[:, :, top : top + size, left : left + size]
-
-
-def channel_statistics(images: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel of uint8 images (N, H, W, C), scaled to [0, 1].
-
-    Sums are integers, so the result does not depend on the order of the images. A constant channel gets the
-    deviation 1/255, so that dividing by it is harmless.
-    """
-    num_channels = images.shape[-1]
-    levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.zeros(num_channels, 256, dtype=torch.int64)
-    for chunk in images.split(4096):
-        flat = chunk.reshape(-1, num_channels)
-        counts += torch.stack([torch.bincount(flat[:, c], minlength=256) for c in range(num_channels)])
-    shares = counts.double() / counts.sum(1, keepdim=True)
-    mean = shares @ levels
-    std = (shares @ levels.square() - mean.square()).clamp(min=0).sqrt().clamp(min=1 / 255)
-    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,30 +1,59 @@
 """What every data source gives: a class list, and for each part (train, perhaps val, test) labels and images."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from PIL import Image
 
 from cnntrain.data.decode import convert
 from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.storage import Storage
+from cnntrain.data.stores import ImageStore, ResidentImages
 
 Labels = npt.NDArray[np.int64]
-Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]  # (items, how many, what is done) -> the items
+
+
+class Reporter(Protocol):
+    """Tells the user what takes its time."""
+
+    @property
+    def shows_bars(self) -> bool:
+        """Whether bars are seen."""
+
+    def say(self, text: str) -> None:
+        """A line of progress."""
+
+    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+        """The items, with a bar."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    shows_bars = False
+
+    def say(self, text: str) -> None:
+        """See `Reporter`."""
+
+    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+        """See `Reporter`."""
+        return items
 
 
 class Stored(NamedTuple):
     """The images of a part, ready for batches.
 
     Attributes:
-        images: uint8 (N, stored_size, stored_size, C).
+        store: Holds them, fitted.
         digests: uint8 (N, 32), the sha256 of each image as its source has it (file or pixels).
     """
 
-    images: Pixels
+    store: ImageStore
     digests: Pixels
 
 
@@ -39,11 +68,12 @@ class Part(Protocol):
     def names(self) -> Sequence[str]:
         """A name for each image, to be shown to people."""
 
-    def load(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
-        """All images, fitted.
+    def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
+        """All images, fitted, held as asked for.
 
         Raises:
             DataError: Images cannot be read; the message names them.
+            StorageError: The cache cannot be written.
         """
 
 
@@ -79,10 +109,12 @@ class ArrayPart:
         """`train/0`, `train/1`, ..."""
         return [f"{self.name}/{index}" for index in range(len(self.labels))]
 
-    def load(self, preprocessing: Preprocessing, progress: Progress) -> Stored:
+    def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, fitted, by the same path that an image file takes in `predict`."""
         digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in self.images)
-        return Stored(self._fit(preprocessing), np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32))
+        images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
+        store = ResidentImages(images, storage.device)
+        return Stored(store, np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32))
 
     def _fit(self, preprocessing: Preprocessing) -> Pixels:
         images = self.images if self.images.ndim == 4 else self.images[..., None]

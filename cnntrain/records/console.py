@@ -6,7 +6,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnntrain.data import Preprocessing, Progress, Splits
+from cnntrain.data import Preprocessing, Splits
 
 
 class Console:
@@ -33,6 +33,7 @@ class Console:
             f"     {len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test images of "
             f"{fitting.stored_size}x{fitting.stored_size}x{fitting.channels}{stored}, {splits.num_classes} classes"
         )
+        self.say(f"     images are {splits.held}")
         for notice in splits.notices:
             self.say(f"     note: {notice}")
 
@@ -44,14 +45,13 @@ class Console:
         self.say(f"     images of {preprocessing.image_size} px, mean ({mean}), std ({std})")
 
     @property
-    def bars(self) -> Progress | None:
-        """`progress`, where bars are to be seen."""
-        return None if self.quiet or not sys.stderr.isatty() else self.progress
+    def shows_bars(self) -> bool:
+        """Whether bars are seen."""
+        return not self.quiet and sys.stderr.isatty()
 
     def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """The items, with a bar that is gone when they are."""
-        shown = self.bars is not None
-        return tqdm(items, total=total, desc=f"     {what}", leave=False, disable=not shown, file=sys.stderr)
+        return tqdm(items, total=total, desc=f"     {what}", leave=False, disable=not self.shows_bars, file=sys.stderr)
 
 
 def percent(fraction: float) -> str:

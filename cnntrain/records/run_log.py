@@ -140,7 +140,7 @@ class RunLog:
                 f"is {tested.class_names[tested.targets[index]]}\n{test.names[index]}"
                 for index in worst
             ]
-            images = test.images[worst.tolist()].cpu().numpy()
+            images = test.pixels(worst.tolist())
             self._tensorboard.picture(step, "test/worst_mistakes", image_grid(images, captions))
         final = {f"{part}/{key}": results[part][key] for part in ("test", "val") for key in ("accuracy", "loss")}
         settings = self.config.model_dump(mode="json", exclude={"run": {"output", "name", "data_root"}})

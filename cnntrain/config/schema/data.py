@@ -35,6 +35,11 @@ class Data(Section):
     stored_size: PositiveInt | None = Field(
         None, description="side of the images held in memory, px, from which image_size is cropped; null: image_size"
     )
+    storage: Literal["auto", "device", "memory", "cache", "stream"] = Field(
+        "auto",
+        description="where decoded images are held: the device's memory, the host's, a file mapped into memory, or "
+        "nowhere (stream: decoded in every epoch); auto: the first of these that has room",
+    )
     resize: Literal["crop", "letterbox", "squash"] = "crop"
     mean: ChannelValues | None = Field(None, description="per channel, of [0, 1]; null: of the training images")
     std: ChannelValues | None = Field(None, description="per channel; null: of the training images")

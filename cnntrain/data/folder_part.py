@@ -1,0 +1,122 @@
+"""The images of a folder, from files to what batches are taken from."""
+
+import hashlib
+import math
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from cnntrain.data import cache
+from cnntrain.data.decode import fit_content, read_bytes
+from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.source import Labels, Reporter, Stored
+from cnntrain.data.storage import Storage, describe_size
+from cnntrain.data.stores import ResidentImages, StreamedImages
+from cnntrain.errors import DataError, StorageError
+from cnntrain.runtime.machine import available_cores
+
+
+@dataclass(frozen=True)
+class FolderPart:
+    """The images of one folder of class folders.
+
+    Attributes:
+        folder: What `files` are relative to.
+        files: Sorted by class, then by name.
+        labels: int64 (N,).
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    labels: Labels
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Paths below the folder's parent, such as `train/cats/1.jpg`."""
+        return [f"{self.folder.name}/{file}" for file in self.files]
+
+    def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
+        """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged."""
+        side = preprocessing.stored_size
+        shape = (len(self.files), side, side, preprocessing.channels)
+        if storage.kind == "stream":
+
+            def decode(index: int) -> Pixels:
+                path = self.folder / self.files[index]
+                return fit_content(read_bytes(path), preprocessing, path)
+
+            digests = cache.remember(cache.key_of(self.folder, self.files, None), lambda: self._hash(reporter))
+            return Stored(StreamedImages(decode, shape[1:], available_cores(), storage.device), digests)
+
+        key, mapped = cache.key_of(self.folder, self.files, preprocessing), storage.kind == "cache"
+        found = cache.load_images(key, mapped=mapped) or self._decode_all(key, shape, preprocessing, reporter, mapped)
+        return Stored(ResidentImages(torch.from_numpy(found[0]).to(storage.home), storage.device), found[1])
+
+    def _decode_all(
+        self, key: str, shape: cache.Shape, preprocessing: Preprocessing, reporter: Reporter, mapped: bool
+    ) -> tuple[Pixels, Pixels]:
+        """Images and digests, through the cache where it can be written."""
+        size, free = math.prod(shape), cache.free_space()
+        digests = np.empty((len(self.files), 32), dtype=np.uint8)
+        images = self._decoded(shape, preprocessing, digests, reporter)
+        if free > 2 * size:
+            reporter.say(
+                f"     decoding {len(self.files):,} images of {self.folder} into {describe_size(size)} "
+                f"in {cache.folder()} ({describe_size(free)} free)"
+            )
+            try:
+                cache.save_images(key, shape, images, digests)
+            except OSError as error:
+                reporter.say(f"     note: {cache.folder()} cannot be written: {error.strerror}")
+            else:
+                if found := cache.load_images(key, mapped=mapped):
+                    return found
+            images = self._decoded(shape, preprocessing, digests, reporter)
+        if mapped:
+            raise StorageError(
+                f"{cache.folder()} cannot hold the decoded images: they need twice {describe_size(size)} and "
+                f"{describe_size(free)} are free; set data.storage: stream, or XDG_CACHE_HOME to a larger disk"
+            )
+        return np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files)), digests
+
+    def _decoded(
+        self, shape: cache.Shape, preprocessing: Preprocessing, digests: Pixels, reporter: Reporter
+    ) -> Iterator[Pixels]:
+        """The images in order; their digests are filled in. What cannot be read is told at the end, all at once."""
+        faults: list[str] = []
+
+        def decode(index: int) -> Pixels:
+            path = self.folder / self.files[index]
+            try:
+                content = read_bytes(path)
+                digests[index] = _digest(content)
+                return fit_content(content, preprocessing, path)
+            except DataError as error:
+                faults.append(str(error))
+                return np.zeros(shape[1:], dtype=np.uint8)
+
+        store = StreamedImages(decode, shape[1:], available_cores(), torch.device("cpu"))
+        order, spans = torch.arange(len(self.files)), [slice(i, i + 256) for i in range(0, len(self.files), 256)]
+        images = (image for batch in store.read(order, spans) for image in batch.numpy())
+        yield from reporter.progress(images, len(self.files), f"decoding {self.folder.name}")
+        if faults:
+            more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
+            raise DataError(
+                f"{len(faults)} of {len(self.files)} images in {self.folder} cannot be used; "
+                f"repair or remove them:\n" + "\n".join(sorted(faults)[:5]) + more
+            )
+
+    def _hash(self, reporter: Reporter) -> Pixels:
+        """The digests of all files, which are read for it."""
+        paths = (self.folder / file for file in self.files)
+        with ThreadPoolExecutor(available_cores()) as pool:
+            digests = pool.map(lambda path: _digest(read_bytes(path)), paths)
+            return np.stack(list(reporter.progress(digests, len(self.files), f"reading {self.folder.name} once")))
+
+
+def _digest(content: bytes) -> Pixels:
+    return np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)

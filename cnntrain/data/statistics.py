@@ -1,0 +1,38 @@
+"""Mean and standard deviation of the training images."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cnntrain.data.split import Split
+
+MAX_IMAGES = 65_536  # of more a sample is taken: decoding is what takes the time, and the figures no longer move
+
+Counts = npt.NDArray[np.int64]
+
+
+def count_levels(split: Split) -> Counts:
+    """How often each channel of the images has each level: int64 (C, 256).
+
+    Of a large set, `MAX_IMAGES` are taken at even distances.
+    """
+    num_images = min(len(split), MAX_IMAGES)
+    order = torch.linspace(0, len(split) - 1, num_images, dtype=torch.float64).round().long()
+    counts: list[torch.Tensor] = []
+    for images, _ in split.read(order, [slice(start, start + 1024) for start in range(0, num_images, 1024)]):
+        channels = images.permute(1, 0, 2, 3).flatten(1)
+        counts.append(torch.stack([torch.bincount(channel, minlength=256) for channel in channels]))
+    found: Counts = torch.stack(counts).sum(0).cpu().numpy()
+    return found
+
+
+def channel_statistics(counts: Counts) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, of images scaled to [0, 1], from `count_levels`.
+
+    The counts are integers, so the result does not depend on the order of the images. A constant channel gets the
+    deviation 1/255, so that dividing by it is harmless.
+    """
+    shares, levels = counts / counts.sum(1, keepdims=True), np.arange(256) / 255
+    mean = shares @ levels
+    std = np.sqrt(np.maximum(shares @ levels**2 - mean**2, 0)).clip(min=1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())

@@ -1,0 +1,85 @@
+"""Where a data set is held while it is used: the device's memory, the host's, a file, or nowhere."""
+
+from dataclasses import dataclass
+
+import torch
+
+from cnntrain.data import cache
+from cnntrain.errors import ConfigError, DataError
+from cnntrain.runtime.machine import available_memory
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How images are held; what comes out of them is the same.
+
+    Attributes:
+        kind: `device`, `memory` (of the host), `cache` (decoded, in a file that is mapped into memory) or `stream`
+            (decoded anew each time).
+        device: That trains.
+    """
+
+    kind: str
+    device: torch.device
+
+    @property
+    def home(self) -> torch.device:
+        """The device whose memory holds images, where memory does."""
+        return self.device if self.kind == "device" else torch.device("cpu")
+
+    def describe(self, num_bytes: int) -> str:
+        """For people."""
+        size = describe_size(num_bytes)
+        match self.kind:
+            case "stream":
+                return f"decoded anew in every epoch ({size} if they were held)"
+            case "cache":
+                return f"mapped from the cache on disk, {size}"
+            case _:
+                return f"held in {'GPU memory' if self.home.type == 'cuda' else 'memory'}, {size}"
+
+
+def choose_storage(said: str, num_bytes: int, device: torch.device, *, from_files: bool) -> Storage:
+    """What `data.storage` means for a data set of this size on this machine.
+
+    Args:
+        said: `auto`, or one of the kinds.
+        num_bytes: Of all its images, fitted.
+        device: That trains.
+        from_files: Whether it comes as image files, which alone can be cached or streamed.
+
+    Raises:
+        ConfigError: This data set cannot be held as asked for.
+        DataError: It does not fit.
+    """
+    if not from_files and said in ("cache", "stream"):
+        raise ConfigError(
+            f"{said} is for image_folder; other data sets come as one array (allowed: auto, device, memory)",
+            key="data.storage",
+        )
+    if said != "auto":
+        return Storage("memory" if said == "device" and device.type == "cpu" else said, device)
+    if device.type != "cpu" and num_bytes <= 0.5 * _free_device_memory(device):
+        return Storage("device", device)
+    if num_bytes <= 0.5 * available_memory():
+        return Storage("memory", device)
+    if not from_files:
+        raise DataError(
+            f"the images need {describe_size(num_bytes)} of memory and this machine has "
+            f"{describe_size(available_memory())}; lower data.stored_size or data.image_size"
+        )
+    # What would take more than a quarter of the free disk is decoded each time; the user may say otherwise.
+    return Storage("cache" if num_bytes <= 0.25 * cache.free_space() else "stream", device)
+
+
+def describe_size(num_bytes: float) -> str:
+    """Bytes for people: 1536 -> `1.5 KiB`."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if num_bytes < 1024:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1024
+    return f"{num_bytes:.3g} TiB"
+
+
+def _free_device_memory(device: torch.device) -> float:
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()

@@ -17,7 +17,7 @@ FLOORS = [
     {"records", "learner"},
     {"evaluate", "predict", "reproduce"},
     {"train"},
-    {"check"},
+    {"check", "bench"},
     {"cli"},
     {"__main__"},
 ]

@@ -232,6 +232,38 @@ def check(
         print(check_config(loaded.config, Console(quiet=quiet)))
 
 
+@command
+def bench(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    device: DeviceOption = None,
+    data_root: DataRootOption = None,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each part is measured.")] = 5,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Measure how close training comes to its bare arithmetic, and where the rest of the time goes. Writes no run.
+
+    Examples:
+        cnntrain bench cifar10_lenet
+        cnntrain bench my.yaml --set recipe.batch_size=256 --json
+    """
+    from cnntrain.config import load_config, locate
+
+    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
+
+    from dataclasses import asdict
+
+    from cnntrain.bench import measure, report
+    from cnntrain.records.console import Console
+    from cnntrain.records.files import to_json
+    from cnntrain.runtime.device import memory_explained
+
+    with locate(loaded), memory_explained(SMALLER):
+        figures = measure(loaded.config, Console(quiet=quiet), rounds)
+    print(to_json(asdict(figures)) if as_json else report(figures))
+
+
 def _train(loaded: "LoadedConfig", console: "Console") -> "TrainResult":
     """Trains, and says what came out."""
     from cnntrain.config import locate

@@ -74,11 +74,11 @@ def choose_storage(said: str, num_bytes: int, device: torch.device, *, from_file
 
 def describe_size(num_bytes: float) -> str:
     """Bytes for people: 1536 -> `1.5 KiB`."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if num_bytes < 1024:
-            return f"{num_bytes:.3g} {unit}"
+    units = ["B", "KiB", "MiB", "GiB", "TiB"]
+    while num_bytes >= 1024 and len(units) > 1:
         num_bytes /= 1024
-    return f"{num_bytes:.3g} TiB"
+        units.pop(0)
+    return f"{num_bytes:.0f} {units[0]}" if num_bytes >= 100 else f"{num_bytes:.3g} {units[0]}"
 
 
 def _free_device_memory(device: torch.device) -> float:

@@ -1,0 +1,268 @@
+"""Training, evaluation and their parts, measured in turn."""
+
+import copy
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from cnntrain.config import Config, dump_config
+from cnntrain.data import Splits
+from cnntrain.data.batches import Batch, eval_batches, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.evaluate import evaluate
+from cnntrain.learner import Learner
+from cnntrain.records.console import Console
+from cnntrain.records.run_log import RunLog
+from cnntrain.runtime.device import autocast, device_name, exact_float32, resolve_device
+from cnntrain.runtime.load import Contention
+from cnntrain.train import evaluation_settings, set_up, train_epoch
+
+SECONDS = 1.5  # that the bare steps of a round take, about
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Medians over the rounds; what is named `..._rate` is in images per second.
+
+    Attributes:
+        bare_step_rate: Forward, loss, backward and update on one batch that stays where it is, in the same precision,
+            memory format, threads and optimizer.
+        train_rate: An epoch of `cnntrain train`: batches, augmentation, metrics, logging.
+        train_ratio: The one to the other, the median of each round's.
+        data_rate: Batches and augmentation, and nothing else.
+        forward_rate: The forward pass alone on one batch, as evaluation does it.
+        evaluate_rate: Evaluation with its metrics.
+        evaluate_ratio: The one to the other.
+        shares: Of the time of `train_rate`: forward, backward, update, data and loop, which is all the rest.
+        first_step_seconds: From the command to the end of the first step, in a process of its own.
+        peak_memory_bytes: Of the device's memory on a GPU, else of the whole process.
+        image_bytes: Held for all images, fitted.
+        contention: Share of the time for which other processes held the processor; None where nobody knows.
+    """
+
+    name: str
+    network: str
+    device: str
+    precision: str
+    memory_format: str
+    batch_size: int
+    images_held: str
+    rounds: int
+    steps: int
+    bare_step_rate: float
+    train_rate: float
+    train_ratio: float
+    data_rate: float
+    forward_rate: float
+    evaluate_rate: float
+    evaluate_ratio: float
+    shares: dict[str, float]
+    first_step_seconds: float
+    peak_memory_bytes: int
+    image_bytes: int
+    contention: float | None
+
+
+def measure(config: Config, console: Console, rounds: int) -> Figures:
+    """Measures, in interleaved rounds.
+
+    Args:
+        config: Any that could be trained.
+        console: Where progress goes.
+        rounds: How often each part is measured.
+
+    Raises:
+        CnntrainError: Training could not work.
+    """
+    first_step_seconds = _first_step_seconds(config)
+    config, splits, learner = set_up(config, resolve_device(config.run.device), console)
+    contention = Contention()
+    with tempfile.TemporaryDirectory() as folder, closing(RunLog(Path(folder), config, Console(quiet=True))) as log:
+        bout = Bout(config, splits, learner, log)
+        found: dict[str, list[float]] = {name: [] for name in bout.parts}
+        for _ in console.progress(range(rounds), rounds, "measuring"):
+            for name, part in bout.parts.items():
+                found[name].append(bout.rate(part))
+    rate = {name: statistics.median(rates) for name, rates in found.items()}
+    image_bytes = splits.preprocessing.bytes_per_image * sum(map(len, (splits.train, splits.val, splits.test)))
+    return Figures(
+        name=str(config.run.name),
+        network=config.model.name,
+        device=device_name(learner.device),
+        precision=learner.precision,
+        memory_format="channels_last",
+        batch_size=config.recipe.batch_size,
+        images_held=splits.held,
+        rounds=rounds,
+        steps=bout.steps,
+        bare_step_rate=rate["bare_step"],
+        train_rate=rate["train"],
+        train_ratio=_ratio(found["train"], found["bare_step"]),
+        data_rate=rate["data"],
+        forward_rate=rate["forward"],
+        evaluate_rate=rate["evaluate"],
+        evaluate_ratio=_ratio(found["evaluate"], found["forward"]),
+        shares=_shares(rate),
+        first_step_seconds=first_step_seconds,
+        peak_memory_bytes=_peak_memory(learner.device),
+        image_bytes=image_bytes,
+        contention=contention.share(),
+    )
+
+
+class Bout:
+    """The parts that are measured, each a function that handles `steps` batches and returns how many images those are.
+
+    Args:
+        config: As resolved.
+        splits: Its data.
+        learner: Is put back to its start before each part.
+        log: Of the epochs of training.
+    """
+
+    def __init__(self, config: Config, splits: Splits, learner: Learner, log: RunLog) -> None:
+        self.config, self.learner, self.log = config, learner, log
+        self._start = copy.deepcopy(learner.state_dict())
+        self._pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+        self._size = min(config.recipe.batch_size, len(splits.train))
+        self._splits = splits
+        self._batch = next(self._batches())
+        self._eval_batch = next(eval_batches(splits.train, splits.preprocessing, config.recipe.images_at_once))
+        self.parts: dict[str, Callable[[], int]] = {
+            "bare_step": self.bare_step,
+            "train": self.train,
+            "data": self.data,
+            "forward": self.forward,
+            "evaluate": self.evaluate,
+            "training_forward": self.training_forward,
+            "update": self.update,
+        }
+        self.steps = 3
+        self._splits = self._cut(splits)
+        seconds_per_step = self._size / max(self.rate(self.bare_step) for _ in range(2))
+        self.steps = max(3, min(len(splits.train) // self._size, round(SECONDS / seconds_per_step)))
+        self._splits = self._cut(splits)
+        for part in self.parts.values():  # compiles, allocates and draws what only the first time needs
+            self.rate(part)
+
+    def rate(self, part: Callable[[], int]) -> float:
+        """Images per second of a part."""
+        self.learner.load_state_dict(copy.deepcopy(self._start))
+        self.learner.begin_epoch(1)
+        self._wait()
+        started = time.perf_counter()
+        num_images = part()
+        self._wait()
+        return num_images / (time.perf_counter() - started)
+
+    def bare_step(self) -> int:
+        """Steps 3 to 6 on one batch, as one would write them down."""
+        for _ in range(self.steps):
+            self._loss().backward()  # type: ignore[no-untyped-call]
+            self.learner.optimizer.step()
+            self.learner.optimizer.zero_grad(set_to_none=True)
+        return self.steps * self._size
+
+    def train(self) -> int:
+        """What `cnntrain train` does in an epoch."""
+        figures = train_epoch(
+            self.learner, self._splits, pipeline=self._pipeline, config=self.config, epoch=1, log=self.log
+        )
+        return figures.num_images
+
+    def data(self) -> int:
+        """Batches and augmentation."""
+        return sum(len(batch.targets) for batch in self._batches())
+
+    @torch.inference_mode()
+    def forward(self) -> int:
+        """The network in evaluation mode and float32."""
+        self.learner.model.eval()
+        for _ in range(self.steps):
+            with exact_float32():
+                self.learner.model(self._eval_batch.images)
+        return self.steps * len(self._eval_batch.targets)
+
+    def evaluate(self) -> int:
+        """What validation does, on as many images as are trained on."""
+        split = self._splits.train
+        evaluate(self.learner.model, split, **evaluation_settings(self.learner, self._splits, self.config))
+        return len(split)
+
+    def training_forward(self) -> int:
+        """Steps 3 and 4 alone."""
+        for _ in range(self.steps):
+            self._loss()
+        return self.steps * self._size
+
+    def update(self) -> int:
+        """Step 6 alone, always with the same gradients."""
+        self._loss().backward()  # type: ignore[no-untyped-call]
+        for _ in range(self.steps):
+            self.learner.optimizer.step()
+        self.learner.optimizer.zero_grad(set_to_none=True)
+        return self.steps * self._size
+
+    def _loss(self) -> torch.Tensor:
+        learner, (images, targets) = self.learner, self._batch
+        with autocast(learner.precision, learner.device):
+            outputs = learner.model(images)
+        loss, _, _ = learner.task.training_loss(learner.criterion, outputs, targets)
+        return loss / len(targets)
+
+    def _batches(self) -> Iterator[Batch]:
+        return train_batches(self._splits.train, self._pipeline, self._size, seed=self.config.run.seed, epoch=1)
+
+    def _cut(self, splits: Splits) -> Splits:
+        return replace(splits, train=splits.train.head(self.steps * self._size))
+
+    def _wait(self) -> None:
+        if self.learner.device.type == "cuda":
+            torch.cuda.synchronize(self.learner.device)
+
+
+def _ratio(these: list[float], those: list[float]) -> float:
+    """Median of the ratios of each round, which other load disturbs less than a ratio of medians."""
+    return statistics.median(this / that for this, that in zip(these, those, strict=True))
+
+
+def _shares(rate: dict[str, float]) -> dict[str, float]:
+    """Of the time of an image in training; the loop's is what is left: metrics, logging, parts in each other's way."""
+    seconds = {name: 1 / rate[name] for name in rate}
+    backward = seconds["bare_step"] - seconds["training_forward"] - seconds["update"]
+    parts = {
+        "forward": seconds["training_forward"],
+        "backward": backward,
+        "update": seconds["update"],
+        "data": seconds["data"],
+        "loop": seconds["train"] - seconds["bare_step"] - seconds["data"],
+    }
+    return {name: part / seconds["train"] for name, part in parts.items()}
+
+
+def _first_step_seconds(config: Config) -> float:
+    """`cnntrain check`, which takes one step and stops, as a command of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "config.yaml"
+        file.write_text(dump_config(config), encoding="utf-8")
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "cnntrain", "check", str(file), "--quiet"]
+        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
+        return time.perf_counter() - started
+
+
+def _peak_memory(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource  # which Windows lacks
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

@@ -1,0 +1,49 @@
+"""What was measured, for people."""
+
+from cnntrain.bench.measure import Figures
+from cnntrain.data.storage import describe_size
+from cnntrain.runtime.load import describe_contention
+
+
+def report(figures: Figures) -> str:
+    """A table, where the time goes, and a line of advice."""
+    rows = [
+        ("bare step", figures.bare_step_rate, "forward, backward and update on one batch, nothing else"),
+        ("training", figures.train_rate, f"{figures.train_ratio:.1%} of the bare step"),
+        ("data path alone", figures.data_rate, figures.images_held),
+        ("bare forward pass", figures.forward_rate, "float32, on one batch"),
+        ("evaluation", figures.evaluate_rate, f"{figures.evaluate_ratio:.1%} of the bare forward pass"),
+    ]
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in figures.shares.items())
+    return "\n".join(
+        [
+            f"{figures.name}: {figures.network}, batch {figures.batch_size}, {figures.precision}, "
+            f"{figures.memory_format}, {figures.device}",
+            f"{'':<20}{'images/s':>12}",
+            *(f"{name:<20}{rate:>12,.0f}  {remark}" for name, rate, remark in rows),
+            "",
+            f"{'training is':<20}{shares}",
+            f"{'first step after':<20}{figures.first_step_seconds:.1f} s, from the command on",
+            f"{'peak memory':<20}{describe_size(figures.peak_memory_bytes)}; "
+            f"all images take {describe_size(figures.image_bytes)}",
+            f"{'measured':<20}{figures.rounds} rounds of {figures.steps} steps, interleaved; medians",
+            f"{'advice':<20}{advise(figures)}",
+        ]
+    )
+
+
+def advise(figures: Figures) -> str:
+    """The one thing that would help most."""
+    busy, shares = describe_contention(figures.contention), figures.shares
+    streamed = figures.images_held.startswith("decoded anew")
+    if busy:
+        return f"measure again when the machine is idle: {busy}"
+    if shares["data"] > 0.2 and streamed:
+        return "decoding limits training: set data.storage: cache if the disk has room, or lower data.stored_size"
+    if shares["data"] > 0.2:
+        return "data.augment takes a good part of the time; rotation, affine and colour_jitter cost most"
+    if shares["loop"] > 0.2:
+        return "the network is so small that the loop shows; a larger recipe.batch_size makes fewer, larger steps"
+    if shares["update"] > 0.2:
+        return "updating the weights takes a good part of the time; a larger recipe.batch_size updates less often"
+    return "the network's arithmetic takes the time: a smaller network, smaller images or a faster device would help"

@@ -30,13 +30,13 @@ def evaluate(
     """
     model.eval()
     columns: list[tuple[Tensor, ...]] = []
-    for images, targets in eval_batches(split, preprocessing, batch_size):
-        with exact_float32():
+    with exact_float32():
+        for images, targets in eval_batches(split, preprocessing, batch_size):
             outputs = model(images)
-        confidences, predictions = task.probabilities(outputs).max(1)
-        top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
-        in_top5 = (top5 == targets[:, None]).any(1)
-        columns.append((targets, predictions, task.losses(outputs, targets), confidences, in_top5))
+            confidences, predictions = task.probabilities(outputs).max(1)
+            top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
+            in_top5 = (top5 == targets[:, None]).any(1)
+            columns.append((targets, predictions, task.losses(outputs, targets), confidences, in_top5))
     # The host waits for the device here, once.
     found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
     return Evaluation(task.class_names, *found)

@@ -1,6 +1,6 @@
 """Everything that changes while a network is trained, in one place."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,8 @@ from cnntrain.recipe.freezing import Freezing
 from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
-from cnntrain.runtime.device import resolve_precision
+from cnntrain.runtime.compiling import compiled
+from cnntrain.runtime.device import choose_fast_arithmetic, resolve_precision
 from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.start import build_network
 from cnntrain.task import SingleLabel
@@ -33,6 +34,7 @@ class Learner:
 
     Attributes:
         model: The network, on its device.
+        forward: The same network as it is called in training, compiled if that was asked for.
         task: What its outputs mean.
         criterion: The loss it is trained with.
         stopping: Judges each epoch's validation.
@@ -50,6 +52,7 @@ class Learner:
     """
 
     model: nn.Module
+    forward: Callable[[Tensor], Any]
     task: SingleLabel
     criterion: Criterion
     optimizer: torch.optim.Optimizer
@@ -145,10 +148,11 @@ def build_learner(
     Raises:
         CheckpointError: The trained weights are those of another network.
         ConfigError: The configuration does not fit the images.
-        DeviceError: The device cannot compute in the precision asked for.
+        DeviceError: The device cannot compute in the precision asked for, or nothing can be compiled for it.
     """
     recipe = config.recipe
     precision = resolve_precision(recipe.precision, device)
+    choose_fast_arithmetic(device)
     model, notices = build_network(config, splits, weights)
     model = model.to(device).to(memory_format=torch.channels_last)
     freezing = _freezing(config, model)
@@ -166,6 +170,7 @@ def build_learner(
     )
     return Learner(
         model=model,
+        forward=compiled(model, device) if config.run.compile else model,
         task=task,
         criterion=task.criterion(recipe.loss.label_smoothing, class_weights),
         optimizer=optimizer,

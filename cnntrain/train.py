@@ -240,7 +240,7 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
     with learner.seeded_dropout():
         for images, targets in micro_batches(batch, learner.micro_batch):
             with autocast(learner.precision, learner.device):
-                outputs = learner.model(images)  # 3 forward
+                outputs = learner.forward(images)  # 3 forward
             loss, reported, logits = learner.task.training_loss(learner.criterion, outputs, targets)  # 4 loss
             learner.scaler.scale(loss / total_weight).backward()  # type: ignore[no-untyped-call]  # 5 backward
             loss_sum += reported

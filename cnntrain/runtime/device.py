@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from cnntrain.errors import DeviceError
+from cnntrain.runtime.machine import available_cores
 
 DEVICE_PATTERN = r"(auto|cpu|mps|cuda(:\d+)?)"
 
@@ -34,6 +35,8 @@ def resolve_device(name: str) -> torch.device:
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise DeviceError(f"device {name!r} does not exist: {found} found, cuda:0 to cuda:{found - 1}")
+    if kind == "cpu" and torch.get_num_threads() > available_cores():
+        torch.set_num_threads(available_cores())  # PyTorch counts the machine's cores, of which a container has a few
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(f"device {name!r} is not available: it needs a Mac with Apple silicon; use --device cpu")
     return torch.device(f"{kind}:{int(index)}" if index else kind)
@@ -57,9 +60,28 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=_DTYPES[precision], enabled=precision != "float32")
 
 
-def exact_float32() -> AbstractContextManager[object]:
-    """Convolutions on a GPU in float32 itself instead of TF32, and by algorithms that repeat: for evaluation."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+def choose_fast_arithmetic(device: torch.device) -> None:
+    """For training on a GPU: TF32 where float32 is asked for, and for convolutions the algorithms that measure fastest.
+
+    TF32 rounds what is multiplied to 10 bits of mantissa, and adds up in float32.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = True
+
+
+@contextmanager
+def exact_float32() -> Iterator[None]:
+    """On a GPU float32 itself instead of TF32, and convolutions by algorithms that repeat: for evaluation."""
+    before = torch.get_float32_matmul_precision()
+    if before != "highest":  # setting it to what it is would make torch.compile compile again
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        if before != "highest":
+            torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

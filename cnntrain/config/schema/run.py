@@ -27,5 +27,8 @@ class Run(Section):
         None, description="the run's folder in output; null: the configuration's file name"
     )
     data_root: str | None = Field(None, description="where data sets live; the flag --data-root sets it")
+    compile: bool = Field(
+        False, description="let torch.compile make the network's kernels (on a GPU as CUDA graphs): slower to start"
+    )
     tensorboard: bool = True
     log_every_steps: PositiveInt = Field(50, description="how often TensorBoard gets loss, rate and gradient norms")

@@ -26,7 +26,7 @@ from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
 from cnntrain.records.run_folder import BEST, check_writable, run_folder
 from cnntrain.records.run_log import SUMMARY_METRICS, EpochFigures, RunLog
-from cnntrain.runtime.device import autocast, device_name, resolve_device
+from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, resolve_device
 from cnntrain.start import initial_weights
 
 
@@ -94,6 +94,8 @@ def run(config: Config, console: Console) -> TrainResult:
             parameters=count_parameters(learner.model),
             weights=learner.weights,
             device=device_name(device),
+            images_held=splits.held,
+            contention_share=log.contention.share(),
         )
         log.finish(results, tested, splits.test, learner.step)
         share = max(tested.confusion.sum(1)) / len(tested.targets)
@@ -120,7 +122,8 @@ def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
     start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
     parameters = f"{count_parameters(learner.model):,} parameters"
     console.step(2, "model initialisation", f"{config.model.name}, {parameters}, {start}")
-    console.say(f"     {device_name(device)}, {learner.precision}, seed {config.run.seed}")
+    chosen = " (auto)" if config.recipe.precision == "auto" else ""
+    console.say(f"     {device_name(device)}, {learner.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
     for notice in learner.notices:
         console.say(f"     note: {notice}")
     if weights:

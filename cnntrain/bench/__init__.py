@@ -1,6 +1,6 @@
 """How close training comes to its bare arithmetic, and where the rest of the time goes."""
 
-from cnntrain.bench.measure import Figures, measure
+from cnntrain.bench.measuring import Figures, measure
 from cnntrain.bench.report import report
 
 __all__ = ["Figures", "measure", "report"]

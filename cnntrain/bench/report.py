@@ -1,6 +1,6 @@
 """What was measured, for people."""
 
-from cnntrain.bench.measure import Figures
+from cnntrain.bench.measuring import Figures
 from cnntrain.data.storage import describe_size
 from cnntrain.runtime.load import describe_contention
 

@@ -9,6 +9,7 @@ import torch
 import cnntrain
 from cnntrain.config import Config
 from cnntrain.records.run_log import EpochFigures
+from cnntrain.runtime.device import MEMORY_FORMAT
 
 
 def build_results(
@@ -34,6 +35,7 @@ def build_results(
         "data_share": sum(epoch.data_seconds for epoch in epochs) / steps_seconds,
         "seed": config.run.seed,
         "precision": config.recipe.precision,
+        "memory_format": MEMORY_FORMAT,
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,

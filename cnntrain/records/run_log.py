@@ -19,6 +19,7 @@ from cnntrain.records.console import Console, percent
 from cnntrain.records.files import to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
 from cnntrain.records.tensorboard import TensorBoard
+from cnntrain.runtime.load import Contention, describe_contention
 
 SUMMARY_METRICS = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 _NUM_PICTURES = 32
@@ -54,6 +55,10 @@ class EpochFigures:
 class RunLog:
     """Writes down what happens, for people and for TensorBoard.
 
+    Attributes:
+        epochs: The figures of those that are done.
+        contention: Since the beginning.
+
     Args:
         folder: The run folder.
         config: As resolved; it is written to config.yaml.
@@ -65,6 +70,7 @@ class RunLog:
         self.config = config
         self.console = console
         self.epochs: list[EpochFigures] = []
+        self.contention = Contention()
         self._lines: list[str] = []
         self._last_step = (math.nan, math.nan, math.nan)
         self._first_batch: Batch | None = None
@@ -132,6 +138,8 @@ class RunLog:
     def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
         write_text(self.folder / "results.json", to_json(results) + "\n")
+        if busy := describe_contention(results["contention_share"]):
+            self.console.say(f"     note: {busy}")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
         worst = tested.worst_mistakes(_NUM_PICTURES)
         if len(worst):

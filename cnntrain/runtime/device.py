@@ -11,6 +11,8 @@ from cnntrain.runtime.machine import available_cores
 
 DEVICE_PATTERN = r"(auto|cpu|mps|cuda(:\d+)?)"
 
+MEMORY_FORMAT = "channels_last"  # of images and weights, as docs/performance.md explains
+
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 

@@ -21,7 +21,7 @@ from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
-from cnntrain.runtime.device import autocast, device_name, exact_float32, resolve_device
+from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
 from cnntrain.runtime.load import Contention
 from cnntrain.train import evaluation_settings, set_up, train_epoch
 
@@ -98,7 +98,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         network=config.model.name,
         device=device_name(learner.device),
         precision=learner.precision,
-        memory_format="channels_last",
+        memory_format=MEMORY_FORMAT,
         batch_size=config.recipe.batch_size,
         images_held=splits.held,
         rounds=rounds,

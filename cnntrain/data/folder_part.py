@@ -2,7 +2,7 @@
 
 import hashlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,9 @@ class FolderPart:
     labels: Labels
 
     @property
-    def names(self) -> Sequence[str]:
-        """Paths below the folder's parent, such as `train/cats/1.jpg`."""
-        return [f"{self.folder.name}/{file}" for file in self.files]
+    def name_of(self) -> Callable[[int], str]:
+        """The path below the folder's parent, such as `train/cats/1.jpg`."""
+        return lambda index: f"{self.folder.name}/{self.files[index]}"
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged."""

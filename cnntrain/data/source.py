@@ -1,7 +1,7 @@
 """What every data source gives: a class list, and for each part (train, perhaps val, test) labels and images."""
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -65,8 +65,8 @@ class Part(Protocol):
         """int64 (N,)."""
 
     @property
-    def names(self) -> Sequence[str]:
-        """A name for each image, to be shown to people."""
+    def name_of(self) -> Callable[[int], str]:
+        """The name of an image, to be shown to people, by its position; the function holds on to no image."""
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, fitted, held as asked for.
@@ -105,16 +105,19 @@ class ArrayPart:
     labels: Labels
 
     @property
-    def names(self) -> Sequence[str]:
+    def name_of(self) -> Callable[[int], str]:
         """`train/0`, `train/1`, ..."""
-        return [f"{self.name}/{index}" for index in range(len(self.labels))]
+        name = self.name
+        return lambda index: f"{name}/{index}"
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, fitted, by the same path that an image file takes in `predict`."""
-        digests = b"".join(hashlib.sha256(image.tobytes()).digest() for image in self.images)
+        digests = np.empty((len(self.images), 32), dtype=np.uint8)
+        for index, image in enumerate(self.images):
+            digests[index] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
         images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
         store = ResidentImages(images, storage.device)
-        return Stored(store, np.frombuffer(digests, dtype=np.uint8).reshape(-1, 32))
+        return Stored(store, digests)
 
     def _fit(self, preprocessing: Preprocessing) -> Pixels:
         images = self.images if self.images.ndim == 4 else self.images[..., None]

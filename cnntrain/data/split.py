@@ -1,15 +1,43 @@
 """One of the three sets of images: train, val or test."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from torch import Tensor
 
+from cnntrain.data.carve import Indices
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.stores import ImageStore
+
+
+@dataclass(frozen=True, eq=False)
+class Names(Sequence[str]):
+    """Names of images, made when they are asked for: as a list they would take more memory than small images.
+
+    Attributes:
+        name_of: Position in the part -> name.
+        positions: int64 (N,).
+    """
+
+    name_of: Callable[[int], str]
+    positions: Indices
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        if isinstance(index, slice):
+            return Names(self.name_of, self.positions[index])
+        return self.name_of(int(self.positions[index]))
 
 
 @dataclass(frozen=True)

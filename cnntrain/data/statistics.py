@@ -18,11 +18,11 @@ def count_levels(split: Split) -> Counts:
     """
     num_images = min(len(split), MAX_IMAGES)
     order = torch.linspace(0, len(split) - 1, num_images, dtype=torch.float64).round().long()
-    counts: list[torch.Tensor] = []
-    for images, _ in split.read(order, [slice(start, start + 1024) for start in range(0, num_images, 1024)]):
+    counts = torch.zeros(split.pixels([0]).shape[-1], 256, dtype=torch.int64, device=split.targets.device)
+    for images, _ in split.read(order, [slice(start, start + 128) for start in range(0, num_images, 128)]):
         channels = images.permute(1, 0, 2, 3).flatten(1)
-        counts.append(torch.stack([torch.bincount(channel, minlength=256) for channel in channels]))
-    found: Counts = torch.stack(counts).sum(0).cpu().numpy()
+        counts += torch.stack([torch.bincount(channel, minlength=256) for channel in channels])
+    found: Counts = counts.cpu().numpy()
     return found
 
 

@@ -1,10 +1,14 @@
-"""The set-up script, with stand-ins for Python, so that nothing is installed."""
+"""The set-up script, with stand-ins for Python, so that nothing is installed; and what the measuring scripts reckon."""
 
 import os
+import runpy
 import shutil
 import stat
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +89,16 @@ def test_the_environment_is_reused_until_something_changes(checkout: Path, tmp_p
     assert installs() == 2  # what the tests installed is enough for the quickstart
     (checkout / "pyproject.toml").write_text("[project]\n# changed\n")
     assert installs() == 3
-    assert f"-e {checkout}" in (checkout / "pip.log").read_text()
+    assert f"-e {checkout}[test]" in (checkout / "pip.log").read_text().splitlines()[-1]  # and they stay
+
+
+def test_extras_live_together(checkout: Path, tmp_path: Path) -> None:
+    fake_python(checkout / "bin" / "python3", new_enough=True)
+    for extra in ("test", "peers", "test", "peers"):
+        assert run_setup(checkout, extra, cwd=tmp_path).returncode == 0
+    first, second = (checkout / "pip.log").read_text().splitlines()
+    assert first.endswith(f"-e {checkout}[test]")
+    assert second.endswith(f"-e {checkout}[test,peers]")
 
 
 def test_an_environment_of_an_old_python_is_explained(checkout: Path, tmp_path: Path) -> None:
@@ -98,3 +111,91 @@ def test_an_environment_of_an_old_python_is_explained(checkout: Path, tmp_path: 
 def test_scripts_are_executable() -> None:
     for script in SCRIPTS.iterdir():
         assert script.suffix or os.access(script, os.X_OK), script
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """The names in a script."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return lambda name: runpy.run_path(str(SCRIPTS / name))
+
+
+@pytest.mark.parametrize("name", ["bench_peers", "time_to_accuracy"])
+def test_help_needs_nothing_installed_and_the_rest_says_what_is_missing(checkout: Path, name: str) -> None:
+    def start(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-I", "-S", "-c", ISOLATED, str(checkout / "scripts" / name), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    told = start("--help")
+    assert told.returncode == 0, told.stderr
+    assert "--data-root DIR" in told.stdout
+    failed = start()
+    assert failed.returncode == 2
+    assert failed.stderr.startswith("error: not installed: torch, torchvision, cnntrain")
+    assert f"run `scripts/setup{' peers' if name == 'bench_peers' else ''}`, then start this again" in failed.stderr
+
+
+# As `python SCRIPT`, without the packages that are installed.
+ISOLATED = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_loader_counts_at_its_best_and_rounds_are_compared_one_by_one(
+    script: Callable[[str], dict[str, Any]],
+) -> None:
+    names = script("measuring.py")
+    speeds = {None: [100.0, 50.0, 110.0], 0: [10.0, 5.0, 10.0], 2: [20.0, 10.0, 20.0]}
+    measured = [names["Measured"]("peer" if n is not None else "ours", "set", n, s) for n, s in speeds.items()]
+    assert names["comparison"]("work", measured) == [
+        ["work", "ours", "set", "", "100 (50 to 110)", ""],
+        ["work", "peer", "set", "2", "20 (10 to 20)", "5.00"],
+    ]
+    assert names["markdown"](["a", "b"], [["1", "2|3"]]) == "| a | b |\n| --- | --- |\n| 1 | 2\\|3 |"
+
+
+def test_every_round_starts_elsewhere(script: Callable[[str], dict[str, Any]]) -> None:
+    rotated = script("measuring.py")["rotated"]
+    assert [rotated("abcdef", turn, 3) for turn in range(3)] == [list("abcdef"), list("cdefab"), list("efabcd")]
+
+
+def test_the_example_runs_amid_the_others(script: Callable[[str], dict[str, Any]]) -> None:
+    names = script("time_to_accuracy")
+    order = names["spread"]([("ours", seed) for seed in range(4)], [("theirs", 0)])
+    assert order == [("ours", 0), ("ours", 1), ("theirs", 0), ("ours", 2), ("ours", 3)]
+    assert [name for name, _ in names["spread"]([("o", 0)] * 4, [("t", 0), ("t", 1), ("t", 2)])] == list("otototo")
+
+
+def test_accuracies_and_times_of_the_seeds_become_a_row(script: Callable[[str], dict[str, Any]]) -> None:
+    names = script("time_to_accuracy")
+    ours = [
+        {"name": "fast", "accuracy": accuracy, "epochs": 2, "train_seconds": seconds, "whole_seconds": seconds + 4}
+        for accuracy, seconds in ((0.99, 5.0), (0.992, 6.0), (0.988, 7.0))
+    ]
+    peer = {"name": names["EXAMPLE"], "accuracy": 0.991, "epochs": 3, "train_seconds": 60.0, "whole_seconds": 70.0}
+    assert names["table"]([ours[0], peer, *ours[1:]], 0.99) == [
+        ["fast", "99.00 % (98.80 to 99.20); 2 of 3 reach 99.0 %", "2", "6.0", "10.0", "10.0", "7.0"],
+        ["PyTorch's example", "99.10 % (99.10 to 99.10); 1 of 1 reach 99.0 %", "3", "60.0", "70.0", "", ""],
+    ]
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="only Linux tells")
+def test_the_work_of_this_process_and_its_children_is_not_taken_for_that_of_others(
+    script: Callable[[str], dict[str, Any]],
+) -> None:
+    ticks = script("cpu_load.py")["_ticks_of_family"]
+    before = ticks(os.getpid())
+    busy = [sys.executable, "-c", "import time\nwhile time.process_time() < 0.3: pass\nprint(flush=True)\ninput()"]
+    with subprocess.Popen(busy, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout
+        assert child.stdin
+        child.stdout.readline()
+        alive = ticks(os.getpid())
+        child.stdin.write(b"\n")
+    per_second = os.sysconf("SC_CLK_TCK")
+    assert alive - before >= 0.25 * per_second
+    assert ticks(os.getpid()) >= alive  # those that have ended count too
+    assert script("cpu_load.py")["CpuLoad"]().others() >= 0

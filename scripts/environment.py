@@ -1,0 +1,60 @@
+"""Where the scripts run: which Python, which machine, which commit."""
+
+# The Python that starts a script may be older than the one that trains.
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHON = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def enter_environment(modules: Sequence[str], setup: str) -> None:
+    """Goes on only where these modules are installed: in this Python, else in that of .venv, with this checkout's code.
+
+    Args:
+        modules: Names of modules that the script imports later.
+        setup: The command that installs them, for the message.
+
+    Raises:
+        SystemExit: With 2, after saying what to install.
+    """
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    inside = Path(sys.prefix).resolve() == PYTHON.parent.parent.resolve()
+    if missing and PYTHON.exists() and not inside:
+        os.execv(PYTHON, [str(PYTHON), *sys.argv])  # noqa: S606 - this very script again, in the other Python
+    if missing:
+        print(f"error: not installed: {', '.join(missing)}; run `{setup}`, then start this again", file=sys.stderr)
+        raise SystemExit(2)
+    sys.path.insert(0, str(ROOT))
+
+
+def machine(device: str) -> str:
+    """The GPU's name, or the processor and its cores."""
+    if not device.startswith(("cpu", "mps")):
+        return device
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    name = models[0] if models else platform.processor() or platform.machine()
+    return f"{name}, {os.cpu_count()} cores" + (" and its GPU" if device.startswith("mps") else "")
+
+
+def git_commit() -> str:
+    """The commit that is measured, with `+changes` where files differ from it."""
+    # What scripts/reproduce writes is no change of what it measures.
+    status = ["git", "status", "--porcelain", "--", ".", ":!docs/results.json", ":!README.md"]
+    try:
+        commit, changes = (
+            subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+            for command in (["git", "rev-parse", "--short", "HEAD"], status)
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")

@@ -68,7 +68,7 @@ PLAIN = ("data.augment=[]",)
 WORKS = {
     "lenet_cifar10": Work("LeNet-5 on CIFAR-10 (JPEG)", "cifar10_lenet", JPEG, 12_800),
     "lenet_mnist": Work("LeNet-5 on MNIST, not augmented", "mnist_lenet", PLAIN, 12_800),
-    "resnet20_cifar10": Work("ResNet-20 on CIFAR-10 (JPEG)", "cifar10_resnet20", JPEG, 5_120),
+    "resnet20_cifar10": Work("ResNet-20 on CIFAR-10 (JPEG)", "cifar10_resnet20", JPEG, 2_560),
     "googlenet_cifar10": Work("GoogLeNet small on CIFAR-10 (JPEG)", "cifar10_googlenet", JPEG, 640),
     "lenet_mnist_test": Work("LeNet-5 on MNIST, evaluation", "mnist_lenet", PLAIN, 10_000, evaluates=True),
 }
@@ -125,7 +125,7 @@ def as_task(work: Work, made: SetUp) -> Task:
     config, splits, learner = made
     fitting, split = splits.preprocessing, splits.test if work.evaluates else splits.train
     steps = {step.name: step for step in config.data.augment}
-    images = split.images.numpy()
+    images = split.pixels()
 
     def build() -> nn.Module:
         return build_model(
@@ -154,14 +154,7 @@ def as_task(work: Work, made: SetUp) -> Task:
 
 def cut(split: Split, num_images: int) -> Split:
     """As many images of a split, chosen at random, since a folder's are sorted by class."""
-    chosen = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:num_images]
-    return replace(
-        split,
-        images=split.images[chosen],
-        targets=split.targets[chosen],
-        names=[split.names[index] for index in chosen],
-        digests=split.digests[chosen.numpy()],
-    )
+    return split.subset(torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:num_images])
 
 
 def training(made: SetUp, log: RunLog) -> Callable[[], None]:

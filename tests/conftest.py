@@ -70,7 +70,7 @@ def split_of(images: npt.NDArray[np.uint8], targets: torch.Tensor | None = None)
         ResidentImages(torch.from_numpy(images), torch.device("cpu")),
         torch.arange(num_images),
         torch.zeros(num_images, dtype=torch.int64) if targets is None else targets,
-        [str(index) for index in range(num_images)],
+        str,
         np.zeros((num_images, 32), np.uint8),
     )
 

@@ -222,7 +222,7 @@ class Bout:
         return train_batches(self._splits.train, self._pipeline, self._size, seed=self.config.run.seed, epoch=1)
 
     def _cut(self, splits: Splits) -> Splits:
-        return replace(splits, train=splits.train.head(self.steps * self._size))
+        return replace(splits, train=splits.train.subset(torch.arange(self.steps * self._size)))
 
     def _wait(self) -> None:
         if self.learner.device.type == "cuda":

@@ -17,7 +17,7 @@ from cnntrain.data.datasets import FACTS, digits, torchvision_dataset
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE, scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.source import Part, Reporter, Silent, Source, Stored
-from cnntrain.data.split import Names, Split
+from cnntrain.data.split import Split
 from cnntrain.data.statistics import Counts, channel_statistics, count_levels
 from cnntrain.data.storage import choose_storage
 from cnntrain.errors import ConfigError, DataError
@@ -163,7 +163,7 @@ def prepare_split(
 
 def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) -> Split:
     targets = torch.from_numpy(part.labels[chosen]).to(device)
-    return Split(stored.store, torch.from_numpy(chosen), targets, Names(part.name_of, chosen), stored.digests[chosen])
+    return Split(stored.store, torch.from_numpy(chosen), targets, part.name_of, stored.digests[chosen])
 
 
 def _remembered_levels(train: Split, preprocessing: Preprocessing, reporter: Reporter) -> Counts:

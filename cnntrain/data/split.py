@@ -8,25 +8,19 @@ from typing import Any, overload
 import numpy as np
 from torch import Tensor
 
-from cnntrain.data.carve import Indices
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.stores import ImageStore
 
 
-@dataclass(frozen=True, eq=False)
 class Names(Sequence[str]):
-    """Names of images, made when they are asked for: as a list they would take more memory than small images.
+    """Names of images, made when they are asked for: as a list they would take more memory than small images."""
 
-    Attributes:
-        name_of: Position in the part -> name.
-        positions: int64 (N,).
-    """
-
-    name_of: Callable[[int], str]
-    positions: Indices
+    def __init__(self, name_of: Callable[[int], str], positions: Tensor) -> None:
+        self._name_of = name_of
+        self._positions = positions
 
     def __len__(self) -> int:
-        return len(self.positions)
+        return len(self._positions)
 
     @overload
     def __getitem__(self, index: int) -> str: ...
@@ -36,8 +30,8 @@ class Names(Sequence[str]):
 
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
-            return Names(self.name_of, self.positions[index])
-        return self.name_of(int(self.positions[index]))
+            return Names(self._name_of, self._positions[index])
+        return self._name_of(int(self._positions[index]))
 
 
 @dataclass(frozen=True)
@@ -48,18 +42,23 @@ class Split:
         store: Holds the images.
         positions: int64 (N,), where in the store, on the CPU.
         targets: int64 (N,), on the device that trains.
-        names: A name for each image, to be shown to people.
+        name_of: The name of an image, to be shown to people, by its position in the store.
         digests: uint8 (N, 32), the sha256 of each image's file (or, in sets that come as one array, of its pixels).
     """
 
     store: ImageStore
     positions: Tensor
     targets: Tensor
-    names: Sequence[str]
+    name_of: Callable[[int], str]
     digests: Pixels
 
     def __len__(self) -> int:
         return len(self.targets)
+
+    @property
+    def names(self) -> Names:
+        """A name for each image."""
+        return Names(self.name_of, self.positions)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[tuple[Tensor, Tensor]]:
         """For each span of an order, int64 (M,) on the CPU, images uint8 (B, C, H, W) and targets int64 (B,).
@@ -76,16 +75,10 @@ class Split:
         chosen = self.positions if index is None else self.positions[list(index)]
         return next(self.store.read(chosen, [slice(None)])).cpu().numpy()
 
-    def head(self, num_images: int) -> "Split":
-        """The first images alone."""
-        kept = slice(num_images)
-        return replace(
-            self,
-            positions=self.positions[kept],
-            targets=self.targets[kept],
-            names=self.names[kept],
-            digests=self.digests[kept],
-        )
+    def subset(self, index: Tensor) -> "Split":
+        """The images at these places of the split, int64 (M,), alone."""
+        targets, digests = self.targets[index.to(self.targets.device)], self.digests[index.numpy()]
+        return replace(self, positions=self.positions[index], targets=targets, digests=digests)
 
     def identity(self) -> dict[str, Any]:
         """The number of images, and a sha256 that does not depend on how they are resized.

@@ -1,5 +1,6 @@
 """Evaluation: what a network makes of a whole split. Serves validation, the final test and `cnntrain evaluate`."""
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,26 @@ def evaluate(
     """
     model.eval()
     columns: list[tuple[Tensor, ...]] = []
+    batches = eval_batches(split, preprocessing, batch_size)
     with exact_float32():
-        for images, targets in eval_batches(split, preprocessing, batch_size):
-            outputs = model(images)
-            confidences, predictions = task.probabilities(outputs).max(1)
-            top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
-            in_top5 = (top5 == targets[:, None]).any(1)
-            columns.append((targets, predictions, task.losses(outputs, targets), confidences, in_top5))
+        while some := [(model(images), targets) for images, targets in islice(batches, _BATCHES_AT_ONCE)]:
+            outputs, targets = (torch.cat(parts) for parts in zip(*some, strict=True))
+            columns.append((targets, *_judge(task, outputs, targets)))
     # The host waits for the device here, once.
     found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
     return Evaluation(task.class_names, *found)
+
+
+_BATCHES_AT_ONCE = (
+    16  # that are judged together: for a small network, doing so batch by batch takes a tenth of the time
+)
+
+
+def _judge(task: SingleLabel, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Predictions, losses, confidences, and whether the truth is among the five likeliest classes; each (N,)."""
+    confidences, predictions = task.probabilities(outputs).max(1)
+    top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
+    return predictions, task.losses(outputs, targets), confidences, (top5 == targets[:, None]).any(1)
 
 
 def evaluate_checkpoint(

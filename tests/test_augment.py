@@ -48,17 +48,18 @@ def split(num_images: int = 23, size: int = SIZE) -> Split:
 
 
 def test_random_crop_is_pad_and_crop() -> None:
-    crop = augment.RandomCrop(SIZE, padding=2)
-    draws = torch.from_numpy(crop.draw(np.random.default_rng(1), len(BYTES))).float()
-    for ours, image, (top, left) in zip(crop(BYTES, draws), BYTES, (draws * 5).long().tolist(), strict=True):
+    crop = augment.RandomCrop(SIZE, padding=2, input_size=SIZE)
+    draws = torch.from_numpy(crop.draw(np.random.default_rng(1), len(BYTES)))
+    for ours, image, (start,) in zip(crop(BYTES, draws), BYTES, draws.tolist(), strict=True):
+        top, left = divmod(start, SIZE + 4)
         expected = oracle.crop(oracle.pad(image, [2, 2, 2, 2]), top, left, SIZE, SIZE)
         assert torch.equal(ours, expected)
 
 
 def test_random_crop_reaches_every_place_equally() -> None:
-    crop = augment.RandomCrop(4, padding=0)
+    crop = augment.RandomCrop(4, padding=0, input_size=6)
     image = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6).expand(9000, 1, 6, 6)
-    draws = torch.from_numpy(crop.draw(np.random.default_rng(1), 9000)).float()
+    draws = torch.from_numpy(crop.draw(np.random.default_rng(1), 9000))
     counts = torch.bincount(crop(image, draws)[:, 0, 0, 0].long(), minlength=36)
     assert counts.nonzero().flatten().tolist() == [0, 1, 2, 6, 7, 8, 12, 13, 14]
     assert counts[counts > 0].min() > 850
@@ -68,9 +69,14 @@ def test_random_crop_reaches_every_place_equally() -> None:
 def test_flips_are_torchvisions(dimension: int, theirs: object) -> None:
     assert callable(theirs)
     flip = augment.Flip(dimension, probability=0.5)
-    draws = torch.tensor([[0.1], [0.9], [0.4], [0.6], [0.0], [0.5]])
-    for ours, image, (draw,) in zip(flip(BYTES, draws), BYTES, draws.tolist(), strict=True):
-        assert torch.equal(ours, theirs(image) if draw < 0.5 else image)
+    draws = torch.tensor([[1], [0], [1], [0], [1], [0]])
+    for ours, image, (flipped,) in zip(flip(BYTES, draws), BYTES, draws.tolist(), strict=True):
+        assert torch.equal(ours, theirs(image) if flipped else image)
+
+
+def test_flips_are_as_likely_as_asked_for() -> None:
+    shares = [augment.Flip(3, p).draw(np.random.default_rng(0), 10_000).mean() for p in (0.0, 0.3, 1.0)]
+    assert shares == pytest.approx([0, 0.3, 1], abs=0.02)
 
 
 @pytest.mark.parametrize(

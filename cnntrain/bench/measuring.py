@@ -25,7 +25,7 @@ from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_
 from cnntrain.runtime.load import Contention
 from cnntrain.train import evaluation_settings, set_up, train_epoch
 
-SECONDS = 1.5  # that the bare steps of a round take, about
+SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
 
 
 @dataclass(frozen=True)

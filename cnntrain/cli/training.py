@@ -238,7 +238,7 @@ def bench(
     set_: SetOption = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each part is measured.")] = 5,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each part is measured.")] = 9,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:

@@ -7,7 +7,8 @@ Images are (B, C, H, W), uint8 as stored or float32 in [0, 1]; what needs fracti
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from cnntrain.data.preprocessing import centre_crop, per_channel
 
-Table = npt.NDArray[np.float64]
+Table = npt.NDArray[Any]  # float64, or int64 where the numbers are whole
 
 
 class Augmentation(Protocol):
@@ -27,7 +28,7 @@ class Augmentation(Protocol):
         """A row of random numbers for each image: (num_images, k), k fixed."""
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Changes a batch by its rows, float32 (B, k)."""
+        """Changes a batch by its rows, float32 or int64 (B, k)."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +48,27 @@ class CentreCrop:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """Pads with black, then cuts out `size` px at a random place."""
+    """Pads images of `input_size` px with black, then cuts out `size` px at a random place."""
 
     size: int
     padding: int
+    input_size: int
 
     def draw(self, rng: np.random.Generator, num_images: int) -> Table:
-        """Vertical and horizontal place in [0, 1)."""
-        return rng.random((num_images, 2))
+        """Where the crop starts in the padded image, in pixels: row x width + column."""
+        width = self.input_size + 2 * self.padding
+        places = np.floor(rng.random((num_images, 2)) * (width - self.size + 1)).astype(np.int64)
+        starts: Table = places @ np.array([[width], [1]])
+        return starts
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, size, size)."""
         padded = F.pad(images.permute(0, 2, 3, 1), (0, 0, *(self.padding,) * 4)).contiguous()
-        num_images, height, width, channels = padded.shape
-        places = height - self.size + 1
-        tops, lefts = (draws * places).long().clamp(max=places - 1).unbind(1)
+        num_images, _, width, channels = padded.shape
         # A row of a crop is one run of bytes, and there is a view with all such runs, which overlap: picking from it
         # copies whole rows, ten times as fast as picking pixels.
-        runs = padded.as_strided((num_images * height * width - self.size + 1, self.size * channels), (channels, 1))
-        image, row = (torch.arange(n, device=images.device) for n in (num_images, self.size))
-        starts = ((image * height + tops)[:, None] + row) * width + lefts[:, None]
+        runs = padded.as_strided((num_images * width**2 - self.size + 1, self.size * channels), (channels, 1))
+        starts = _rows_of_corner_crops(num_images, width, self.size, images.device) + draws
         crops = runs.index_select(0, starts.flatten())
         return crops.view(num_images, self.size, self.size, channels).permute(0, 3, 1, 2)
 
@@ -79,15 +81,14 @@ class Flip:
     probability: float
 
     def draw(self, rng: np.random.Generator, num_images: int) -> Table:
-        """Whether to flip: below `probability`."""
-        return rng.random((num_images, 1))
+        """1 to flip, else 0."""
+        return (rng.random((num_images, 1)) < self.probability).astype(np.int64)
 
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Same shape and dtype."""
         # Both ways side by side, of which whole images are picked: on bytes three times as fast as torch.where.
         both = torch.cat([images, images.flip(self.dimension)]).permute(0, 2, 3, 1)
-        flipped = draws[:, 0] < self.probability
-        picked = torch.arange(len(images), device=images.device) + len(images) * flipped
+        picked = _arange(len(images), images.device) + len(images) * draws[:, 0]
         return both.index_select(0, picked).permute(0, 3, 1, 2)
 
 
@@ -248,6 +249,19 @@ class Mixing:
 def unit_float(images: Tensor) -> Tensor:
     """uint8, or float32 in [0, 1] already -> float32 in [0, 1]."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+# In a step of a small network it is the number of operations that counts: what is the same in every step is kept.
+@lru_cache(maxsize=16)
+def _arange(num_images: int, device: torch.device) -> Tensor:
+    return torch.arange(num_images, device=device)
+
+
+@lru_cache(maxsize=16)
+def _rows_of_corner_crops(num_images: int, width: int, size: int, device: torch.device) -> Tensor:
+    """Where each row of each crop would start, counted in pixels of the batch, if all were at the upper left corner."""
+    image, row = _arange(num_images, device), _arange(size, device)
+    return image[:, None] * width**2 + row * width
 
 
 def _random_sides(

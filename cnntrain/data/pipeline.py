@@ -30,12 +30,12 @@ class AugmentationPipeline:
     num_classes: int
 
     def draw(self, seed: int, epoch: int, num_images: int) -> list[Tensor]:
-        """The tables of an epoch, float32 on the CPU: a row for each position in its order."""
+        """The tables of an epoch, float32 or int64 on the CPU: a row for each position in its order."""
         drawers: list[augment.Augmentation | augment.Mixing] = [*self.steps, *([self.mixing] if self.mixing else [])]
         tables = [
             drawer.draw(generator("augment", seed, epoch, index), num_images) for index, drawer in enumerate(drawers)
         ]
-        return [torch.from_numpy(table.astype(np.float32)) for table in tables]
+        return [torch.from_numpy(table.astype(np.float32) if table.dtype == np.float64 else table) for table in tables]
 
     def __call__(self, images: Tensor, targets: Tensor, draws: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Augments and normalises a batch.
@@ -66,7 +66,7 @@ def build_pipeline(
     for item in config:
         match item:
             case schema.RandomCrop():
-                steps.append(augment.RandomCrop(size, item.padding))
+                steps.append(augment.RandomCrop(size, item.padding, preprocessing.stored_size))
             case schema.RandomResizedCrop():
                 steps.append(augment.RandomResizedCrop(size, item.scale, item.ratio))
             case schema.HorizontalFlip():

@@ -54,13 +54,14 @@ class LeNet5(nn.Module):
         check_image_size(f"LeNet-5 with padding {padding}", image_size, 16 - 2 * padding)
         side = ((image_size + 2 * padding - 4) // 2 - 4) // 2  # 32 -> 28 -> 14 -> 10 -> 5
         act, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]
+        # The textbook activates before it pools. Where the maximum is pooled the order makes no difference, because
+        # activations never fall; and then a quarter of the values is left to activate.
+        subsample = (lambda: (pool(2), act())) if pooling == "max" else (lambda: (act(), pool(2)))
         self.features = nn.Sequential(
             nn.Conv2d(in_channels, 6, kernel_size=5, padding=padding),  # C1: 6 x 28 x 28
-            act(),
-            pool(2),  # S2: 6 x 14 x 14
+            *subsample(),  # S2: 6 x 14 x 14
             nn.Conv2d(6, 16, kernel_size=5),  # C3: 16 x 10 x 10
-            act(),
-            pool(2),  # S4: 16 x 5 x 5
+            *subsample(),  # S4: 16 x 5 x 5
         )
         self.classifier = nn.Sequential(
             nn.Flatten(),

@@ -24,10 +24,13 @@ def evaluate(
 
     Args:
         model: Left in evaluation mode.
-        split: On the model's device.
+        split: Whose batches come to the model's device.
         preprocessing: The checkpoint's.
         task: What the outputs mean.
         batch_size: Images at once.
+
+    Raises:
+        DataError: A streamed image cannot be read.
     """
     model.eval()
     columns: list[tuple[Tensor, ...]] = []
@@ -41,9 +44,8 @@ def evaluate(
     return Evaluation(task.class_names, *found)
 
 
-_BATCHES_AT_ONCE = (
-    16  # that are judged together: for a small network, doing so batch by batch takes a tenth of the time
-)
+# Judged together: for a small network, doing so batch by batch takes a tenth of the time.
+_BATCHES_AT_ONCE = 16
 
 
 def _judge(task: SingleLabel, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

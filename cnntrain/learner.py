@@ -20,6 +20,7 @@ from cnntrain.recipe.early_stopping import EarlyStopping
 from cnntrain.recipe.freezing import Freezing
 from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
+from cnntrain.recipe.resizing import check_sizes
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
 from cnntrain.runtime.compiling import compiled
 from cnntrain.runtime.device import choose_fast_arithmetic, resolve_precision
@@ -148,12 +149,13 @@ def build_learner(
     Raises:
         CheckpointError: The trained weights are those of another network.
         ConfigError: The configuration does not fit the images.
-        DeviceError: The device cannot compute in the precision asked for, or nothing can be compiled for it.
+        DeviceError: The device cannot compute in the precision asked for.
     """
     recipe = config.recipe
     precision = resolve_precision(recipe.precision, device)
     choose_fast_arithmetic(device)
     model, notices = build_network(config, splits, weights)
+    check_sizes(recipe, model, splits.preprocessing.channels, splits.preprocessing.image_size)
     model = model.to(device).to(memory_format=torch.channels_last)
     freezing = _freezing(config, model)
     _check_batch_norm(config, model, freezing)
@@ -170,7 +172,7 @@ def build_learner(
     )
     return Learner(
         model=model,
-        forward=compiled(model, device) if config.run.compile else model,
+        forward=compiled(model, device, accumulates=recipe.micro_batch is not None) if config.run.compile else model,
         task=task,
         criterion=task.criterion(recipe.loss.label_smoothing, class_weights),
         optimizer=optimizer,

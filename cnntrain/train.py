@@ -21,6 +21,7 @@ from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner, gradient_norms
 from cnntrain.models import count_parameters
+from cnntrain.recipe.resizing import training_size
 from cnntrain.records.checkpoints import Header, load_network, save_network, save_training
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
@@ -142,6 +143,7 @@ def fit(learner: Learner, splits: Splits, config: Config, log: RunLog) -> FitRes
     """Steps 7 and 8: epochs of training, each validated, until the last one or until early stopping says so.
 
     Raises:
+        DataError: A streamed image cannot be read.
         NumericalError: The loss is no longer a finite number.
     """
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
@@ -177,15 +179,21 @@ def train_epoch(
     """One pass over the training images.
 
     Raises:
+        DataError: A streamed image cannot be read.
         NumericalError: The loss is no longer a finite number.
     """
     recipe = config.recipe
     seed, balanced = config.run.seed, recipe.balance == "sampler"
-    batches = train_batches(splits.train, pipeline, recipe.batch_size, seed=seed, epoch=epoch, balanced=balanced)
+    size = training_size(recipe, epoch, splits.preprocessing.image_size)
+    batches = train_batches(
+        splits.train, pipeline, recipe.batch_size, seed=seed, epoch=epoch, balanced=balanced, image_size=size
+    )
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
     learner.begin_epoch(epoch)
     if news := learner.describe_freezing(epoch):
         log.console.say(f"     {news}")
+    if size < splits.preprocessing.image_size:
+        log.console.say(f"     images of {size} px")
     loss_sum, num_correct = torch.zeros((), device=learner.device), torch.zeros((), device=learner.device)
     total_weight: Tensor | int = 0
     num_images, data_seconds, started = 0, 0.0, time.perf_counter()

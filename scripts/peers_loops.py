@@ -8,7 +8,7 @@ import itertools
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
@@ -124,23 +124,16 @@ def timm_loader(task: Task, workers: int) -> Loader:
 
 def loop(task: Task, loader: Loader, tuned: bool) -> Callable[[], float]:
     """PyTorch's loop, as its tutorials write it."""
-    model, optimizer = _network(task, tuned)
+    model, optimizer = network(task, tuned)
 
     def train() -> None:
-        running_loss = 0.0
-        for images, targets in loader:
-            optimizer.zero_grad()
-            with _autocast(task, tuned):
-                loss = loss_of(model(_laid_out(images, tuned)), targets)
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            running_loss += loss.item()
+        train_epoch(task, model, optimizer, loader, tuned)
 
     @torch.inference_mode()
     def test() -> None:
         loss, correct = 0.0, 0
         for images, targets in loader:
-            outputs = model(_laid_out(images, tuned))
+            outputs = model(laid_out(images, tuned))
             loss += loss_of(outputs, targets).item()
             correct += int((outputs.argmax(1) == targets).sum())
 
@@ -148,25 +141,42 @@ def loop(task: Task, loader: Loader, tuned: bool) -> Callable[[], float]:
     return timed(test if task.evaluates else train)
 
 
+def train_epoch(
+    task: Task, model: nn.Module, optimizer: torch.optim.Optimizer, loader: Loader, tuned: bool,
+    schedule: torch.optim.lr_scheduler.LRScheduler | None = None,
+) -> None:  # fmt: skip
+    """One pass over the images; the schedule, if there is one, moves after each step."""
+    running_loss = 0.0
+    for images, targets in loader:
+        optimizer.zero_grad()
+        with _autocast(task, tuned):
+            loss = loss_of(model(laid_out(images, tuned)), targets, task.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        if schedule:
+            schedule.step()
+        running_loss += loss.item()
+
+
 class Module(lightning.LightningModule):  # type: ignore[misc] # Lightning is optional, and not looked into
     """The work as Lightning wants it written."""
 
     def __init__(self, task: Task, tuned: bool) -> None:
         super().__init__()
-        self.tuned = tuned
-        self.model, self.optimizer = _network(task, tuned)
+        self.tuned, self.label_smoothing = tuned, task.label_smoothing
+        self.model, self.optimizer = network(task, tuned)
 
     def training_step(self, batch: tuple[Tensor, Tensor]) -> Tensor:
         """The loss of a batch."""
         images, targets = batch
-        loss = loss_of(self.model(_laid_out(images, self.tuned)), targets)
+        loss = loss_of(self.model(laid_out(images, self.tuned)), targets, self.label_smoothing)
         self.log("train_loss", loss)
         return loss
 
     def test_step(self, batch: tuple[Tensor, Tensor]) -> None:
         """Loss and accuracy of a batch."""
         images, targets = batch
-        outputs = self.model(_laid_out(images, self.tuned))
+        outputs = self.model(laid_out(images, self.tuned))
         self.log("test_loss", loss_of(outputs, targets))
         self.log("test_accuracy", (outputs.argmax(1) == targets).float().mean())
 
@@ -196,31 +206,36 @@ class Stopwatch(lightning.Callback):  # type: ignore[misc]
 
 def in_lightning(task: Task, workers: int, tuned: bool) -> Callable[[], float]:
     """Lightning's Trainer without logger, checkpoints and bars: only its loop is measured."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     module, loader = Module(task, tuned), memory_loader(task, workers)
     bfloat16 = tuned and task.autocast is torch.bfloat16 and not task.evaluates
 
     def run() -> float:
         watch = Stopwatch()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that there are few workers
-            trainer = lightning.Trainer(
-                max_epochs=2,  # the first starts the workers, which every call ends
-                accelerator="cpu",
-                precision="bf16-mixed" if bfloat16 else "32-true",
-                callbacks=[watch],
-                logger=False,
-                enable_checkpointing=False,
-                enable_progress_bar=False,
-                enable_model_summary=False,
-            )
-            if task.evaluates:
-                trainer.test(module, loader, verbose=False)
-            else:
-                trainer.fit(module, loader)
+        # The first epoch starts the workers, which every call ends.
+        made = trainer("bf16-mixed" if bfloat16 else "32-true", epochs=2, callbacks=[watch])
+        if task.evaluates:
+            made.test(module, loader, verbose=False)
+        else:
+            made.fit(module, loader)
         return watch.seconds
 
     return run
+
+
+def trainer(precision: str, epochs: int, callbacks: Sequence[lightning.Callback] = ()) -> lightning.Trainer:
+    """Lightning's, on the CPU, without all that it can be spared."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")  # that there are few workers
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        precision=precision,
+        callbacks=[*callbacks],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
 
 
 def timed(work: Callable[[], None]) -> Callable[[], float]:
@@ -244,14 +259,16 @@ def _loader(dataset: Dataset[Any], task: Task, workers: int) -> Loader:
     )
 
 
-def _network(task: Task, tuned: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+def network(task: Task, tuned: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """Cnntrain's network and SGD, which is fused with our settings."""
     model = task.build()
     if tuned:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return model, torch.optim.SGD(model.parameters(), fused=tuned or None, **task.optimizer)
 
 
-def _laid_out(images: Tensor, tuned: bool) -> Tensor:
+def laid_out(images: Tensor, tuned: bool) -> Tensor:
+    """Images (B, C, H, W) in the layout of the settings."""
     return images.to(memory_format=torch.channels_last) if tuned else images
 
 

@@ -87,6 +87,7 @@ class Task:
         crop_padding: px on each side before a random crop; None: no crop.
         flips: Whether images are mirrored at random.
         optimizer: SGD's options.
+        label_smoothing: Of the loss in training.
         autocast: What `precision: auto` computes in on this machine, in training.
         build: Makes the network, with the same weights each time.
     """
@@ -100,6 +101,7 @@ class Task:
     flips: bool
     batch_size: int
     optimizer: dict[str, Any]
+    label_smoothing: float
     autocast: torch.dtype
     build: Callable[[], nn.Module]
     evaluates: bool
@@ -120,10 +122,10 @@ def open_work(work: Work, data_root: str | None, precision: str = "auto") -> Set
     return SetUp(config, replace(splits, train=cut(splits.train, work.images)), learner)
 
 
-def as_task(work: Work, made: SetUp) -> Task:
-    """The same work for the others."""
+def as_task(made: SetUp, evaluates: bool, folder: str | None = None) -> Task:
+    """The same work for the others; `folder` is where the images are files, below the root of the data sets."""
     config, splits, learner = made
-    fitting, split = splits.preprocessing, splits.test if work.evaluates else splits.train
+    fitting, split = splits.preprocessing, splits.test if evaluates else splits.train
     steps = {step.name: step for step in config.data.augment}
     images = split.pixels()
 
@@ -139,16 +141,17 @@ def as_task(work: Work, made: SetUp) -> Task:
     return Task(
         images=images.squeeze(-1) if fitting.channels == 1 else images,
         labels=split.targets.numpy(),
-        files=Path(str(config.run.data_root), work.folder, "train") if work.folder else None,
+        files=Path(str(config.run.data_root), folder, "train") if folder else None,
         mean=fitting.mean,
         std=fitting.std,
         crop_padding=getattr(steps.get("random_crop"), "padding", None),
         flips="horizontal_flip" in steps,
         batch_size=config.recipe.batch_size,
         optimizer=config.recipe.optimizer.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"}),
+        label_smoothing=config.recipe.loss.label_smoothing,
         autocast=torch.bfloat16 if learner.precision == "bfloat16" else torch.float32,
         build=build,
-        evaluates=work.evaluates,
+        evaluates=evaluates,
     )
 
 
@@ -179,9 +182,10 @@ def evaluation(made: SetUp) -> Callable[[], None]:
     return run
 
 
-def loss_of(outputs: Tensor | WithAuxiliary, targets: Tensor) -> Tensor:
+def loss_of(outputs: Tensor | WithAuxiliary, targets: Tensor, label_smoothing: float = 0) -> Tensor:
     """The mean cross-entropy, and that of GoogLeNet's auxiliary classifiers with their weight."""
     if isinstance(outputs, Tensor):
-        return F.cross_entropy(outputs, targets)
-    auxiliary = torch.stack([F.cross_entropy(logits, targets) for logits in outputs.auxiliary])
-    return F.cross_entropy(outputs.logits, targets) + outputs.weight * auxiliary.sum()
+        return F.cross_entropy(outputs, targets, label_smoothing=label_smoothing)
+    heads = (outputs.logits, *outputs.auxiliary)
+    main, *auxiliary = (F.cross_entropy(logits, targets, label_smoothing=label_smoothing) for logits in heads)
+    return main + outputs.weight * torch.stack(auxiliary).sum()

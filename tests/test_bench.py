@@ -1,6 +1,8 @@
 """`cnntrain bench`: what it measures adds up, and it leaves nothing behind."""
 
 import json
+import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,11 +11,16 @@ import pytest
 import torch
 from conftest import Cli
 
+from cnntrain import train
 from cnntrain.bench import Figures, measure, report
-from cnntrain.bench.measuring import _shares
+from cnntrain.bench.measuring import _shares, seconds_to_first_step
 from cnntrain.bench.report import advise
 from cnntrain.config import load_config
+from cnntrain.data import prepare_data
+from cnntrain.data.batches import train_batches
+from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import DeviceError
+from cnntrain.evaluate import evaluate
 from cnntrain.learner import build_learner
 from cnntrain.records.console import Console
 from cnntrain.runtime.compiling import compiled
@@ -22,7 +29,7 @@ from cnntrain.runtime.compiling import compiled
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cnntrain.bench.measuring.SECONDS", 0.05)
-    monkeypatch.setattr("cnntrain.bench.measuring._first_step_seconds", lambda _: 3.0)
+    monkeypatch.setattr("cnntrain.bench.measuring.seconds_to_first_step", lambda _: 3.0)
 
 
 @pytest.fixture
@@ -30,12 +37,58 @@ def figures(quick: None) -> Figures:
     return measure(load_config("digits_lenet", ["recipe.batch_size=32"]).config, Console(quiet=True), rounds=1)
 
 
-def test_the_parts_of_the_time_add_up(figures: Figures) -> None:
-    assert sum(figures.shares.values()) == pytest.approx(1)
-    assert figures.train_ratio == pytest.approx(figures.train_rate / figures.bare_step_rate)
-    assert figures.evaluate_ratio == pytest.approx(figures.evaluate_rate / figures.forward_rate)
+def test_memory_is_that_of_all_images_and_of_the_process(figures: Figures) -> None:
     assert figures.image_bytes == 1797 * 32 * 32
+    assert figures.peak_memory_bytes is not None
     assert figures.peak_memory_bytes > 50 * 2**20
+
+
+def test_a_slow_data_path_is_found(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = train_batches
+
+    def slowly(*args: Any, **kwargs: Any) -> Iterator[Any]:
+        for batch in made(*args, **kwargs):
+            time.sleep(0.05)
+            yield batch
+
+    for module in ("cnntrain.train", "cnntrain.bench.measuring"):
+        monkeypatch.setattr(f"{module}.train_batches", slowly)
+    found = measure(load_config("digits_lenet").config, Console(quiet=True), rounds=1)
+    assert found.data_rate < 64 / 0.05
+    assert found.train_ratio < 0.6
+    assert found.shares["data"] > 0.4
+    assert "data.augment" in advise(replace(found, contention=None))
+
+
+def test_where_images_are_decoded_meanwhile_the_data_s_share_is_the_time_waited() -> None:
+    seconds = {"training_forward": 3, "update": 1, "bare_step": 8, "data": 9, "train": 10}
+    found = _shares({name: 1 / second for name, second in seconds.items()}, data_share=0.15)
+    assert found == pytest.approx({"forward": 0.3, "backward": 0.4, "update": 0.1, "data": 0.15, "loop": 0.05})
+
+
+@pytest.mark.parametrize("batch_size", [600, 5000])
+def test_fewer_batches_than_usual_can_be_measured(quick: None, batch_size: int) -> None:
+    config = load_config("digits_lenet", [f"recipe.batch_size={batch_size}"]).config
+    assert measure(config, Console(quiet=True), rounds=1).train_rate > 0
+
+
+def test_the_first_step_is_that_of_a_command_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert 0.5 < seconds_to_first_step(load_config("digits_lenet").config) < 60
+    assert list(tmp_path.iterdir()) == []
+    config = load_config("digits_lenet").config
+    broken = config.model_copy(update={"run": config.run.model_copy(update={"device": "cuda:99"})})
+    with pytest.raises(DeviceError, match=r"'cuda:99' (is not available|does not exist)"):
+        seconds_to_first_step(broken)
+
+
+@pytest.mark.parametrize("wrong", [["--device", "cuda:99"], ["--set", "data.source=image_folder"]])
+def test_a_mistake_is_one_message(cli: Cli, wrong: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    failed = cli("bench", "digits_lenet", *wrong)
+    assert failed.code in (2, 3, 5)
+    assert failed.err.startswith("error: ")
+    assert "Traceback" not in failed.err
 
 
 def test_shares_are_those_of_the_seconds_of_an_image() -> None:
@@ -73,14 +126,14 @@ def test_averaging_dropout_and_mixing_can_be_measured(quick: None) -> None:
     [
         ({"contention": 0.4}, "other processes"),
         ({"shares": {"data": 0.5, "loop": 0.0, "update": 0.0}}, "data.augment"),
-        ({"shares": {"data": 0.5, "loop": 0.0, "update": 0.0}, "images_held": "decoded anew in every epoch"}, "cache"),
+        ({"shares": {"data": 0.5, "loop": 0.0, "update": 0.0}, "streamed": True}, "cache"),
         ({"shares": {"data": 0.0, "loop": 0.3, "update": 0.0}}, "larger recipe.batch_size makes fewer"),
         ({"shares": {"data": 0.0, "loop": 0.0, "update": 0.3}}, "updates less often"),
         ({"shares": {"data": 0.0, "loop": 0.0, "update": 0.0}}, "arithmetic"),
     ],
 )
 def test_advice_names_what_would_help_most(figures: Figures, changes: dict[str, Any], word: str) -> None:
-    figures = replace(figures, **{"contention": None, "images_held": "held in memory", **changes})
+    figures = replace(figures, **{"contention": None, **changes})
     assert word in advise(figures)
     assert word in report(figures)
 
@@ -96,19 +149,32 @@ def test_what_cannot_be_compiled_says_what_it_needs(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(torch, "compile", refuse)
     with pytest.raises(DeviceError, match=r"needs a C\+\+ compiler .* set run\.compile: false"):
-        compiled(torch.nn.Identity(), torch.device("cpu"))(torch.zeros(1))
+        compiled(torch.nn.Identity(), torch.device("cpu"), accumulates=False)(torch.zeros(1))
 
 
 def test_other_errors_of_a_compiled_network_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     with pytest.raises(RuntimeError, match="shapes"):
-        compiled(torch.nn.Linear(3, 1), torch.device("cpu"))(torch.zeros(1, 2))
+        compiled(torch.nn.Linear(3, 1), torch.device("cpu"), accumulates=False)(torch.zeros(1, 2))
 
 
 def test_run_compile_reaches_training_and_leaves_evaluation_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnntrain.data import prepare_data
+    calls = list[bool]()
 
+    def compile_(model: torch.nn.Module, **_: object) -> Any:
+        def run(images: torch.Tensor) -> Any:
+            calls.append(model.training)
+            return model(images)
+
+        return run
+
+    monkeypatch.setattr(torch, "compile", compile_)
     config = load_config("digits_lenet", ["run.compile=true"]).config
-    learner = build_learner(config, prepare_data(config.data), torch.device("cpu"))
-    assert learner.forward is not learner.model
-    assert not hasattr(learner.kept, "_orig_mod")
+    splits = prepare_data(config.data)
+    learner = build_learner(config, splits, torch.device("cpu"))
+    learner.begin_epoch(1)
+    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    train.train_step(learner, next(train_batches(splits.train, pipeline, 64, seed=0, epoch=1)))
+    assert calls == [True]
+    evaluate(learner.kept, splits.val, **train.evaluation_settings(learner, splits, config))
+    assert calls == [True]

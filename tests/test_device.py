@@ -1,19 +1,29 @@
 """Devices: what can be known of a GPU without one, and what needs one."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnntrain.config import load_config
+from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import DeviceError
 from cnntrain.learner import build_learner
-from cnntrain.runtime.device import resolve_device, resolve_precision
+from cnntrain.runtime.device import choose_fast_arithmetic, exact_float32, resolve_device, resolve_precision
 from cnntrain.train import train_step
 
 EVERYTHING = "data.augment=[random_crop, horizontal_flip, {rotation: {degrees: 5}}, affine, color_jitter, random_erasing, mixup, cutmix]"
+
+
+def on_cuda(test: Callable[..., None]) -> Callable[..., None]:
+    skip: Any = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA on this machine")
+    return cast(Callable[..., None], pytest.mark.cuda(skip(test)))
 
 
 def test_auto_is_the_best_device_there_is() -> None:
@@ -54,8 +64,7 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
         assert learner.task.num_correct(logits, batch.targets).device.type == "cuda"
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA on this machine")
+@on_cuda
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize(
     "model",
@@ -77,3 +86,43 @@ def test_a_step_on_cuda_never_makes_the_host_wait(model: str, precision: str) ->
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert torch.isfinite(result.loss_sum)
+
+
+@on_cuda
+@pytest.mark.parametrize("kind", ["device", "memory", "cache", "stream"])
+def test_batches_on_cuda_do_not_depend_on_where_images_are_held(photos: Path, kind: str) -> None:
+    data = Data.model_validate({"source": "image_folder", "root": str(photos), "image_size": 16, "storage": kind})
+    there, here = (prepare_data(data, device=torch.device(name)) for name in ("cuda", "cpu"))
+    pipeline = build_pipeline((), here.preprocessing, here.num_classes)
+    for ours, theirs in zip(
+        *(train_batches(one.train, pipeline, 5, seed=1, epoch=2) for one in (there, here)), strict=True
+    ):
+        assert ours.images.is_cuda
+        torch.testing.assert_close(ours.images.cpu(), theirs.images)
+        assert torch.equal(ours.targets.cpu(), theirs.targets)
+
+
+@on_cuda
+@pytest.mark.parametrize("micro_batch", ["null", "32"])
+def test_compiled_steps_on_cuda_are_those_of_the_network(micro_batch: str) -> None:
+    device, found = torch.device("cuda"), list[list[float]]()
+    for compiled in ("true", "false"):
+        settings = [f"run.compile={compiled}", f"recipe.micro_batch={micro_batch}", "recipe.precision=float32"]
+        config = load_config("digits_lenet", settings).config
+        splits = prepare_data(config.data, device=device)
+        learner = build_learner(config, splits, device)
+        pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+        batches = train_batches(splits.train, pipeline, 64, seed=0, epoch=1)
+        found.append([float(train_step(learner, next(batches)).loss_sum) for _ in range(8)])
+    assert found[0] == pytest.approx(found[1], rel=1e-2)
+
+
+@on_cuda
+def test_tf32_is_for_training_alone() -> None:
+    choose_fast_arithmetic(torch.device("cuda"))
+    assert torch.get_float32_matmul_precision() == "high"
+    with exact_float32():
+        assert torch.get_float32_matmul_precision() == "highest"
+        assert not torch.backends.cudnn.allow_tf32
+    assert torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")

@@ -3,37 +3,73 @@
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from cnntrain.runtime import load, machine
+from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.load import Contention, describe_contention
 from cnntrain.runtime.machine import available_cores, available_memory
 
 
-def test_a_container_gets_the_cores_of_its_quota(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Writes a file of a machine whose control groups are these, and whose process is in /job of each."""
+    monkeypatch.setattr(machine, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(machine, "_OWN_CGROUPS", tmp_path / "own")
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(64)), raising=False)
-    monkeypatch.setattr(machine, "_CPU_LIMIT", tmp_path / "cpu.max")
+    (tmp_path / "own").write_text("4:memory:/job\n3:cpu,cpuacct:/job\n1:name=systemd:/job\n0::/job/step\n")
+
+    def write(name: str, text: str) -> None:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+
+    return write
+
+
+@pytest.mark.parametrize("folder", ["", "job/", "job/step/"])
+def test_a_process_gets_the_cores_of_its_quota(write: Callable[[str, str], None], folder: str) -> None:
     for text, cores in (("250000 100000", 2), ("50000 100000", 1), ("max 100000", 64)):
-        (tmp_path / "cpu.max").write_text(text + "\n")
+        write(f"{folder}cpu.max", text)
         assert available_cores() == cores
-    monkeypatch.setattr(machine, "_CPU_LIMIT", tmp_path / "none")
+
+
+@pytest.mark.parametrize("folder", ["cpu/", "cpu/job/"])
+def test_a_process_gets_the_cores_of_its_quota_in_version_1(write: Callable[[str, str], None], folder: str) -> None:
+    write(f"{folder}cpu.cfs_period_us", "100000")
     for quota, cores in (("400000", 4), ("-1", 64)):
-        monkeypatch.setattr(machine, "_CPU_QUOTA", tmp_path / "quota")
-        monkeypatch.setattr(machine, "_CPU_PERIOD", tmp_path / "period")
-        (tmp_path / "quota").write_text(quota)
-        (tmp_path / "period").write_text("100000")
+        write(f"{folder}cpu.cfs_quota_us", quota)
         assert available_cores() == cores
 
 
-def test_a_container_gets_the_memory_of_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strictest_of_several_limits_holds(write: Callable[[str, str], None]) -> None:
+    write("cpu.max", "800000 100000")
+    write("job/cpu.max", "300000 100000")
+    write("job/step/cpu.max", "max 100000")
+    assert available_cores() == 3
+
+
+@pytest.mark.parametrize("name", ["memory.max", "job/step/memory.max", "memory/job/memory.limit_in_bytes"])
+def test_a_process_gets_the_memory_of_its_limit(write: Callable[[str, str], None], name: str) -> None:
     physical = available_memory()
-    monkeypatch.setattr(machine, "_MEMORY_LIMITS", (tmp_path / "memory.max",))
-    (tmp_path / "memory.max").write_text("1048576\n")
+    write(name, "1048576")
     assert available_memory() == 1048576
-    (tmp_path / "memory.max").write_text("max\n")
-    assert available_memory() >= physical
+    write(name, "max")
+    assert available_memory() == physical
+
+
+def test_a_process_starts_with_the_threads_of_its_quota(
+    write: Callable[[str, str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = list[int]()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    write("cpu.max", "400000 100000")
+    resolve_device("cpu")
+    assert chosen == [4]
 
 
 def spin(seconds: float) -> None:
@@ -63,6 +99,13 @@ def test_a_neighbour_on_the_same_core_is_noticed() -> None:
         os.sched_setaffinity(0, before)
     assert share is not None
     assert share > 0.2
+
+
+def test_waiting_for_its_own_threads_is_not_blamed_on_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    # In 10 s, 2 cores: 18 s computed and 12 s waited, while others took 2 s.
+    readings = iter([load._Reading(0, 0, 0, 0), load._Reading(10, 18, 12, 20)])
+    monkeypatch.setattr(load, "_read", lambda: next(readings))
+    assert Contention().share() == pytest.approx(2 / 30)
 
 
 def test_where_the_system_tells_nothing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,12 +18,18 @@ from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from cnntrain.config import load_config
 from cnntrain.config.schema import Model
+from cnntrain.data import prepare_data
+from cnntrain.data.batches import train_batches
+from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
+from cnntrain.learner import build_learner
 from cnntrain.models import build_model
 from cnntrain.models.catalogue import CATALOGUE, Entry
 from cnntrain.recipe.losses import Criterion
 from cnntrain.task import SingleLabel
+from cnntrain.train import train_step
 
 DEEPER = {"resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152"}
 LARGE = {
@@ -182,6 +188,19 @@ def test_each_network_compiles(entry: Entry, mode: str) -> None:
     if not isinstance(expected, Tensor):
         expected, found = expected.logits, found.logits
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.proof
+def test_compiled_training_is_that_of_the_network() -> None:
+    found = list[list[float]]()
+    for compiled in ("true", "false"):
+        config = load_config("digits_lenet", [f"run.compile={compiled}", "recipe.precision=float32"]).config
+        splits = prepare_data(config.data)
+        learner = build_learner(config, splits, torch.device("cpu"))
+        pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+        batches = train_batches(splits.train, pipeline, 64, seed=0, epoch=1)
+        found.append([float(train_step(learner, next(batches)).loss_sum) for _ in range(8)])
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 GOLDEN = {  # first logit and standard deviation of the logits

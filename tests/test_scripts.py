@@ -120,7 +120,7 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     return lambda name: runpy.run_path(str(SCRIPTS / name))
 
 
-@pytest.mark.parametrize("name", ["bench_peers", "time_to_accuracy"])
+@pytest.mark.parametrize("name", ["bench_peers", "peers_accuracy", "time_to_accuracy"])
 def test_help_needs_nothing_installed_and_the_rest_says_what_is_missing(checkout: Path, name: str) -> None:
     def start(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-I", "-S", "-c", ISOLATED, str(checkout / "scripts" / name), *arguments]
@@ -132,7 +132,7 @@ def test_help_needs_nothing_installed_and_the_rest_says_what_is_missing(checkout
     failed = start()
     assert failed.returncode == 2
     assert failed.stderr.startswith("error: not installed: torch, torchvision, cnntrain")
-    assert f"run `scripts/setup{' peers' if name == 'bench_peers' else ''}`, then start this again" in failed.stderr
+    assert f"run `scripts/setup{' peers' if 'peers' in name else ''}`, then start this again" in failed.stderr
 
 
 # As `python SCRIPT`, without the packages that are installed.

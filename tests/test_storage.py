@@ -1,6 +1,10 @@
 """Where images are held: the same images come out everywhere, and no more is read than asked for."""
 
+import errno
+import os
+import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +20,7 @@ from cnntrain.data.decode import decode_image
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.storage import choose_storage, describe_size
-from cnntrain.data.stores import StreamedImages
+from cnntrain.data.stores import MappedImages, StreamedImages
 from cnntrain.errors import ConfigError, DataError, StorageError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -98,6 +102,38 @@ def test_an_image_that_breaks_while_streaming_is_named(photos: Path) -> None:
         batches(splits)
 
 
+def test_a_broken_image_of_any_split_is_named_before_training_however_images_are_held(tmp_path: Path) -> None:
+    photos = write_photos(tmp_path / "photos", {"train": 4, "test": 4})
+    broken = sorted((photos / "test" / "red").iterdir())[0]
+    broken.write_bytes(b"no image any more")
+    for kind in ("memory", "cache", "stream"):
+        with pytest.raises(DataError, match=rf"1 of .* images in {photos}/test cannot be used(.|\n)*{broken.name}"):
+            prepare(photos, kind)
+
+
+def test_files_that_are_streamed_are_checked_only_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(photos, "stream")
+    monkeypatch.setattr("cnntrain.data.folder_part.fit_content", lambda *_: pytest.fail("decoded again"))
+    prepare(photos, "stream")
+
+
+def test_mapped_images_come_in_order_and_are_read_ahead_a_little() -> None:
+    asked = list[int]()
+
+    class Watched:
+        def index_select(self, _: int, positions: torch.Tensor) -> torch.Tensor:
+            asked.extend(positions.tolist())
+            return positions.to(torch.uint8).view(-1, 1, 1, 1)
+
+    store, order = MappedImages(Watched(), CPU), torch.randperm(200)  # type: ignore[arg-type]
+    spans = [slice(start, start + 30) for start in range(0, 200, 30)]
+    assert torch.equal(torch.cat(list(store.read(order, spans))).flatten(), order.to(torch.uint8))
+    asked.clear()
+    next(store.read(order, spans))
+    store._pool.shutdown()
+    assert asked == order[:90].tolist()
+
+
 def test_changed_files_are_noticed_by_a_stream(photos: Path) -> None:
     before = prepare(photos, "stream").identity()
     victim, donor = sorted((photos / "train" / "red").iterdir())[:2]
@@ -121,9 +157,63 @@ def test_an_interrupted_cache_leaves_nothing_behind(photos: Path, monkeypatch: p
     assert len(prepare(photos, "cache").train) == 27
 
 
+def test_a_damaged_cache_is_made_anew(photos: Path) -> None:
+    before, known = prepare(photos, "cache").identity(), set(cache.folder().iterdir())
+    for entry in known:
+        for file in entry.glob("images.npy"):
+            file.write_bytes(file.read_bytes()[:100])
+    assert prepare(photos, "cache").identity() == before
+    assert set(cache.folder().iterdir()) == known
+
+
+def test_a_cache_that_cannot_be_mapped_says_why(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    prepare(photos, "cache")
+    monkeypatch.setattr(np, "load", refuse)
+    with pytest.raises(OSError, match="Cannot allocate memory"):
+        prepare(photos, "cache")
+
+
+def test_a_cache_that_cannot_be_written_says_why(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "save_images", refuse)
+    with pytest.raises(StorageError, match=r"decoded images: No space left on device; set data\.storage: stream"):
+        prepare(photos, "cache")
+    assert len(prepare(photos, "memory").train) == 27
+
+
+def test_what_a_killed_process_left_is_removed_after_an_hour(photos: Path) -> None:
+    old, new = (cache.folder() / f".partial-{name}" / "finished" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "images.npy").write_bytes(b"half")
+    for path in (old / "images.npy", old, old.parent):
+        os.utime(path, (time.time() - 4000,) * 2)
+    os.utime(new.parent, (time.time() - 4000,) * 2)  # whose file is still being written
+    prepare(photos, "cache")
+    assert not old.parent.exists()
+    assert new.exists()
+    shutil.rmtree(new.parent)
+
+
+def test_what_is_cached_is_used_even_where_it_has_filled_the_disk(
+    photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(photos, "cache")
+    monkeypatch.setattr(storage, "available_memory", lambda: 1000)
+    monkeypatch.setattr(cache, "free_space", lambda: 1000)
+    assert "mapped from the cache" in prepare(photos, "auto").held
+    (photos / "train" / "red" / "new.png").write_bytes(next((photos / "train" / "red").iterdir()).read_bytes())
+    assert "decoded anew" in prepare(photos, "auto").held
+
+
 def test_a_cache_without_room_says_what_to_do(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "free_space", lambda: 1000)
-    with pytest.raises(StorageError, match=r"twice 27 KiB and 1000 B are free; set data\.storage: stream"):
+    with pytest.raises(StorageError, match=r"twice 27 KiB are needed and 1000 B are free; set data\.storage: stream"):
         prepare(photos, "cache")
 
 

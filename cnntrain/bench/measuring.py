@@ -17,13 +17,15 @@ from cnntrain.config import Config, dump_config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
+from cnntrain.data.stores import StreamedImages
+from cnntrain.errors import DeviceError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
 from cnntrain.runtime.load import Contention
-from cnntrain.train import evaluation_settings, set_up, train_epoch
+from cnntrain.train import evaluation_settings, micro_batches, set_up, train_epoch
 
 SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
 
@@ -42,9 +44,10 @@ class Figures:
         evaluate_rate: Evaluation with its metrics.
         evaluate_ratio: The one to the other.
         shares: Of the time of `train_rate`: forward, backward, update, data and loop, which is all the rest.
-        first_step_seconds: From the command to the end of the first step, in a process of its own.
-        peak_memory_bytes: Of the device's memory on a GPU, else of the whole process.
-        image_bytes: Held for all images, fitted.
+        first_step_seconds: From `cnntrain train` to the end of its first step, with the data on disk.
+        peak_memory_bytes: Of the device's memory on a GPU, else of the whole process; None where nobody knows.
+        image_bytes: Of all images, fitted.
+        streamed: Whether images are decoded anew each time.
         contention: Share of the time for which other processes held the processor; None where nobody knows.
     """
 
@@ -66,8 +69,9 @@ class Figures:
     evaluate_ratio: float
     shares: dict[str, float]
     first_step_seconds: float
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
     image_bytes: int
+    streamed: bool
     contention: float | None
 
 
@@ -82,8 +86,9 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
     Raises:
         CnntrainError: Training could not work.
     """
-    first_step_seconds = _first_step_seconds(config)
+    said = config
     config, splits, learner = set_up(config, resolve_device(config.run.device), console)
+    first_step_seconds = seconds_to_first_step(said)
     contention = Contention()
     with tempfile.TemporaryDirectory() as folder, closing(RunLog(Path(folder), config, Console(quiet=True))) as log:
         bout = Bout(config, splits, learner, log)
@@ -110,10 +115,11 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         forward_rate=rate["forward"],
         evaluate_rate=rate["evaluate"],
         evaluate_ratio=_ratio(found["evaluate"], found["forward"]),
-        shares=_shares(rate),
+        shares=_shares(rate, bout.data_share if (streamed := isinstance(splits.train.store, StreamedImages)) else None),
         first_step_seconds=first_step_seconds,
         peak_memory_bytes=_peak_memory(learner.device),
         image_bytes=image_bytes,
+        streamed=streamed,
         contention=contention.share(),
     )
 
@@ -126,10 +132,16 @@ class Bout:
         splits: Its data.
         learner: Is put back to its start before each part.
         log: Of the epochs of training.
+
+    All is as in the last epoch, when the whole network is trained on images of full size.
+
+    Attributes:
+        steps: Of a part.
+        data_share: Of the last epoch of training, spent waiting for data.
     """
 
     def __init__(self, config: Config, splits: Splits, learner: Learner, log: RunLog) -> None:
-        self.config, self.learner, self.log = config, learner, log
+        self.config, self.learner, self.log, self._epoch = config, learner, log, config.recipe.epochs
         self._start = copy.deepcopy(learner.state_dict())
         self._pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
         self._size = min(config.recipe.batch_size, len(splits.train))
@@ -145,18 +157,20 @@ class Bout:
             "training_forward": self.training_forward,
             "update": self.update,
         }
-        self.steps = 3
-        self._splits = self._cut(splits)
+        self.data_share = 0.0
+        whole_batches = len(splits.train) // self._size
+        self.steps = min(3, whole_batches)
         seconds_per_step = self._size / max(self.rate(self.bare_step) for _ in range(2))
-        self.steps = max(3, min(len(splits.train) // self._size, round(SECONDS / seconds_per_step)))
-        self._splits = self._cut(splits)
+        self.steps = min(whole_batches, max(3, round(SECONDS / seconds_per_step)))
+        chosen = torch.arange(self.steps * self._size)
+        self._splits = replace(splits, train=splits.train.subset(chosen))
         for part in self.parts.values():  # compiles, allocates and draws what only the first time needs
             self.rate(part)
 
     def rate(self, part: Callable[[], int]) -> float:
         """Images per second of a part."""
         self.learner.load_state_dict(copy.deepcopy(self._start))
-        self.learner.begin_epoch(1)
+        self.learner.begin_epoch(self._epoch)
         self._wait()
         started = time.perf_counter()
         num_images = part()
@@ -166,7 +180,7 @@ class Bout:
     def bare_step(self) -> int:
         """Steps 3 to 6 on one batch, as one would write them down."""
         for _ in range(self.steps):
-            self._loss().backward()  # type: ignore[no-untyped-call]
+            self._forward_backward()
             self.learner.optimizer.step()
             self.learner.optimizer.zero_grad(set_to_none=True)
         return self.steps * self._size
@@ -174,8 +188,9 @@ class Bout:
     def train(self) -> int:
         """What `cnntrain train` does in an epoch."""
         figures = train_epoch(
-            self.learner, self._splits, pipeline=self._pipeline, config=self.config, epoch=1, log=self.log
+            self.learner, self._splits, pipeline=self._pipeline, config=self.config, epoch=self._epoch, log=self.log
         )
+        self.data_share = figures.data_share
         return figures.num_images
 
     def data(self) -> int:
@@ -200,33 +215,39 @@ class Bout:
     def training_forward(self) -> int:
         """Steps 3 and 4 alone."""
         for _ in range(self.steps):
-            self._loss()
+            torch.compiler.cudagraph_mark_step_begin()  # or a recorded pass would wait for its backward pass
+            for _ in self._losses():
+                pass
         return self.steps * self._size
 
     def update(self) -> int:
         """Step 6 alone, always with the same gradients."""
-        self._loss().backward()  # type: ignore[no-untyped-call]
+        self._forward_backward()
         for _ in range(self.steps):
             self.learner.optimizer.step()
         self.learner.optimizer.zero_grad(set_to_none=True)
         return self.steps * self._size
 
-    def _loss(self) -> torch.Tensor:
-        learner, (images, targets) = self.learner, self._batch
-        with autocast(learner.precision, learner.device):
-            outputs = learner.model(images)
-        loss, _, _ = learner.task.training_loss(learner.criterion, outputs, targets)
-        return loss / len(targets)
+    def _forward_backward(self) -> None:
+        for loss in self._losses():
+            loss.backward()  # type: ignore[no-untyped-call]
+
+    def _losses(self) -> Iterator[torch.Tensor]:
+        learner = self.learner
+        for images, targets in micro_batches(self._batch, learner.micro_batch):
+            with autocast(learner.precision, learner.device):
+                outputs = learner.forward(images)
+            loss, _, _ = learner.task.training_loss(learner.criterion, outputs, targets)
+            yield loss / self._size
 
     def _batches(self) -> Iterator[Batch]:
-        return train_batches(self._splits.train, self._pipeline, self._size, seed=self.config.run.seed, epoch=1)
-
-    def _cut(self, splits: Splits) -> Splits:
-        return replace(splits, train=splits.train.subset(torch.arange(self.steps * self._size)))
+        return train_batches(
+            self._splits.train, self._pipeline, self._size, seed=self.config.run.seed, epoch=self._epoch
+        )
 
     def _wait(self) -> None:
-        if self.learner.device.type == "cuda":
-            torch.cuda.synchronize(self.learner.device)
+        if self.learner.device.type != "cpu":
+            torch.accelerator.synchronize()
 
 
 def _ratio(these: list[float], those: list[float]) -> float:
@@ -234,35 +255,51 @@ def _ratio(these: list[float], those: list[float]) -> float:
     return statistics.median(this / that for this, that in zip(these, those, strict=True))
 
 
-def _shares(rate: dict[str, float]) -> dict[str, float]:
-    """Of the time of an image in training; the loop's is what is left: metrics, logging, parts in each other's way."""
+def _shares(rate: dict[str, float], data_share: float | None = None) -> dict[str, float]:
+    """Of the time of an image in training; the loop's is what is left: metrics, logging, parts in each other's way.
+
+    Where images are decoded while others are trained on, `data_share` says how much of the time is spent waiting.
+    """
     seconds = {name: 1 / rate[name] for name in rate}
     backward = seconds["bare_step"] - seconds["training_forward"] - seconds["update"]
     parts = {
         "forward": seconds["training_forward"],
         "backward": backward,
         "update": seconds["update"],
-        "data": seconds["data"],
-        "loop": seconds["train"] - seconds["bare_step"] - seconds["data"],
+        "data": seconds["data"] if data_share is None else data_share * seconds["train"],
     }
+    parts["loop"] = seconds["train"] - sum(parts.values())
     return {name: part / seconds["train"] for name, part in parts.items()}
 
 
-def _first_step_seconds(config: Config) -> float:
-    """`cnntrain check`, which takes one step and stops, as a command of its own."""
+def seconds_to_first_step(config: Config) -> float:
+    """Of a `cnntrain train` in a process of its own, which is stopped after its first step.
+
+    Raises:
+        CnntrainError: It did not get that far; the message is its own.
+    """
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "config.yaml"
         file.write_text(dump_config(config), encoding="utf-8")
         started = time.perf_counter()
-        command = [sys.executable, "-m", "cnntrain", "check", str(file), "--quiet"]
-        subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-        return time.perf_counter() - started
+        command = [sys.executable, "-m", "cnntrain", "train", str(file), "--output", folder]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:  # noqa: S603
+            assert process.stderr is not None
+            lines = list[str]()
+            for line in process.stderr:
+                if line.startswith(" 6  update"):
+                    process.kill()
+                    return time.perf_counter() - started
+                lines.append(line)
+    raise DeviceError("cnntrain train failed in a process of its own: " + "".join(lines).strip())
 
 
-def _peak_memory(device: torch.device) -> int:
+def _peak_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    import resource  # which Windows lacks
-
+    try:
+        import resource
+    except ImportError:  # on Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else 1024 * peak

@@ -15,6 +15,7 @@ def report(figures: Figures) -> str:
         ("evaluation", figures.evaluate_rate, f"{figures.evaluate_ratio:.1%} of the bare forward pass"),
     ]
     shares = ", ".join(f"{name} {share:.0%}" for name, share in figures.shares.items())
+    peak = describe_size(figures.peak_memory_bytes) if figures.peak_memory_bytes else "unknown"
     return "\n".join(
         [
             f"{figures.name}: {figures.network}, batch {figures.batch_size}, {figures.precision}, "
@@ -24,8 +25,7 @@ def report(figures: Figures) -> str:
             "",
             f"{'training is':<20}{shares}",
             f"{'first step after':<20}{figures.first_step_seconds:.1f} s, from the command on",
-            f"{'peak memory':<20}{describe_size(figures.peak_memory_bytes)}; "
-            f"all images take {describe_size(figures.image_bytes)}",
+            f"{'peak memory':<20}{peak}; all images take {describe_size(figures.image_bytes)}",
             f"{'measured':<20}{figures.rounds} rounds of {figures.steps} steps, interleaved; medians",
             f"{'advice':<20}{advise(figures)}",
         ]
@@ -35,10 +35,9 @@ def report(figures: Figures) -> str:
 def advise(figures: Figures) -> str:
     """The one thing that would help most."""
     busy, shares = describe_contention(figures.contention), figures.shares
-    streamed = figures.images_held.startswith("decoded anew")
     if busy:
         return f"measure again when the machine is idle: {busy}"
-    if shares["data"] > 0.2 and streamed:
+    if shares["data"] > 0.2 and figures.streamed:
         return "decoding limits training: set data.storage: cache if the disk has room, or lower data.stored_size"
     if shares["data"] > 0.2:
         return "data.augment takes a good part of the time; rotation, affine and colour_jitter cost most"

@@ -1,7 +1,7 @@
 """Data preparation: from a configuration to three splits, one preprocessing and one class list."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.source import Part, Reporter, Silent, Source, Stored
 from cnntrain.data.split import Split
 from cnntrain.data.statistics import Counts, channel_statistics, count_levels
-from cnntrain.data.storage import choose_storage
+from cnntrain.data.storage import Storage, choose_storage
 from cnntrain.errors import ConfigError, DataError
 
 __all__ = [
@@ -105,15 +105,16 @@ def prepare_data(
     layout = _lay_out(config, data_root, reporter)
     preprocessing = _preprocessing(layout.source, config)
     parts = layout.source.parts
-    num_bytes = sum(len(part.labels) for part in parts.values()) * preprocessing.bytes_per_image
-    storage = choose_storage(config.storage, num_bytes, device, from_files=config.source == "image_folder")
+    num_bytes = _num_bytes(parts.values(), preprocessing)
+    storage = _storage(config, parts.values(), preprocessing, device)
     stored = {name: part.load(preprocessing, storage, reporter) for name, part in parts.items()}
     train, val, test = (
         _split(stored[owner], parts[owner], layout.indices[name], device)
         for name, owner in ((name, layout.owners[name]) for name in ("train", "val", "test"))
     )
     if config.mean is None:
-        counts = count_levels(train) if storage.kind != "stream" else _remembered_levels(train, preprocessing, reporter)
+        at_hand = storage.kind in ("device", "memory")
+        counts = count_levels(train) if at_hand else _remembered_levels(train, preprocessing, reporter)
         mean, std = channel_statistics(counts)
         preprocessing = replace(preprocessing, mean=mean, std=std)
     notices = list(layout.source.notices)
@@ -155,10 +156,25 @@ def prepare_split(
     """
     layout = _lay_out(config, data_root, reporter)
     part = layout.source.parts[layout.owners[name]]
-    num_bytes = len(part.labels) * preprocessing.bytes_per_image
-    storage = choose_storage(config.storage, num_bytes, device, from_files=config.source == "image_folder")
+    storage = _storage(config, [part], preprocessing, device)
     stored = part.load(preprocessing, storage, reporter)
     return _split(stored, part, layout.indices[name], device), layout.source.class_names
+
+
+def _num_bytes(parts: Iterable[Part], preprocessing: Preprocessing) -> int:
+    return sum(len(part.labels) for part in parts) * preprocessing.bytes_per_image
+
+
+def _storage(
+    config: schema.Data, parts: Collection[Part], preprocessing: Preprocessing, device: torch.device
+) -> Storage:
+    return choose_storage(
+        config.storage,
+        _num_bytes(parts, preprocessing),
+        device,
+        from_files=config.source == "image_folder",
+        is_cached=lambda: all(part.is_cached(preprocessing) for part in parts),
+    )
 
 
 def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) -> Split:
@@ -167,10 +183,10 @@ def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) ->
 
 
 def _remembered_levels(train: Split, preprocessing: Preprocessing, reporter: Reporter) -> Counts:
-    """Counting levels decodes the images, so it is done once for the same images, fitted in the same way."""
+    """Counting levels reads the images, so it is done once for the same images, fitted in the same way."""
 
     def count() -> Counts:
-        reporter.say("     decoding training images for mean and std; data.mean and data.std make this unnecessary")
+        reporter.say("     reading training images for mean and std; data.mean and data.std make this unnecessary")
         return count_levels(train)
 
     fitting = f"{preprocessing.channels} {preprocessing.stored_size} {preprocessing.resize}"

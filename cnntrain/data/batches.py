@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from cnntrain.data.pipeline import AugmentationPipeline
@@ -18,7 +19,8 @@ class Batch(NamedTuple):
     """What the network takes and what it should say.
 
     Attributes:
-        images: float32 (B, C, image_size, image_size), normalised.
+        images: float32 (B, C, image_size, image_size), normalised; smaller while images grow
+            (`recipe.progressive_resizing`).
         targets: int64 (B,), or float32 (B, K) where labels are mixed.
     """
 
@@ -50,9 +52,29 @@ def epoch_order(targets: Tensor, num_classes: int, *, seed: int, epoch: int, bal
 
 
 def train_batches(
-    split: Split, pipeline: AugmentationPipeline, batch_size: int, *, seed: int, epoch: int, balanced: bool = False
+    split: Split,
+    pipeline: AugmentationPipeline,
+    batch_size: int,
+    *,
+    seed: int,
+    epoch: int,
+    balanced: bool = False,
+    image_size: int | None = None,
 ) -> Iterator[Batch]:
-    """The augmented batches of an epoch, on the device that holds the split."""
+    """The augmented batches of an epoch, on the device that trains.
+
+    Args:
+        split: Whose images.
+        pipeline: What happens to them.
+        batch_size: The last batch may be smaller, see `steps_per_epoch`.
+        seed: Of order and augmentation, together with the epoch.
+        epoch: From 1.
+        balanced: See `epoch_order`.
+        image_size: To which they are shrunk at last, px; None leaves them as they are.
+
+    Raises:
+        DataError: A streamed image cannot be read.
+    """
     device, num_images = split.targets.device, len(split)
     order = epoch_order(split.targets, pipeline.num_classes, seed=seed, epoch=epoch, balanced=balanced)
     draws = [table.to(device) for table in pipeline.draw(seed, epoch, num_images)]
@@ -65,14 +87,24 @@ def train_batches(
     for span, wide, (images, targets) in zip(spans, taken, split.read(order, taken), strict=True):
         images, targets = pipeline(images, targets, [table[wide] for table in draws])
         kept = slice(span.start - wide.start, span.stop - wide.start)
-        yield Batch(images[kept], targets[kept])
+        yield Batch(_shrunk(images[kept], image_size), targets[kept])
 
 
 def eval_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
-    """All images once, in their own order, as they are."""
+    """All images once, in their own order, as they are.
+
+    Raises:
+        DataError: A streamed image cannot be read.
+    """
     spans = [slice(start, start + batch_size) for start in range(0, len(split), batch_size)]
     for images, targets in split.read(torch.arange(len(split)), spans):
         yield Batch(preprocessing.network_input(images), targets)
+
+
+def _shrunk(images: Tensor, size: int | None) -> Tensor:
+    if size is None or size == images.shape[-1]:
+        return images
+    return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
 
 
 def _whole_pairs(span: slice, num_images: int) -> slice:

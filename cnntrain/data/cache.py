@@ -3,7 +3,7 @@
 An entry is a folder named after everything that its content depends on: the list of files with their sizes
 and times of change, and how they were fitted. A changed file gives another name; what was not used for
 `KEEP_DAYS` is removed. Entries are written whole beside their name, then renamed, so that an interruption
-leaves no half entry.
+leaves no half entry. What a killed process left is removed an hour after its last write.
 """
 
 import contextlib
@@ -25,6 +25,7 @@ from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.errors import DataError
 
 KEEP_DAYS = 30
+_PARTIAL = ".partial-"
 _VERSION = 2  # to be raised when decoding or fitting changes what comes out
 
 Shape = tuple[int, int, int, int]
@@ -58,14 +59,25 @@ def load_images(key: str, *, mapped: bool) -> tuple[Pixels, Pixels] | None:
 
     Args:
         key: The entry's name.
-        mapped: Leave the images in their file, from which the system reads what is asked for.
+        mapped: Leave the images in their file, from which the system reads what is asked for; they cannot be written.
+
+    Raises:
+        OSError: The file cannot be read or mapped.
     """
     entry = folder() / key
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        os.utime(entry)
-        # c: mapped for reading; what one process might write there, no file and no other process would see.
-        return np.load(entry / "images.npy", mmap_mode="c" if mapped else None), np.load(entry / "digests.npy")
+    with contextlib.suppress(FileNotFoundError, PermissionError, ValueError, EOFError):
+        images, digests = (
+            np.load(entry / "images.npy", mmap_mode="r" if mapped else None),
+            np.load(entry / "digests.npy"),
+        )
+        _mark_used(entry)
+        return images, digests
     return None
+
+
+def is_held(key: str) -> bool:
+    """Whether there is an entry with images."""
+    return (folder() / key / "digests.npy").is_file()
 
 
 def save_images(key: str, shape: Shape, images: Iterable[Pixels], digests: Pixels) -> None:
@@ -93,8 +105,8 @@ def remember(key: str, build: Callable[[], npt.NDArray[Any]]) -> npt.NDArray[Any
     """A small array: that of an earlier start, else what `build` returns."""
     entry = folder() / key
     with contextlib.suppress(OSError, ValueError, EOFError):
-        os.utime(entry)
         found: npt.NDArray[Any] = np.load(entry / "array.npy")
+        _mark_used(entry)
         return found
     array = build()
     with contextlib.suppress(OSError), _new_entry(key) as partial:  # a read-only home costs time, not the run
@@ -116,13 +128,14 @@ def _new_entry(key: str) -> Iterator[Path]:
     parent = folder()
     parent.mkdir(parents=True, exist_ok=True)
     _remove_unused(parent)
-    with tempfile.TemporaryDirectory(dir=parent, prefix=".partial-") as partial:
+    if (parent / key).exists():  # damaged, or it would have been used
+        shutil.rmtree(parent / key)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=_PARTIAL) as partial:
         finished = Path(partial) / "finished"
         finished.mkdir()
         yield finished
-        if (parent / key).exists():  # damaged, or another process was quicker
-            shutil.rmtree(parent / key)
-        finished.rename(parent / key)
+        if not (parent / key).exists():  # else another process was quicker
+            finished.rename(parent / key)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
@@ -136,8 +149,15 @@ def _flush(file: Any) -> None:
     os.fsync(file.fileno())
 
 
+def _mark_used(entry: Path) -> None:
+    with contextlib.suppress(OSError):  # another user's
+        os.utime(entry)
+
+
 def _remove_unused(parent: Path) -> None:
-    oldest = time.time() - KEEP_DAYS * 24 * 3600
+    now = time.time()
     for entry in parent.iterdir():
-        if entry.stat().st_mtime < oldest:
-            shutil.rmtree(entry, ignore_errors=True)
+        days = 1 / 24 if entry.name.startswith(_PARTIAL) else KEEP_DAYS
+        with contextlib.suppress(OSError):  # it has just been finished or removed
+            if now - max(path.stat().st_mtime for path in (entry, *entry.rglob("*"))) > days * 24 * 3600:
+                shutil.rmtree(entry, ignore_errors=True)

@@ -2,8 +2,8 @@
 
 import hashlib
 import math
+import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cnntrain.data.decode import fit_content, read_bytes
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.data.source import Labels, Reporter, Stored
 from cnntrain.data.storage import Storage, describe_size
-from cnntrain.data.stores import ResidentImages, StreamedImages
+from cnntrain.data.stores import MappedImages, ResidentImages, StreamedImages
 from cnntrain.errors import DataError, StorageError
 from cnntrain.runtime.machine import available_cores
 
@@ -40,29 +40,53 @@ class FolderPart:
         return lambda index: f"{self.folder.name}/{self.files[index]}"
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
-        """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged."""
-        side = preprocessing.stored_size
-        shape = (len(self.files), side, side, preprocessing.channels)
+        """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged.
+
+        What is streamed is decoded once beforehand as well, where no earlier start has done so: a broken file should
+        be known before the first epoch.
+
+        Raises:
+            DataError: Images cannot be used.
+            StorageError: The images were to be kept on disk, and cannot be.
+        """
+        shape = (len(self.files), preprocessing.stored_size, preprocessing.stored_size, preprocessing.channels)
         if storage.kind == "stream":
+
+            def check() -> Pixels:
+                digests = np.empty((len(self.files), 32), dtype=np.uint8)
+                for _ in self._decoded(shape, preprocessing, digests, reporter):
+                    pass
+                return digests
 
             def decode(index: int) -> Pixels:
                 path = self.folder / self.files[index]
                 return fit_content(read_bytes(path), preprocessing, path)
 
-            digests = cache.remember(cache.key_of(self.folder, self.files, None), lambda: self._hash(reporter))
+            digests = cache.remember(cache.key_of(self.folder, self.files, None), check)
             return Stored(StreamedImages(decode, shape[1:], available_cores(), storage.device), digests)
 
-        key, mapped = cache.key_of(self.folder, self.files, preprocessing), storage.kind == "cache"
-        found = cache.load_images(key, mapped=mapped) or self._decode_all(key, shape, preprocessing, reporter, mapped)
-        return Stored(ResidentImages(torch.from_numpy(found[0]).to(storage.home), storage.device), found[1])
+        key = cache.key_of(self.folder, self.files, preprocessing)
+        mapped = storage.kind == "cache" or storage.home.type != "cpu"  # the host need not have room for all at once
+        found = cache.load_images(key, mapped=mapped) or self._decode_all(key, shape, preprocessing, storage, reporter)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
+            images = torch.from_numpy(found[0])
+        if storage.kind == "cache":
+            return Stored(MappedImages(images, storage.device), found[1])
+        return Stored(ResidentImages(images.to(storage.home), storage.device), found[1])
+
+    def is_cached(self, preprocessing: Preprocessing) -> bool:
+        """Whether the decoded images are on disk."""
+        return cache.is_held(cache.key_of(self.folder, self.files, preprocessing))
 
     def _decode_all(
-        self, key: str, shape: cache.Shape, preprocessing: Preprocessing, reporter: Reporter, mapped: bool
+        self, key: str, shape: cache.Shape, preprocessing: Preprocessing, storage: Storage, reporter: Reporter
     ) -> tuple[Pixels, Pixels]:
         """Images and digests, through the cache where it can be written."""
-        size, free = math.prod(shape), cache.free_space()
+        size, free, mapped = math.prod(shape), cache.free_space(), storage.kind == "cache"
         digests = np.empty((len(self.files), 32), dtype=np.uint8)
         images = self._decoded(shape, preprocessing, digests, reporter)
+        problem = f"twice {describe_size(size)} are needed and {describe_size(free)} are free"
         if free > 2 * size:
             reporter.say(
                 f"     decoding {len(self.files):,} images of {self.folder} into {describe_size(size)} "
@@ -70,16 +94,17 @@ class FolderPart:
             )
             try:
                 cache.save_images(key, shape, images, digests)
-            except OSError as error:
-                reporter.say(f"     note: {cache.folder()} cannot be written: {error.strerror}")
-            else:
                 if found := cache.load_images(key, mapped=mapped):
                     return found
+                problem = "they were removed as soon as they were there"
+            except OSError as error:
+                problem = f"{error.strerror}"
+                reporter.say(f"     note: {cache.folder()} cannot be written: {problem}")
             images = self._decoded(shape, preprocessing, digests, reporter)
         if mapped:
             raise StorageError(
-                f"{cache.folder()} cannot hold the decoded images: they need twice {describe_size(size)} and "
-                f"{describe_size(free)} are free; set data.storage: stream, or XDG_CACHE_HOME to a larger disk"
+                f"{cache.folder()} cannot hold the decoded images: {problem}; "
+                f"set data.storage: stream, or XDG_CACHE_HOME to a larger disk"
             )
         return np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files)), digests
 
@@ -109,13 +134,6 @@ class FolderPart:
                 f"{len(faults)} of {len(self.files)} images in {self.folder} cannot be used; "
                 f"repair or remove them:\n" + "\n".join(sorted(faults)[:5]) + more
             )
-
-    def _hash(self, reporter: Reporter) -> Pixels:
-        """The digests of all files, which are read for it."""
-        paths = (self.folder / file for file in self.files)
-        with ThreadPoolExecutor(available_cores()) as pool:
-            digests = pool.map(lambda path: _digest(read_bytes(path)), paths)
-            return np.stack(list(reporter.progress(digests, len(self.files), f"reading {self.folder.name} once")))
 
 
 def _digest(content: bytes) -> Pixels:

@@ -76,6 +76,9 @@ class Part(Protocol):
             StorageError: The cache cannot be written.
         """
 
+    def is_cached(self, preprocessing: Preprocessing) -> bool:
+        """Whether the images, fitted, are in the cache on disk."""
+
 
 @dataclass(frozen=True)
 class Source:
@@ -118,6 +121,10 @@ class ArrayPart:
         images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
         store = ResidentImages(images, storage.device)
         return Stored(store, digests)
+
+    def is_cached(self, preprocessing: Preprocessing) -> bool:
+        """Never: there are no files to decode."""
+        return False
 
     def _fit(self, preprocessing: Preprocessing) -> Pixels:
         images = self.images if self.images.ndim == 4 else self.images[..., None]

@@ -1,5 +1,6 @@
 """Where a data set is held while it is used: the device's memory, the host's, a file, or nowhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -39,7 +40,9 @@ class Storage:
                 return f"held in {'GPU memory' if self.home.type == 'cuda' else 'memory'}, {size}"
 
 
-def choose_storage(said: str, num_bytes: int, device: torch.device, *, from_files: bool) -> Storage:
+def choose_storage(
+    said: str, num_bytes: int, device: torch.device, *, from_files: bool, is_cached: Callable[[], bool] = lambda: False
+) -> Storage:
     """What `data.storage` means for a data set of this size on this machine.
 
     Args:
@@ -47,6 +50,7 @@ def choose_storage(said: str, num_bytes: int, device: torch.device, *, from_file
         num_bytes: Of all its images, fitted.
         device: That trains.
         from_files: Whether it comes as image files, which alone can be cached or streamed.
+        is_cached: Asked only where it matters: whether an earlier start has cached it.
 
     Raises:
         ConfigError: This data set cannot be held as asked for.
@@ -69,7 +73,8 @@ def choose_storage(said: str, num_bytes: int, device: torch.device, *, from_file
             f"{describe_size(available_memory())}; lower data.stored_size or data.image_size"
         )
     # What would take more than a quarter of the free disk is decoded each time; the user may say otherwise.
-    return Storage("cache" if num_bytes <= 0.25 * cache.free_space() else "stream", device)
+    has_room = is_cached() or num_bytes <= 0.25 * cache.free_space()
+    return Storage("cache" if has_room else "stream", device)
 
 
 def describe_size(num_bytes: float) -> str:

@@ -46,6 +46,30 @@ class ResidentImages:
             yield self._upload(self.images.index_select(0, order[span]))
 
 
+class MappedImages:
+    """Images in a file that is mapped into memory; a thread reads ahead, so that training need not wait for the disk.
+
+    Args:
+        images: uint8 (N, H, W, C).
+        device: Where batches are wanted.
+    """
+
+    def __init__(self, images: Tensor, device: torch.device) -> None:
+        self._images = images
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._upload = Upload(device)
+
+    def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
+        """See `ImageStore`."""
+        waiting: deque[Future[Tensor]] = deque()
+        for span in spans:
+            waiting.append(self._pool.submit(self._images.index_select, 0, order[span]))
+            if len(waiting) > 2:
+                yield self._upload(waiting.popleft().result())
+        while waiting:
+            yield self._upload(waiting.popleft().result())
+
+
 class StreamedImages:
     """Images decoded when they are wanted, by threads that read ahead and live as long as the store.
 
@@ -110,7 +134,7 @@ _CHUNK = 8  # images a task: a task for each would cost small images a third of 
 
 
 class Upload:
-    """Brings batches to the device; on a GPU while it computes, from memory that cannot be paged out.
+    """Brings batches, uint8 (B, H, W, C), to the device; on a GPU while it computes, from memory that stays in place.
 
     Args:
         device: Where to.

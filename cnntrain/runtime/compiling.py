@@ -9,16 +9,17 @@ from torch import Tensor, nn
 from cnntrain.errors import DeviceError
 
 
-def compiled(model: nn.Module, device: torch.device) -> Callable[[Tensor], Any]:
+def compiled(model: nn.Module, device: torch.device, *, accumulates: bool) -> Callable[[Tensor], Any]:
     """The forward pass of a network, compiled at its first call for each size of batch; the network stays as it is.
 
     On a GPU whole passes are recorded as CUDA graphs, because launching the kernels of a small network one by one
-    takes longer than they do.
+    takes longer than they do; but not where gradients add up over passes, since a graph writes its own anew each time.
 
     Raises:
         DeviceError: At the first call: nothing can be compiled on this machine.
     """
-    run = torch.compile(model, dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+    recorded = device.type == "cuda" and not accumulates
+    run = torch.compile(model, dynamic=False, mode="reduce-overhead" if recorded else None)
 
     def forward(images: Tensor) -> Any:
         try:

@@ -41,7 +41,7 @@ def resolve_device(name: str) -> torch.device:
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         found = torch.cuda.device_count()
         raise DeviceError(f"device {name!r} does not exist: {found} found, cuda:0 to cuda:{found - 1}")
-    if kind == "cpu" and torch.get_num_threads() > available_cores():
+    if torch.get_num_threads() > available_cores():
         torch.set_num_threads(available_cores())  # PyTorch counts the machine's cores, of which a container has a few
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(f"device {name!r} is not available: it needs a Mac with Apple silicon; use --device cpu")
@@ -85,9 +85,12 @@ def keep_freed_memory(largest: int = 2**30) -> None:
     166,000 faults a step of the small GoogLeNet, and a quarter of its time.
     """
     libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):  # other C libraries have their own ways
-        libc.mallopt(_M_MMAP_THRESHOLD, largest)
-        libc.mallopt(_M_TRIM_THRESHOLD, min(2 * largest, 2**31 - 1))
+    if not hasattr(libc, "mallopt"):  # other C libraries have their own ways
+        return
+    for threshold in (largest, 32 * 2**20):  # which is as much as older releases of glibc take
+        if libc.mallopt(_M_MMAP_THRESHOLD, threshold):
+            libc.mallopt(_M_TRIM_THRESHOLD, min(2 * threshold, 2**31 - 1))
+            return
 
 
 @contextmanager

@@ -30,9 +30,10 @@ class Contention:
             return None
         running, waiting = now.running - self._start.running, max(0.0, now.waiting - self._start.waiting)
         others = now.machine_busy - self._start.machine_busy - running
-        if others < 0.1 * (now.at - self._start.at):  # then its threads waited for one another
+        if others < 0.1 * (now.at - self._start.at):  # a quiet machine: its threads waited for one another
             return 0.0
-        return waiting / max(running + waiting, 1e-9)
+        # Its threads also wait for one another, but for others never longer than those computed.
+        return min(waiting, others) / max(running + waiting, 1e-9)
 
 
 def describe_contention(share: float | None) -> str | None:

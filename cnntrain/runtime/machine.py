@@ -4,21 +4,17 @@ import math
 import os
 from pathlib import Path
 
-# Where Linux tells of a container's limits: control groups, version 2 and 1.
-_CPU_LIMIT, _CPU_QUOTA, _CPU_PERIOD = (
-    Path("/sys/fs/cgroup") / name for name in ("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")
-)
-_MEMORY_LIMITS = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def available_cores() -> int:
     """Cores that this process may keep busy, at least 1."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    limit = (_read(_CPU_LIMIT) or f"{_read(_CPU_QUOTA)} {_read(_CPU_PERIOD)}").split()
-    if len(limit) != 2 or not all(part.isdigit() for part in limit):  # `max` or -1: no limit
-        return cores
-    quota, period = map(int, limit)
-    return max(1, min(cores, quota // period))
+    for text in [*_limits("", "cpu.max"), *_limits("cpu", "cpu.cfs_quota_us", "cpu.cfs_period_us")]:
+        quota, _, period = text.partition(" ")
+        if quota.isdigit() and period.isdigit():  # else `max` or -1: no limit
+            cores = min(cores, int(quota) // int(period))
+    return max(1, cores)
 
 
 def available_memory() -> float:
@@ -28,8 +24,21 @@ def available_memory() -> float:
     """
     known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= getattr(os, "sysconf_names", {}).keys()
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf
-    limits = [int(text) for path in _MEMORY_LIMITS if (text := _read(path)).isdigit()]
-    return min([physical, *limits])
+    found = [*_limits("", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
+    return min([physical, *(int(text) for text in found if text.isdigit())])
+
+
+def _limits(controller: str, *names: str) -> list[str]:
+    """What Linux's control groups say, from this process's own up to the root.
+
+    Args:
+        controller: Of version 1; empty for version 2, where all share one tree.
+        names: Files, whose contents are joined.
+    """
+    own = [line.split(":", 2) for line in _read(_OWN_CGROUPS).splitlines()]
+    paths = [Path(path.lstrip("/")) for _, controllers, path in own if controller in controllers.split(",")] or [Path()]
+    folders = [_CGROUPS / controller / folder for path in paths for folder in (path, *path.parents)]
+    return [" ".join(_read(folder / name) for name in names).strip() for folder in dict.fromkeys(folders)]
 
 
 def _read(path: Path) -> str:

@@ -156,6 +156,16 @@ class Unfreezing(Section):
     every_epochs: PositiveInt = Field(1, description="after how many epochs the next one follows")
 
 
+class ProgressiveResizing(Section):
+    """Smaller images first: the network learns most of what it needs from them, in less time.
+
+    They grow in steps of an eighth of their full size. The network must take images of any size (a global pooling).
+    """
+
+    initial_size: PositiveInt = Field(description="side of the training images in the first epoch, px")
+    until: ProperFraction = Field(0.7, description="share of the epochs after which images have their full size")
+
+
 class Recipe(Section):
     """How the network is trained."""
 
@@ -177,6 +187,7 @@ class Recipe(Section):
         1.0, description="by what the learning rate is multiplied for each stage further from the head"
     )
     unfreeze: Unfreezing | None = Field(None, description="train what model.freeze froze, stage by stage")
+    progressive_resizing: ProgressiveResizing | None = None
     clip_grad_norm: PositiveFloat | None = None
     averaging: Annotated[Ema, Shorthand(default="ema")] | None = None
     early_stopping: EarlyStopping | None = None

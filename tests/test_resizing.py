@@ -1,0 +1,91 @@
+"""Progressive resizing: small images first, full ones at the end, and validation always on full ones."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import Cli
+
+from cnntrain import train
+from cnntrain.config import load_config
+from cnntrain.config.schema import Recipe
+from cnntrain.data import prepare_data
+from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.evaluate import evaluate as evaluate_
+from cnntrain.learner import Learner
+from cnntrain.recipe.resizing import training_size
+
+SETTINGS = ("--set", "model=resnet20", "--set", "recipe.progressive_resizing={initial_size: 16}")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "until", "full", "initial", "expected"),
+    [
+        (10, 0.7, 32, 20, [20, 20, 24, 24, 28, 28, 32, 32, 32, 32]),
+        (4, 0.5, 224, 112, [112, 168, 224, 224]),
+        (3, 0.6, 28, 25, [25, 28, 28]),
+    ],
+)
+def test_images_grow_in_eighths_to_their_full_size(
+    epochs: int, until: float, full: int, initial: int, expected: list[int]
+) -> None:
+    recipe = Recipe.model_validate(
+        {"epochs": epochs, "progressive_resizing": {"initial_size": initial, "until": until}}
+    )
+    assert [training_size(recipe, epoch, full) for epoch in range(1, epochs + 1)] == expected
+    assert training_size(Recipe(epochs=epochs), 1, full) == full
+
+
+def test_small_images_are_the_augmented_ones_shrunk() -> None:
+    config = load_config("digits_lenet").config.data
+    splits = prepare_data(config)
+    pipeline = build_pipeline(config.augment, splits.preprocessing, splits.num_classes)
+    full, small = (
+        next(train_batches(splits.train, pipeline, 64, seed=3, epoch=2, image_size=size)) for size in (None, 16)
+    )
+    assert torch.equal(full.targets, small.targets)
+    expected = F.interpolate(full.images, size=16, mode="bilinear", antialias=True)
+    torch.testing.assert_close(small.images, expected)
+
+
+def test_training_sees_each_size_and_validation_the_full_one(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, step, evaluated, evaluate = list[int](), train.train_step, list[int](), evaluate_
+
+    def watched_step(learner: Learner, batch: Batch, **how: bool) -> train.StepResult:
+        seen.append(batch.images.shape[-1])
+        return step(learner, batch, **how)
+
+    def watched_evaluation(model: torch.nn.Module, *args: object, **how: object) -> object:
+        handle = model.register_forward_pre_hook(lambda _, inputs: evaluated.append(inputs[0].shape[-1]))
+        found = evaluate(model, *args, **how)  # type: ignore[arg-type]
+        handle.remove()
+        return found
+
+    monkeypatch.setattr(train, "train_step", watched_step)
+    monkeypatch.setattr(train, "evaluate", watched_evaluation)
+    done = cli("train", "digits_lenet", "--epochs", 3, "--output", tmp_path, *SETTINGS)
+    assert done.code == 0, done.err
+    assert list(dict.fromkeys(seen)) == [16, 24, 32]
+    assert set(evaluated) == {32}
+    assert "images of 16 px" in done.err
+    assert "images of 32 px" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["recipe.progressive_resizing={initial_size: 32}"], "must be below data.image_size 32 (got 32)"),
+        (["recipe.epochs=1", "recipe.progressive_resizing={initial_size: 16}"], "would not reach their full size in 1"),
+        (["model=lenet5", "recipe.progressive_resizing={initial_size: 16}"], "does not take images of 16 px"),
+    ],
+)
+def test_what_cannot_grow_is_refused(cli: Cli, settings: list[str], message: str) -> None:
+    options = [part for setting in ["model=resnet20", *settings] for part in ("--set", setting)]
+    failed = cli("check", "digits_lenet", *options)
+    assert failed.code == 2
+    assert message in failed.err
+    assert "recipe.progressive_resizing" in failed.err

@@ -192,7 +192,7 @@ class Recipe(Section):
     averaging: Annotated[Ema, Shorthand(default="ema")] | None = None
     early_stopping: EarlyStopping | None = None
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="arithmetic of training; evaluation is always float32"
+        "auto", description="arithmetic of training (float32 multiplies in TF32 on a GPU); evaluation is always float32"
     )
 
     @property

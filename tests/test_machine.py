@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cnntrain.runtime import load, machine
 from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.load import Contention, describe_contention
-from cnntrain.runtime.machine import available_cores, available_memory
+from cnntrain.runtime.machine import available_cores, available_memory, peak_memory
 
 
 @pytest.fixture
@@ -70,6 +71,17 @@ def test_a_process_starts_with_the_threads_of_its_quota(
     write("cpu.max", "400000 100000")
     resolve_device("cpu")
     assert chosen == [4]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not tell")
+def test_peak_memory_is_this_process_s_own() -> None:
+    held = np.ones(300 * 2**20, dtype=np.uint8)
+    ours = peak_memory()
+    script = "from cnntrain.runtime.machine import peak_memory; print(peak_memory())"
+    child = int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout)
+    assert ours is not None
+    assert ours > held.nbytes
+    assert 0 < child < 200 * 2**20
 
 
 def spin(seconds: float) -> None:

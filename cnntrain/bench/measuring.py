@@ -25,6 +25,7 @@ from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
 from cnntrain.runtime.load import Contention
+from cnntrain.runtime.machine import peak_memory
 from cnntrain.train import evaluation_settings, micro_batches, set_up, train_epoch
 
 SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
@@ -117,7 +118,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         evaluate_ratio=_ratio(found["evaluate"], found["forward"]),
         shares=_shares(rate, bout.data_share if (streamed := isinstance(splits.train.store, StreamedImages)) else None),
         first_step_seconds=first_step_seconds,
-        peak_memory_bytes=_peak_memory(learner.device),
+        peak_memory_bytes=torch.cuda.max_memory_allocated() if learner.device.type == "cuda" else peak_memory(),
         image_bytes=image_bytes,
         streamed=streamed,
         contention=contention.share(),
@@ -292,14 +293,3 @@ def seconds_to_first_step(config: Config) -> float:
                     return time.perf_counter() - started
                 lines.append(line)
     raise DeviceError("cnntrain train failed in a process of its own: " + "".join(lines).strip())
-
-
-def _peak_memory(device: torch.device) -> int | None:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    try:
-        import resource
-    except ImportError:  # on Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else 1024 * peak

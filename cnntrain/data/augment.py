@@ -87,9 +87,11 @@ class Flip:
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Same shape and dtype."""
         # Both ways side by side, of which whole images are picked: on bytes three times as fast as torch.where.
-        both = torch.cat([images, images.flip(self.dimension)]).permute(0, 2, 3, 1)
+        both = torch.cat([images, images.flip(self.dimension)])
         picked = _arange(len(images), images.device) + len(images) * draws[:, 0]
-        return both.index_select(0, picked).permute(0, 3, 1, 2)
+        if images.is_contiguous():
+            return both.index_select(0, picked)
+        return both.permute(0, 2, 3, 1).index_select(0, picked).permute(0, 3, 1, 2)
 
 
 @dataclass(frozen=True)
@@ -165,9 +167,12 @@ class ColorJitter:
     def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
         """Same shape, float32 in [0, 1]."""
         brightness, contrast, saturation = draws[:, :, None, None, None].unbind(1)
-        images = (unit_float(images) * brightness).clamp(0, 1)
-        images = _blend(_grey(images).mean((1, 2, 3), keepdim=True), images, contrast)
-        return _blend(_grey(images), images, saturation) if images.shape[1] == 3 else images
+        # Channel by channel in memory, and in place: a tenth of the time that it takes with a pixel's side by side.
+        images = (unit_float(images).contiguous() * brightness).clamp_(0, 1)
+        _blend_(images, _grey(images).mean((2, 3), keepdim=True), contrast)
+        if images.shape[1] == 3:
+            _blend_(images, _grey(images), saturation)
+        return images
 
 
 @dataclass(frozen=True)
@@ -298,8 +303,11 @@ def _grey(images: Tensor) -> Tensor:
     """Luminance (ITU-R 601) of (B, C, H, W) -> (B, 1, H, W)."""
     if images.shape[1] == 1:
         return images
-    return (images * per_channel((0.299, 0.587, 0.114), images.device)).sum(1, keepdim=True)
+    red, green, blue = images.split(1, dim=1)
+    grey: Tensor = (0.299 * red).add_(green, alpha=0.587).add_(blue, alpha=0.114)
+    return grey
 
 
-def _blend(base: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    return (base + factor * (images - base)).clamp(0, 1)
+def _blend_(images: Tensor, base: Tensor, factor: Tensor) -> None:
+    """In place: factor * images + (1 - factor) * base, within [0, 1]."""
+    images.mul_(factor).add_((1 - factor) * base).clamp_(0, 1)

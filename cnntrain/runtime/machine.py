@@ -28,6 +28,21 @@ def available_memory() -> float:
     return min([physical, *(int(text) for text in found if text.isdigit())])
 
 
+def peak_memory() -> int | None:
+    """Bytes of memory that this process has used at most, at one time; None where the system does not tell."""
+    try:
+        # Not what getrusage says: that begins with what the parent process had used when it started this one.
+        [line] = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+        return 1024 * int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
 def _limits(controller: str, *names: str) -> list[str]:
     """What Linux's control groups say, from this process's own up to the root.
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from cnntrain.config import parse_config
+from cnntrain.config.shipped import shipped_configs
+
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
 
@@ -199,3 +202,12 @@ def test_the_work_of_this_process_and_its_children_is_not_taken_for_that_of_othe
     assert alive - before >= 0.25 * per_second
     assert ticks(os.getpid()) >= alive  # those that have ended count too
     assert script("cpu_load.py")["CpuLoad"]().others() >= 0
+
+
+def test_networks_whose_settings_are_measured_can_be_built(script: Callable[[str], dict[str, Any]]) -> None:
+    for _, model, *_ in script("bench_settings")["NETWORKS"]:
+        parse_config(f"model: {model}\ndata: {{source: digits}}", "bench")
+
+
+def test_configurations_that_are_measured_are_shipped(script: Callable[[str], dict[str, Any]]) -> None:
+    assert set(script("bench_networks")["CONFIGS"]) <= set(shipped_configs())

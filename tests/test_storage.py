@@ -172,8 +172,17 @@ def test_a_cache_that_cannot_be_mapped_says_why(photos: Path, monkeypatch: pytes
 
     prepare(photos, "cache")
     monkeypatch.setattr(np, "load", refuse)
-    with pytest.raises(OSError, match="Cannot allocate memory"):
+    with pytest.raises(StorageError, match=r"cannot be mapped: Cannot allocate memory; set data\.storage: stream"):
         prepare(photos, "cache")
+
+
+def test_without_a_cache_folder_images_are_decoded_into_memory(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    for kind in ("memory", "stream", "auto"):
+        assert len(prepare(photos, kind).train) == 27
 
 
 def test_a_cache_that_cannot_be_written_says_why(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

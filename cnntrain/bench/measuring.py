@@ -17,7 +17,7 @@ from cnntrain.config import Config, dump_config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.data.stores import StreamedImages
+from cnntrain.data.stores import ResidentImages, StreamedImages
 from cnntrain.errors import DeviceError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
@@ -98,6 +98,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
             for name, part in bout.parts.items():
                 found[name].append(bout.rate(part))
     rate = {name: statistics.median(rates) for name, rates in found.items()}
+    resident = isinstance(splits.train.store, ResidentImages)  # else images are read or decoded meanwhile
     image_bytes = splits.preprocessing.bytes_per_image * sum(map(len, (splits.train, splits.val, splits.test)))
     return Figures(
         name=str(config.run.name),
@@ -116,11 +117,11 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         forward_rate=rate["forward"],
         evaluate_rate=rate["evaluate"],
         evaluate_ratio=_ratio(found["evaluate"], found["forward"]),
-        shares=_shares(rate, bout.data_share if (streamed := isinstance(splits.train.store, StreamedImages)) else None),
+        shares=_shares(rate, None if resident else statistics.median(bout.data_shares)),
         first_step_seconds=first_step_seconds,
         peak_memory_bytes=torch.cuda.max_memory_allocated() if learner.device.type == "cuda" else peak_memory(),
         image_bytes=image_bytes,
-        streamed=streamed,
+        streamed=isinstance(splits.train.store, StreamedImages),
         contention=contention.share(),
     )
 
@@ -138,7 +139,7 @@ class Bout:
 
     Attributes:
         steps: Of a part.
-        data_share: Of the last epoch of training, spent waiting for data.
+        data_shares: Of the time of each `train`, spent waiting for data.
     """
 
     def __init__(self, config: Config, splits: Splits, learner: Learner, log: RunLog) -> None:
@@ -158,7 +159,7 @@ class Bout:
             "training_forward": self.training_forward,
             "update": self.update,
         }
-        self.data_share = 0.0
+        self.data_shares: list[float] = []
         whole_batches = len(splits.train) // self._size
         self.steps = min(3, whole_batches)
         seconds_per_step = self._size / max(self.rate(self.bare_step) for _ in range(2))
@@ -191,7 +192,7 @@ class Bout:
         figures = train_epoch(
             self.learner, self._splits, pipeline=self._pipeline, config=self.config, epoch=self._epoch, log=self.log
         )
-        self.data_share = figures.data_share
+        self.data_shares.append(figures.data_share)
         return figures.num_images
 
     def data(self) -> int:
@@ -216,7 +217,8 @@ class Bout:
     def training_forward(self) -> int:
         """Steps 3 and 4 alone."""
         for _ in range(self.steps):
-            torch.compiler.cudagraph_mark_step_begin()  # or a recorded pass would wait for its backward pass
+            if self.config.run.compile:  # or a recorded pass would wait for its backward pass
+                torch.compiler.cudagraph_mark_step_begin()
             for _ in self._losses():
                 pass
         return self.steps * self._size

@@ -7,6 +7,7 @@ leaves no half entry. What a killed process left is removed an hour after its la
 """
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -22,11 +23,11 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.errors import DataError
+from cnntrain.errors import DataError, StorageError
 
 KEEP_DAYS = 30
 _PARTIAL = ".partial-"
-_VERSION = 2  # to be raised when decoding or fitting changes what comes out
+_VERSION = 3  # to be raised when decoding or fitting changes what comes out
 
 Shape = tuple[int, int, int, int]
 
@@ -62,17 +63,18 @@ def load_images(key: str, *, mapped: bool) -> tuple[Pixels, Pixels] | None:
         mapped: Leave the images in their file, from which the system reads what is asked for; they cannot be written.
 
     Raises:
-        OSError: The file cannot be read or mapped.
+        StorageError: The system does not map so large a file.
     """
     entry = folder() / key
-    with contextlib.suppress(FileNotFoundError, PermissionError, ValueError, EOFError):
-        images, digests = (
-            np.load(entry / "images.npy", mmap_mode="r" if mapped else None),
-            np.load(entry / "digests.npy"),
-        )
-        _mark_used(entry)
-        return images, digests
-    return None
+    try:
+        images = np.load(entry / "images.npy", mmap_mode="r" if mapped else None)
+        digests = np.load(entry / "digests.npy")
+    except (OSError, ValueError, EOFError) as error:
+        if mapped and isinstance(error, OSError) and error.errno == errno.ENOMEM:
+            raise StorageError(f"{entry}: cannot be mapped: {error.strerror}; set data.storage: stream") from error
+        return None
+    _mark_used(entry)
+    return images, digests
 
 
 def is_held(key: str) -> bool:

@@ -67,7 +67,10 @@ class FolderPart:
 
         key = cache.key_of(self.folder, self.files, preprocessing)
         mapped = storage.kind == "cache" or storage.home.type != "cpu"  # the host need not have room for all at once
-        found = cache.load_images(key, mapped=mapped) or self._decode_all(key, shape, preprocessing, storage, reporter)
+        found = cache.load_images(key, mapped=mapped)
+        if found is None:
+            needed = storage.kind == "cache"
+            found = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=needed)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
             images = torch.from_numpy(found[0])
@@ -80,10 +83,17 @@ class FolderPart:
         return cache.is_held(cache.key_of(self.folder, self.files, preprocessing))
 
     def _decode_all(
-        self, key: str, shape: cache.Shape, preprocessing: Preprocessing, storage: Storage, reporter: Reporter
+        self,
+        key: str,
+        shape: cache.Shape,
+        preprocessing: Preprocessing,
+        reporter: Reporter,
+        *,
+        mapped: bool,
+        needed: bool,
     ) -> tuple[Pixels, Pixels]:
-        """Images and digests, through the cache where it can be written."""
-        size, free, mapped = math.prod(shape), cache.free_space(), storage.kind == "cache"
+        """Images and digests, through the cache where it can be written, or where it is `needed`."""
+        size, free = math.prod(shape), cache.free_space()
         digests = np.empty((len(self.files), 32), dtype=np.uint8)
         images = self._decoded(shape, preprocessing, digests, reporter)
         problem = f"twice {describe_size(size)} are needed and {describe_size(free)} are free"
@@ -101,7 +111,7 @@ class FolderPart:
                 problem = f"{error.strerror}"
                 reporter.say(f"     note: {cache.folder()} cannot be written: {problem}")
             images = self._decoded(shape, preprocessing, digests, reporter)
-        if mapped:
+        if needed:
             raise StorageError(
                 f"{cache.folder()} cannot hold the decoded images: {problem}; "
                 f"set data.storage: stream, or XDG_CACHE_HOME to a larger disk"

@@ -1,5 +1,7 @@
 """Progressive resizing: small images first, as fast.ai's DAWNBench entry of 2018 trained ImageNet."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -18,10 +20,10 @@ def training_size(recipe: schema.Recipe, epoch: int, full_size: int) -> int:
     growing = recipe.progressive_resizing
     if growing is None:
         return full_size
-    progress = (epoch - 1) / (growing.until * recipe.epochs)
+    progress = min(1.0, (epoch - 1) / (growing.until * recipe.epochs))
     step = max(1, full_size // 8)
-    grown = step * round(progress * (full_size - growing.initial_size) / step)
-    return min(full_size, growing.initial_size + grown)
+    num_steps = math.ceil((full_size - growing.initial_size) / step)
+    return min(full_size, growing.initial_size + step * math.floor(progress * num_steps + 0.5))
 
 
 def check_sizes(recipe: schema.Recipe, model: nn.Module, in_channels: int, full_size: int) -> None:

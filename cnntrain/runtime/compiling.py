@@ -18,6 +18,8 @@ def compiled(model: nn.Module, device: torch.device, *, accumulates: bool) -> Ca
     Raises:
         DeviceError: At the first call: nothing can be compiled on this machine.
     """
+    # Each size of image and batch is compiled apart, and growing images have more of them than the compiler expects.
+    torch._dynamo.config.recompile_limit = 64
     recorded = device.type == "cuda" and not accumulates
     run = torch.compile(model, dynamic=False, mode="reduce-overhead" if recorded else None)
 

@@ -82,7 +82,7 @@ def keep_freed_memory(largest: int = 2**30) -> None:
     """Lets glibc keep blocks below so many bytes when they are freed.
 
     It would give each large activation back to the system, and fault it in again page by page in the next step:
-    166,000 faults a step of the small GoogLeNet, and a quarter of its time.
+    166,000 faults a step of the small GoogLeNet. docs/performance.md has what it gains.
     """
     libc = ctypes.CDLL(None)
     if not hasattr(libc, "mallopt"):  # other C libraries have their own ways

@@ -163,7 +163,7 @@ class ProgressiveResizing(Section):
     """
 
     initial_size: PositiveInt = Field(description="side of the training images in the first epoch, px")
-    until: ProperFraction = Field(0.7, description="share of the epochs after which images have their full size")
+    until: ProperFraction = Field(0.7, description="share of the epochs by which images have their full size")
 
 
 class Recipe(Section):

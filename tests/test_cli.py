@@ -84,7 +84,12 @@ def test_signals_end_a_run_without_a_traceback(tmp_path: Path, number: signal.Si
         "--output",
         str(tmp_path / "runs"),
     ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+
+    def listen() -> None:  # a shell lets what it starts in the background ignore Ctrl-C
+        signal.signal(number, signal.SIG_DFL)
+
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stderr=pipe, stdout=pipe, text=True, preexec_fn=listen) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("epoch "):

@@ -1,15 +1,17 @@
-"""Where the scripts run: which Python, which machine, which commit."""
+"""How the scripts start and end, and where they run: which Python, which machine, which commit."""
 
 # The Python that starts a script may be older than the one that trains.
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = ROOT / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
@@ -33,6 +35,49 @@ def enter_environment(modules: Sequence[str], setup: str) -> None:
         print(f"error: not installed: {', '.join(missing)}; run `{setup}`, then start this again", file=sys.stderr)
         raise SystemExit(2)
     sys.path.insert(0, str(ROOT))
+
+
+def run_script(main: Callable[[], int], interrupted: str = "interrupted") -> NoReturn:
+    """Ends the process with what `main` returns; what a user can put right is one message on stderr.
+
+    Args:
+        main: The script.
+        interrupted: What to say after Ctrl-C, which exits with 130.
+
+    Raises:
+        SystemExit: Always; with cnntrain's exit codes where one of its errors was raised.
+    """
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        error, code = interrupted, 130
+    except subprocess.CalledProcessError as failed:
+        said = (failed.stderr or "").strip().removeprefix("error: ")
+        command = " ".join(map(str, failed.cmd))
+        error, code = f"{said}\nfailed with exit code {failed.returncode}: {command}".strip(), 1
+    except OSError as failed:
+        error, code = str(failed), 7
+    except Exception as failed:  # cnntrain's own errors cannot be imported here, but carry their code
+        if not hasattr(failed, "exit_code"):
+            raise
+        error, code = str(failed), failed.exit_code
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """For argparse: a whole number that is no smaller."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = minimum - 1
+        if number < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        return number
+
+    return read
 
 
 def machine(device: str) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Cli
+from torch._dynamo.testing import CompileCounter
 
 from cnntrain import train
 from cnntrain.bench import Figures, measure, report
@@ -64,6 +65,24 @@ def test_where_images_are_decoded_meanwhile_the_data_s_share_is_the_time_waited(
     seconds = {"training_forward": 3, "update": 1, "bare_step": 8, "data": 9, "train": 10}
     found = _shares({name: 1 / second for name, second in seconds.items()}, data_share=0.15)
     assert found == pytest.approx({"forward": 0.3, "backward": 0.4, "update": 0.1, "data": 0.15, "loop": 0.05})
+
+
+@pytest.mark.parametrize("storage", ["memory", "cache", "stream"])
+def test_where_images_are_read_meanwhile_the_time_waited_is_what_counts(
+    quick: None, photos: Path, storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited = list[float | None]()
+
+    def watched(rate: dict[str, float], data_share: float | None) -> dict[str, float]:
+        waited.append(data_share)
+        return _shares(rate, data_share)
+
+    monkeypatch.setattr("cnntrain.bench.measuring._shares", watched)
+    settings = [f"data.root={photos}", f"data.storage={storage}", "data.image_size=32", "recipe.batch_size=5"]
+    found = measure(load_config("image_folder_resnet18", [*settings, "model=lenet5"]).config, Console(quiet=True), 1)
+    assert [share is None for share in waited] == [storage == "memory"]
+    assert 0 <= found.shares["data"] <= 1
+    assert found.streamed == (storage == "stream")
 
 
 @pytest.mark.parametrize("batch_size", [600, 5000])
@@ -156,6 +175,32 @@ def test_other_errors_of_a_compiled_network_stay_as_they_are(monkeypatch: pytest
     monkeypatch.setattr(torch, "compile", lambda model, **_: model)
     with pytest.raises(RuntimeError, match="shapes"):
         compiled(torch.nn.Linear(3, 1), torch.device("cpu"), accumulates=False)(torch.zeros(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("device", "accumulates", "mode"),
+    [("cuda", False, "reduce-overhead"), ("cuda", True, None), ("cpu", False, None), ("cpu", True, None)],
+)
+def test_passes_are_recorded_on_a_gpu_unless_gradients_add_up(
+    device: str, accumulates: bool, mode: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes = list[str | None]()
+    monkeypatch.setattr(torch, "compile", lambda _, *, mode, **__: modes.append(mode))
+    compiled(torch.nn.Identity(), torch.device(device), accumulates=accumulates)
+    assert modes == [mode]
+
+
+def test_every_size_of_growing_images_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = CompileCounter()
+    compile_ = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda model, *, dynamic, **_: compile_(model, dynamic=dynamic, backend=counter)
+    )
+    torch._dynamo.reset()
+    forward = compiled(torch.nn.Conv2d(1, 1, 3), torch.device("cpu"), accumulates=False)
+    for size in range(8, 24):
+        forward(torch.zeros(1, 1, size, size))
+    assert counter.frame_count == 16
 
 
 def test_run_compile_reaches_training_and_leaves_evaluation_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from cnntrain.config import parse_config
 from cnntrain.config.shipped import shipped_configs
+from cnntrain.errors import DataError
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
 
@@ -158,6 +159,62 @@ def test_a_loader_counts_at_its_best_and_rounds_are_compared_one_by_one(
         ["work", "peer", "set", "2", "20 (10 to 20)", "5.00"],
     ]
     assert names["markdown"](["a", "b"], [["1", "2|3"]]) == "| a | b |\n| --- | --- |\n| 1 | 2\\|3 |"
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "message"),
+    [
+        (DataError("no photos: /x"), 3, "error: no photos: /x"),
+        (KeyboardInterrupt(), 130, "error: interrupted"),
+        (PermissionError(13, "Permission denied", "/x"), 7, "error: [Errno 13] Permission denied: '/x'"),
+        (
+            subprocess.CalledProcessError(3, ["train", "a"], stderr="error: no data\n"), 1,
+            "error: no data\nfailed with exit code 3: train a",
+        ),
+    ],
+)  # fmt: skip
+def test_what_stops_a_script_is_one_message(
+    script: Callable[[str], dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    raised: BaseException,
+    code: int,
+    message: str,
+) -> None:
+    def main() -> int:
+        raise raised
+
+    with pytest.raises(SystemExit) as ended:
+        script("environment.py")["run_script"](main)
+    assert ended.value.code == code
+    assert capsys.readouterr().err == message + "\n"
+
+
+def test_a_bug_in_a_script_shows_itself(script: Callable[[str], dict[str, Any]]) -> None:
+    def main() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        script("environment.py")["run_script"](main)
+
+
+MEASURING = ["bench_data", "bench_networks", "bench_peers", "bench_settings", "bench_start"]
+
+
+@pytest.mark.parametrize("name", [*MEASURING, "peers_accuracy", "reproduce", "time_to_accuracy"])
+@pytest.mark.parametrize("number", ["0", "x", "1.5"])
+def test_a_wrong_number_is_refused(
+    script: Callable[[str], dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    number: str,
+) -> None:
+    option = "--rounds" if name in MEASURING else "--seeds"
+    monkeypatch.setattr(sys, "argv", [name, option, number])
+    with pytest.raises(SystemExit) as ended:
+        script(name)["main"]()
+    assert ended.value.code == 2
+    assert f"{option}: {number!r} is not a whole number of at least" in capsys.readouterr().err
 
 
 def test_every_round_starts_elsewhere(script: Callable[[str], dict[str, Any]]) -> None:

@@ -1,5 +1,6 @@
 """Where images are held: the same images come out everywhere, and no more is read than asked for."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -218,6 +220,36 @@ def test_what_is_cached_is_used_even_where_it_has_filled_the_disk(
     assert "mapped from the cache" in prepare(photos, "auto").held
     (photos / "train" / "red" / "new.png").write_bytes(next((photos / "train" / "red").iterdir()).read_bytes())
     assert "decoded anew" in prepare(photos, "auto").held
+
+
+def test_a_damaged_cache_does_not_count_as_room(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare(photos, "cache")
+    for file in cache.folder().glob("*/images.npy"):
+        file.write_bytes(file.read_bytes()[:100])
+    monkeypatch.setattr(storage, "available_memory", lambda: 1000)
+    monkeypatch.setattr(cache, "free_space", lambda: 1000)
+    assert "decoded anew" in prepare(photos, "auto").held
+
+
+@pytest.mark.parametrize("start", ["first", "second"])
+def test_on_its_way_to_a_gpu_a_cached_data_set_is_never_in_memory_at_once(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, start: str
+) -> None:
+    if start == "second":
+        prepare(photos, "cache")
+    sources, load = list[Pixels](), np.load
+
+    def watched(*arguments: Any, **how: Any) -> Pixels:
+        sources.append(load(*arguments, **how))
+        return sources[-1]
+
+    monkeypatch.setattr(np, "load", watched)
+    kind = {"source": "image_folder", "root": str(photos), "image_size": 16, "storage": "device"}
+    with contextlib.suppress(NotImplementedError):  # what stands in for a GPU holds shapes alone
+        prepare_data(Data.model_validate(kind), device=torch.device("meta"))
+    images = [source for source in sources if source.ndim == 4]
+    assert images
+    assert all(isinstance(source, np.memmap) for source in images)
 
 
 def test_a_cache_without_room_says_what_to_do(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,11 +77,6 @@ def load_images(key: str, *, mapped: bool) -> tuple[Pixels, Pixels] | None:
     return images, digests
 
 
-def is_held(key: str) -> bool:
-    """Whether there is an entry with images."""
-    return (folder() / key / "digests.npy").is_file()
-
-
 def save_images(key: str, shape: Shape, images: Iterable[Pixels], digests: Pixels) -> None:
     """Writes an entry, image by image.
 

@@ -79,8 +79,9 @@ class FolderPart:
         return Stored(ResidentImages(images.to(storage.home), storage.device), found[1])
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
-        """Whether the decoded images are on disk."""
-        return cache.is_held(cache.key_of(self.folder, self.files, preprocessing))
+        """Whether the decoded images are on disk, whole."""
+        key = cache.key_of(self.folder, self.files, preprocessing)
+        return cache.load_images(key, mapped=True) is not None
 
     def _decode_all(
         self,

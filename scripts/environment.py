@@ -54,7 +54,7 @@ def run_script(main: Callable[[], int], interrupted: str = "interrupted") -> NoR
     except subprocess.CalledProcessError as failed:
         said = (failed.stderr or "").strip().removeprefix("error: ")
         command = " ".join(map(str, failed.cmd))
-        error, code = f"{said}\nfailed with exit code {failed.returncode}: {command}".strip(), 1
+        error, code = f"{said}\nfailed with exit code {failed.returncode}: {command}".strip(), failed.returncode
     except OSError as failed:
         error, code = str(failed), 7
     except Exception as failed:  # cnntrain's own errors cannot be imported here, but carry their code
@@ -78,6 +78,15 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return number
 
     return read
+
+
+def output_file(text: str) -> Path:
+    """For argparse: a file that can be written, which should be known before hours of measuring."""
+    path = Path(text)
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(path if path.exists() else folder, os.W_OK):
+        raise argparse.ArgumentTypeError(f"{text!r} cannot be written")
+    return path
 
 
 def machine(device: str) -> str:

@@ -20,7 +20,7 @@ from cnntrain.config import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.errors import DeviceError
+from cnntrain.errors import CnntrainError, DeviceError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import build_learner
 from cnntrain.records.console import Console
@@ -88,7 +88,9 @@ def test_where_images_are_read_meanwhile_the_time_waited_is_what_counts(
 @pytest.mark.parametrize("batch_size", [600, 5000])
 def test_fewer_batches_than_usual_can_be_measured(quick: None, batch_size: int) -> None:
     config = load_config("digits_lenet", [f"recipe.batch_size={batch_size}"]).config
-    assert measure(config, Console(quiet=True), rounds=1).train_rate > 0
+    found = measure(config, Console(quiet=True), rounds=1)
+    assert found.train_rate > 0
+    assert found.batch_size == min(batch_size, 1295)
 
 
 def test_the_first_step_is_that_of_a_command_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +99,7 @@ def test_the_first_step_is_that_of_a_command_of_its_own(tmp_path: Path, monkeypa
     assert list(tmp_path.iterdir()) == []
     config = load_config("digits_lenet").config
     broken = config.model_copy(update={"run": config.run.model_copy(update={"device": "cuda:99"})})
-    with pytest.raises(DeviceError, match=r"'cuda:99' (is not available|does not exist)"):
+    with pytest.raises(CnntrainError, match=r"^device 'cuda:99' (is not available|does not exist)"):
         seconds_to_first_step(broken)
 
 
@@ -149,6 +151,7 @@ def test_averaging_dropout_and_mixing_can_be_measured(quick: None) -> None:
         ({"shares": {"data": 0.0, "loop": 0.3, "update": 0.0}}, "larger recipe.batch_size makes fewer"),
         ({"shares": {"data": 0.0, "loop": 0.0, "update": 0.3}}, "updates less often"),
         ({"shares": {"data": 0.0, "loop": 0.0, "update": 0.0}}, "arithmetic"),
+        ({"shares": {"data": 0.5, "loop": -0.4, "update": 0.0}}, "do not add up"),
     ],
 )
 def test_advice_names_what_would_help_most(figures: Figures, changes: dict[str, Any], word: str) -> None:

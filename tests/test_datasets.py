@@ -110,6 +110,9 @@ def test_missing_data_offline_says_which_files_go_where(
     assert f"{source} is not in {tmp_path}" in text
     assert "Without network, put these files there" in text
     assert "--data-root" in text
+    with pytest.raises(DataError):
+        prepare_data(Data(source=source), data_root=str(tmp_path / "misspelt"))  # type: ignore[arg-type]
+    assert not (tmp_path / "misspelt").exists()
 
 
 def test_damaged_mnist_files_are_a_data_error(tmp_path: Path) -> None:

@@ -168,7 +168,7 @@ def test_a_loader_counts_at_its_best_and_rounds_are_compared_one_by_one(
         (KeyboardInterrupt(), 130, "error: interrupted"),
         (PermissionError(13, "Permission denied", "/x"), 7, "error: [Errno 13] Permission denied: '/x'"),
         (
-            subprocess.CalledProcessError(3, ["train", "a"], stderr="error: no data\n"), 1,
+            subprocess.CalledProcessError(3, ["train", "a"], stderr="error: no data\n"), 3,
             "error: no data\nfailed with exit code 3: train a",
         ),
     ],

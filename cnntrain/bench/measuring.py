@@ -18,7 +18,7 @@ from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentImages, StreamedImages
-from cnntrain.errors import DeviceError
+from cnntrain.errors import CnntrainError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
 from cnntrain.records.console import Console
@@ -106,7 +106,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         device=device_name(learner.device),
         precision=learner.precision,
         memory_format=MEMORY_FORMAT,
-        batch_size=config.recipe.batch_size,
+        batch_size=bout.batch_size,
         images_held=splits.held,
         rounds=rounds,
         steps=bout.steps,
@@ -138,6 +138,7 @@ class Bout:
     All is as in the last epoch, when the whole network is trained on images of full size.
 
     Attributes:
+        batch_size: The configuration's, or all training images where they are fewer.
         steps: Of a part.
         data_shares: Of the time of each `train`, spent waiting for data.
     """
@@ -146,7 +147,7 @@ class Bout:
         self.config, self.learner, self.log, self._epoch = config, learner, log, config.recipe.epochs
         self._start = copy.deepcopy(learner.state_dict())
         self._pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-        self._size = min(config.recipe.batch_size, len(splits.train))
+        self.batch_size = min(config.recipe.batch_size, len(splits.train))
         self._splits = splits
         self._batch = next(self._batches())
         self._eval_batch = next(eval_batches(splits.train, splits.preprocessing, config.recipe.images_at_once))
@@ -160,11 +161,11 @@ class Bout:
             "update": self.update,
         }
         self.data_shares: list[float] = []
-        whole_batches = len(splits.train) // self._size
+        whole_batches = len(splits.train) // self.batch_size
         self.steps = min(3, whole_batches)
-        seconds_per_step = self._size / max(self.rate(self.bare_step) for _ in range(2))
+        seconds_per_step = self.batch_size / max(self.rate(self.bare_step) for _ in range(2))
         self.steps = min(whole_batches, max(3, round(SECONDS / seconds_per_step)))
-        chosen = torch.arange(self.steps * self._size)
+        chosen = torch.arange(self.steps * self.batch_size)
         self._splits = replace(splits, train=splits.train.subset(chosen))
         for part in self.parts.values():  # compiles, allocates and draws what only the first time needs
             self.rate(part)
@@ -185,7 +186,7 @@ class Bout:
             self._forward_backward()
             self.learner.optimizer.step()
             self.learner.optimizer.zero_grad(set_to_none=True)
-        return self.steps * self._size
+        return self.steps * self.batch_size
 
     def train(self) -> int:
         """What `cnntrain train` does in an epoch."""
@@ -221,7 +222,7 @@ class Bout:
                 torch.compiler.cudagraph_mark_step_begin()
             for _ in self._losses():
                 pass
-        return self.steps * self._size
+        return self.steps * self.batch_size
 
     def update(self) -> int:
         """Step 6 alone, always with the same gradients."""
@@ -229,7 +230,7 @@ class Bout:
         for _ in range(self.steps):
             self.learner.optimizer.step()
         self.learner.optimizer.zero_grad(set_to_none=True)
-        return self.steps * self._size
+        return self.steps * self.batch_size
 
     def _forward_backward(self) -> None:
         for loss in self._losses():
@@ -241,11 +242,11 @@ class Bout:
             with autocast(learner.precision, learner.device):
                 outputs = learner.forward(images)
             loss, _, _ = learner.task.training_loss(learner.criterion, outputs, targets)
-            yield loss / self._size
+            yield loss / self.batch_size
 
     def _batches(self) -> Iterator[Batch]:
         return train_batches(
-            self._splits.train, self._pipeline, self._size, seed=self.config.run.seed, epoch=self._epoch
+            self._splits.train, self._pipeline, self.batch_size, seed=self.config.run.seed, epoch=self._epoch
         )
 
     def _wait(self) -> None:
@@ -294,4 +295,6 @@ def seconds_to_first_step(config: Config) -> float:
                     process.kill()
                     return time.perf_counter() - started
                 lines.append(line)
-    raise DeviceError("cnntrain train failed in a process of its own: " + "".join(lines).strip())
+            error = CnntrainError("".join(lines).rpartition("error: ")[2].strip())
+            error.exit_code = process.wait()
+    raise error

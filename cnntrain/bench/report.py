@@ -37,6 +37,8 @@ def advise(figures: Figures) -> str:
     busy, shares = describe_contention(figures.contention), figures.shares
     if busy:
         return f"measure again when the machine is idle: {busy}"
+    if min(shares.values()) < -0.05:
+        return "the parts do not add up: the rounds are too few or too unlike; measure again with more --rounds"
     if shares["data"] > 0.2 and figures.streamed:
         return "decoding limits training: set data.storage: cache if the disk has room, or lower data.stored_size"
     if shares["data"] > 0.2:

@@ -64,6 +64,7 @@ def torchvision_dataset(name: str, root: Path, *, show_progress: bool = False) -
         "cifar10": datasets.CIFAR10,
         "cifar100": datasets.CIFAR100,
     }[name]
+    is_new = not root.exists()
     try:
         # torchvision prints to stdout, which is for results, and always draws its bars on stderr.
         told = sys.stderr if show_progress else io.StringIO()
@@ -71,6 +72,8 @@ def torchvision_dataset(name: str, root: Path, *, show_progress: bool = False) -
             train = _open_or_download(kind, root, train=True)
             test = _open_or_download(kind, root, train=False)
     except Exception as error:  # no network, no space, a damaged file: each raises its own kind
+        if is_new:  # perhaps misspelt: leave nothing there
+            _remove_empty(root)
         raise DataError(
             f"{name} is not in {root} and could not be downloaded or read ({_first_line(error)}). "
             f"Without network, put these files there: {root / _FILES[name]}; "
@@ -91,6 +94,12 @@ def _open_or_download(kind: Any, root: Path, *, train: bool) -> Any:
     except RuntimeError:  # torchvision's way to say that the files are missing or fail their checksum
         root.mkdir(parents=True, exist_ok=True)
         return kind(str(root), train=train, download=True)
+
+
+def _remove_empty(root: Path) -> None:
+    for folder in [*sorted(root.rglob("*"), reverse=True), root]:
+        with contextlib.suppress(OSError):  # a file, or a folder that holds one
+            folder.rmdir()
 
 
 def _first_line(error: Exception) -> str:

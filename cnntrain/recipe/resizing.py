@@ -39,7 +39,8 @@ def check_sizes(recipe: schema.Recipe, model: nn.Module, in_channels: int, full_
         raise ConfigError(f"must be below data.image_size {full_size} (got {smallest})", key=f"{key}.initial_size")
     if training_size(recipe, recipe.epochs, full_size) < full_size:
         raise ConfigError(
-            f"images would not reach their full size in {recipe.epochs} epochs; train for more, or remove this", key=key
+            f"images would not reach their full size in {recipe.epochs} epochs; train for more, or set it to null",
+            key=key,
         )
     model.eval()
     try:

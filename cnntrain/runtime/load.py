@@ -40,7 +40,10 @@ def describe_contention(share: float | None) -> str | None:
     """A sentence for the user, where it matters: from a twentieth on."""
     if share is None or share < 0.05:
         return None
-    return f"other processes held the processor for {share:.0%} of the time that this one wanted it; speeds are low"
+    return (
+        f"other processes held the processor for {share:.0%} of the time that this one wanted it; speeds are low "
+        f"(where that lasts, fewer threads are faster: OMP_NUM_THREADS=1 before the command)"
+    )
 
 
 def _read() -> _Reading | None:

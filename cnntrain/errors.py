@@ -63,6 +63,6 @@ class ReproductionError(CnntrainError):
 
 
 class Interrupted(CnntrainError):
-    """Ctrl-C, or a signal that asks to stop."""
+    """Ctrl-C (130), or a signal that asks to stop (75)."""
 
     exit_code = 130

@@ -1,5 +1,6 @@
 """Everything that changes while a network is trained, in one place."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -46,10 +47,12 @@ class Learner:
         seed: Of dropout, together with the step.
         has_dropout: Whether the network draws random numbers in training.
         micro_batch: Images per backward pass; None takes the whole batch.
+        on_nonfinite: What is done about a loss or gradient that is not finite: `stop`, `skip` or `rollback`.
         weights: Where the initial weights came from, for results.json: `source` and `sha256`; None if random.
         notices: What the user should know about the initial weights, one sentence each.
         step: Updates so far.
         last_learning_rate: Of the last update, the head's where stages differ.
+        scaler_skips: Updates that the scaler left out, as it does now and then in float16.
     """
 
     model: nn.Module
@@ -68,10 +71,12 @@ class Learner:
     has_dropout: bool = False
     micro_batch: int | None = None
     clip_grad_norm: float | None = None
+    on_nonfinite: str = "stop"
     weights: dict[str, str] | None = None
     notices: tuple[str, ...] = ()
     step: int = 0
     last_learning_rate: float = 0.0
+    scaler_skips: int = 0
 
     @property
     def kept(self) -> nn.Module:
@@ -100,16 +105,43 @@ class Learner:
             return nullcontext()
         return torch_seeded("dropout", self.seed, self.step, device=self.device)
 
-    def update(self) -> None:
-        """Step 6: moves the weights along their gradients, then the learning rate and the average."""
-        self.last_learning_rate = max(float(group["lr"]) for group in self.optimizer.param_groups)
+    @property
+    def learning_rate(self) -> float:
+        """Of the next update, the head's where stages differ."""
+        return max(float(group["lr"]) for group in self.optimizer.param_groups)
+
+    def update(self, loss_sum: Tensor) -> bool:
+        """Step 6: moves the weights along their gradients, then the learning rate and the average.
+
+        Nothing is moved where the loss or a gradient is infinite or not a number, and False is returned. On a GPU that
+        costs the host a wait, so with `on_nonfinite: stop` it is left to who reads the loss. Under float16 the scaler
+        looks after the gradients.
+        """
+        watches = self.on_nonfinite != "stop" or self.device.type == "cpu"
+        if watches or self.clip_grad_norm:
+            norm = total_gradient_norm(self.model, self.clip_grad_norm)
+            watched = loss_sum if self.scaler.is_enabled() else loss_sum + norm
+            if watches and not math.isfinite(float(watched)):
+                return False
+        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.scaler_skips += self.scaler.get_scale() < scale
+        self.leave_out()
+        if self.average:
+            self.average.update(self.model, self.step)
+        return True
+
+    def buffers_to_restore(self) -> list[Tensor]:
+        """Copies of batch norm's running values, where a step may have to be left out."""
+        return [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
+
+    def leave_out(self) -> None:
+        """Goes on to the next step; without `update`, the weights stay as they are."""
+        self.last_learning_rate = self.learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
         self.step += 1
-        if self.average:
-            self.average.update(self.model, self.step)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values from which training can go on."""
@@ -121,6 +153,9 @@ class Learner:
             "scheduler": self.scheduler.state_dict(),
             "stopping": self.stopping.state_dict(),
             "scaler": self.scaler.state_dict(),
+            "scaler_skips": self.scaler_skips,
+            "last_learning_rate": self.last_learning_rate,
+            "weights": self.weights,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -131,6 +166,8 @@ class Learner:
         self.scheduler.load_state_dict(state["scheduler"])
         self.stopping.load_state_dict(state["stopping"])
         self.scaler.load_state_dict(state["scaler"])
+        self.scaler_skips, self.last_learning_rate = state["scaler_skips"], state["last_learning_rate"]
+        self.weights = state["weights"]
         if self.average:
             self.average.model.load_state_dict(state["kept"])
 
@@ -189,6 +226,7 @@ def build_learner(
         notices=tuple(notices),
         micro_batch=recipe.micro_batch,
         clip_grad_norm=recipe.clip_grad_norm,
+        on_nonfinite=recipe.on_nonfinite,
     )
 
 
@@ -218,6 +256,15 @@ def _check_batch_norm(config: schema.Config, model: nn.Module, freezing: Freezin
             f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)",
             key="recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch",
         )
+
+
+def total_gradient_norm(model: nn.Module, limit: float | None) -> Tensor:
+    """The Euclidean norm of all gradients together, a scalar on the device; they are scaled down to `limit`, if any."""
+    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+    norm = nn.utils.get_total_norm(gradients)
+    if limit:
+        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
+    return norm
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:

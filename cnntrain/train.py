@@ -5,14 +5,15 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from cnntrain.checkpointing import Checkpointing
 from cnntrain.config import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
 from cnntrain.data.batches import Batch, steps_per_epoch, train_batches
@@ -21,13 +22,17 @@ from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner, gradient_norms
 from cnntrain.models import count_parameters
+from cnntrain.nonfinite import NonfiniteStep, leave_out, restore_buffers
+from cnntrain.progress import EpochFigures, Progress
 from cnntrain.recipe.resizing import training_size
-from cnntrain.records.checkpoints import Header, load_network, save_network, save_training
+from cnntrain.records.checkpoints import Header, Saved, load_network
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
-from cnntrain.records.run_folder import BEST, check_writable, run_folder
-from cnntrain.records.run_log import SUMMARY_METRICS, EpochFigures, RunLog
-from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, resolve_device
+from cnntrain.records.resume import Resumed
+from cnntrain.records.run_folder import BEST, check_writable, run_folder, run_folder_again
+from cnntrain.records.run_log import RunLog
+from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device
+from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.start import initial_weights
 
 
@@ -46,74 +51,100 @@ class SetUp(NamedTuple):
     learner: Learner
 
 
-class FitResult(NamedTuple):
-    """Why training stopped, and the validation metrics of the best epoch."""
-
-    stopped_because: str
-    val: dict[str, Any]
-
-
 class StepResult(NamedTuple):
-    """What a step leaves, on the device; reading a number makes the host wait."""
+    """What a step leaves, on the device; reading a number makes the host wait.
+
+    Attributes:
+        updated: Whether the weights were moved; not where loss or gradients are infinite or not a number.
+    """
 
     loss_sum: Tensor
     total_weight: Tensor | int
     num_correct: Tensor
     gradient_norms: dict[str, Tensor]
+    updated: bool = True
 
 
-def run(config: Config, console: Console) -> TrainResult:
+def run(config: Config, console: Console, resumed: Resumed | None = None) -> TrainResult:
     """Trains, validates, stops and tests as the configuration says.
+
+    Args:
+        config: What to do.
+        console: Where lines and bars go.
+        resumed: The run to go on with, instead of a new one.
 
     Raises:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
+        Stopped: A signal came; what was learnt until then is saved.
     """
     started = time.perf_counter()
     device, output = resolve_device(config.run.device), Path(config.run.output).expanduser()
-    check_writable(output)
+    check_writable(resumed.folder if resumed else output)
 
-    config, splits, learner = set_up(config, device, console)
-    with run_folder(output, str(config.run.name)) as folder, closing(RunLog(folder, config, console)) as log:
-        training_started = time.perf_counter()
-        stopped_because, val = fit(learner, splits, config, log)
-        train_seconds = time.perf_counter() - training_started
-        console.step(9, "termination", f"{stopped_because}; best epoch {learner.stopping.best_epoch}")
+    saved = resumed.saved if resumed else None
+    if saved:  # another number of threads adds up in another order
+        torch.set_num_threads(saved.state["environment"]["threads"])
+    with StopSignals() as stop:
+        config, splits, learner = set_up(config, device, console, saved)
+        header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
+        if resumed:
+            resumed.check_data(header.splits)
+        where = run_folder_again(resumed.folder) if resumed else run_folder(output, str(config.run.name))
+        with where as folder, closing(RunLog(folder, config, console)) as log, memory_explained(smaller(config)):
+            checkpointing = Checkpointing(learner, log, header, stop)
+            if resumed:
+                checkpointing.resume(saved)
+            fit(learner, splits, config, checkpointing)
+            train_seconds, val = checkpointing.seconds, checkpointing.progress.val
+            stopped_because = reason_to_stop(learner, config)
+            console.step(9, "termination", f"{stopped_because}; best epoch {learner.stopping.best_epoch}")
 
-        best, header = load_network(folder / BEST, device)
-        console.step(10, "testing", f"the weights of epoch {header.epoch}, once, on {len(splits.test):,} test images")
-        tested = evaluate(best, splits.test, **evaluation_settings(learner, splits, config))
-        results = build_results(
-            config,
-            test=tested.summary(),
-            val=val,
-            epochs=log.epochs,
-            best_epoch=header.epoch,
-            stopped_because=stopped_because,
-            train_seconds=train_seconds,
-            total_seconds=time.perf_counter() - started,
-            splits=header.splits,
-            parameters=count_parameters(learner.model),
-            weights=learner.weights,
-            device=device_name(device),
-            images_held=splits.held,
-            contention_share=log.contention.share(),
-        )
-        log.finish(results, tested, splits.test, learner.step)
-        share = max(tested.confusion.sum(1)) / len(tested.targets)
-        if results["test"]["accuracy"] <= 1.1 * share:
-            console.say(
-                "     note: no better than naming the most frequent class; try another learning rate or more epochs"
+            best, header = load_network(folder / BEST, device)
+            images = f"{len(splits.test):,} test images"
+            console.step(10, "testing", f"the weights of epoch {header.epoch}, once, on {images}")
+            tested = evaluate(best, splits.test, **evaluation_settings(learner, splits, config))
+            results = build_results(
+                config,
+                test=tested.summary(),
+                val=val,
+                epochs=log.epochs,
+                best_epoch=header.epoch,
+                stopped_because=stopped_because,
+                train_seconds=train_seconds,
+                total_seconds=time.perf_counter() - started,
+                splits=header.splits,
+                parameters=count_parameters(learner.model),
+                weights=learner.weights,
+                device=device_name(device),
+                images_held=splits.held,
+                skipped_images=splits.num_skipped,
+                nonfinite_steps=checkpointing.progress.nonfinite_steps,
+                rollbacks=checkpointing.progress.rollbacks,
+                scaler_skips=learner.scaler_skips,
+                contention_share=log.contention.share(),
             )
+            log.finish(results, tested, splits.test, learner.step)
+    share = max(tested.confusion.sum(1)) / len(tested.targets)
+    if results["test"]["accuracy"] <= 1.1 * share:
+        console.say(
+            "     note: no better than naming the most frequent class; try another learning rate or more epochs"
+        )
     return TrainResult(folder, results)
 
 
-def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
+def set_up(config: Config, device: torch.device, console: Console, saved: Saved | None = None) -> SetUp:
     """Steps 1 and 2: the data, and a network ready to learn from them.
+
+    Args:
+        config: What to do.
+        device: Where.
+        console: Where lines go.
+        saved: The checkpoint that will be gone on with, if any; its weights need no others to start from.
 
     Raises:
         CnntrainError: The configuration, the data, the weights or the device does not allow it.
     """
-    config, weights = initial_weights(config)
+    config, weights = (config, None) if saved else initial_weights(config)
     console.step(1, "data preparation", config.data.source)
     data_root = resolve_data_root(config.data.source, config.run.data_root)
     splits = prepare_data(config.data, data_root=data_root, device=device, reporter=console)
@@ -121,17 +152,20 @@ def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
 
     learner = build_learner(config, splits, device, weights)
     start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
+    if saved:
+        start = f"from {saved.path}"
     parameters = f"{count_parameters(learner.model):,} parameters"
     console.step(2, "model initialisation", f"{config.model.name}, {parameters}, {start}")
     chosen = " (auto)" if config.recipe.precision == "auto" else ""
     console.say(f"     {device_name(device)}, {learner.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
-    for notice in learner.notices:
+    for notice in () if saved else learner.notices:
         console.say(f"     note: {notice}")
     if weights:
         console.describe_preprocessing(splits.preprocessing)
     config = config.pinned(
         precision=learner.precision,
-        weights=weights.source if weights else None,
+        micro_batch=learner.micro_batch,
+        weights=weights.source if weights else config.model.weights,
         data=splits.preprocessing.sizes(),
         device=str(device),
         data_root=data_root,
@@ -139,84 +173,120 @@ def set_up(config: Config, device: torch.device, console: Console) -> SetUp:
     return SetUp(config, splits, learner)
 
 
-def fit(learner: Learner, splits: Splits, config: Config, log: RunLog) -> FitResult:
+def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpointing) -> None:
     """Steps 7 and 8: epochs of training, each validated, until the last one or until early stopping says so.
 
     Raises:
         DataError: A streamed image cannot be read.
         NumericalError: The loss is no longer a finite number.
+        StorageError: A checkpoint cannot be written.
+        Stopped: A signal came; a checkpoint has been saved.
     """
+    log, progress, stop = checkpointing.log, checkpointing.progress, checkpointing.stop
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
-    stopped_because, best_val = f"the last epoch, {config.recipe.epochs}, is done", dict[str, Any]()
-    for epoch in range(1, config.recipe.epochs + 1):  # 7 iteration
-        figures = train_epoch(learner, splits, pipeline=pipeline, config=config, epoch=epoch, log=log)
-
-        if epoch == 1:
-            log.first_epoch(splits)
-        # 8 evaluation: validate, judge, keep the best, save, in this order
-        val = evaluate(learner.kept, splits.val, **evaluation_settings(learner, splits, config)).summary()
-        check_finite(val["loss"], learner, f"validation loss after epoch {epoch}")
-        learner.scheduler.epoch_end(epoch, val)
-        verdict = learner.stopping.update(epoch, val)
-        header = header.at(epoch, learner.step, {key: val[key] for key in SUMMARY_METRICS if key in val})
-        if verdict.improved:
-            best_val = val
-            save_network(log.folder / BEST, learner.kept, header)
-        save_training(log.folder / BEST.parent, learner.state_dict(), header)
-        log.epoch(
-            epoch, figures, val, step=learner.step, learning_rate=learner.last_learning_rate, best=verdict.improved
-        )
-        if verdict.stop:
-            stopped_because = learner.stopping.reason
-            break
-    return FitResult(stopped_because, best_val)
+    if config.recipe.on_nonfinite == "rollback" and learner.step == 0:
+        checkpointing.save()
+    try:
+        while progress.epoch <= config.recipe.epochs and not learner.stopping.gives_up:  # 7 iteration
+            with stop.later():  # a signal waits for the end of a step
+                try:
+                    figures = train_epoch(
+                        learner, splits, pipeline=pipeline, config=config, progress=progress, log=log,
+                        after_step=checkpointing.after_step,
+                    )  # fmt: skip
+                except NonfiniteStep as error:
+                    checkpointing.roll_back(error.step, str(error))
+                    continue
+            if progress.epoch == 1:
+                log.first_epoch(splits)
+            # 8 evaluation: validate, judge, keep the best, save, in this order
+            val = evaluate(learner.kept, splits.val, **evaluation_settings(learner, splits, config)).summary()
+            check_finite(val["loss"], learner, f"validation loss after epoch {progress.epoch}")
+            with stop.later():  # or for the end of all this
+                learner.scheduler.epoch_end(progress.epoch, val)
+                verdict = learner.stopping.update(progress.epoch, val)
+                if verdict.improved:
+                    checkpointing.keep_best(val)
+                log.epoch(
+                    progress.epoch,
+                    figures,
+                    val,
+                    step=learner.step,
+                    learning_rate=learner.last_learning_rate,
+                    best=verdict.improved,
+                )
+                progress.next_epoch()
+                checkpointing.save()
+    except Stopped:
+        checkpointing.save()
+        raise
 
 
 def train_epoch(
-    learner: Learner, splits: Splits, *, pipeline: AugmentationPipeline, config: Config, epoch: int, log: RunLog
+    learner: Learner,
+    splits: Splits,
+    *,
+    pipeline: AugmentationPipeline,
+    config: Config,
+    progress: Progress,
+    log: RunLog,
+    after_step: Callable[[], None] = lambda: None,
 ) -> EpochFigures:
-    """One pass over the training images.
+    """One pass over the training images, or what is left of it.
 
     Raises:
         DataError: A streamed image cannot be read.
+        NonfiniteStep: A step is to be left out, and those since the last checkpoint done again.
         NumericalError: The loss is no longer a finite number.
     """
-    recipe = config.recipe
-    seed, balanced = config.run.seed, recipe.balance == "sampler"
+    recipe, epoch, sums = config.recipe, progress.epoch, progress.sums
     size = training_size(recipe, epoch, splits.preprocessing.image_size)
-    batches = train_batches(
-        splits.train, pipeline, recipe.batch_size, seed=seed, epoch=epoch, balanced=balanced, image_size=size
-    )
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
+    done = learner.step - (epoch - 1) * num_steps
+    batches = train_batches(
+        splits.train,
+        pipeline,
+        recipe.batch_size,
+        seed=config.run.seed,
+        epoch=epoch,
+        first=done,
+        balanced=recipe.balance == "sampler",
+        image_size=size,
+    )
     learner.begin_epoch(epoch)
     if news := learner.describe_freezing(epoch):
         log.console.say(f"     {news}")
     if size < splits.preprocessing.image_size:
         log.console.say(f"     images of {size} px")
-    loss_sum, num_correct = torch.zeros((), device=learner.device), torch.zeros((), device=learner.device)
-    total_weight: Tensor | int = 0
-    num_images, data_seconds, started = 0, 0.0, time.perf_counter()
-    for _ in log.bar(range(num_steps), epoch):
+    mark = time.perf_counter()
+    for _ in log.bar(range(done, num_steps), epoch):
         asked = time.perf_counter()
         batch = next(batches)
-        data_seconds += time.perf_counter() - asked
-        logged = learner.step % config.run.log_every_steps == 0
-        result = train_step(learner, batch, with_norms=logged)
-        loss_sum += result.loss_sum
-        num_correct += result.num_correct
-        total_weight += result.total_weight
-        num_images += len(batch.targets)
-        if logged:  # the host waits for the device here
-            loss = float(result.loss_sum / result.total_weight)
-            check_finite(loss, learner, f"training loss in epoch {epoch}")
-            log.step(learner.step, loss, learner.last_learning_rate, result.gradient_norms)
-        if learner.step == 1:
-            log.first_step(batch, splits, learner.criterion.at_chance(), num_steps)
-    mean_loss, accuracy = float(loss_sum / total_weight), float(num_correct) / num_images  # and here
-    seconds = time.perf_counter() - started
-    check_finite(mean_loss, learner, f"training loss in epoch {epoch}")
-    return EpochFigures(mean_loss, accuracy, num_images, seconds, data_seconds)
+        sums.data_seconds += time.perf_counter() - asked
+        if learner.step in progress.left_out:
+            learner.leave_out()
+        else:
+            logged = learner.step % config.run.log_every_steps == 0
+            result = train_step(learner, batch, with_norms=logged)
+            if not result.updated:
+                leave_out(learner, batch, progress)
+            else:
+                progress.nonfinite_in_a_row = 0
+                sums.add(result.loss_sum, result.total_weight, result.num_correct, len(batch.targets))
+            if logged and result.updated:  # the host waits for the device here
+                loss = float(result.loss_sum / result.total_weight)
+                check_finite(loss, learner, f"training loss in epoch {epoch}")
+                log.step(learner.step, loss, learner.last_learning_rate, result.gradient_norms)
+            if learner.step == 1 and result.updated:
+                log.first_step(batch, splits, learner.criterion.at_chance(), num_steps)
+        sums.seconds += time.perf_counter() - mark
+        after_step()
+        mark = time.perf_counter()
+    sums.wait()  # and here
+    sums.seconds += time.perf_counter() - mark
+    figures = sums.figures()
+    check_finite(figures.loss, learner, f"training loss in epoch {epoch}")
+    return figures
 
 
 def check_finite(loss: float, learner: Learner, what: str) -> None:
@@ -230,6 +300,13 @@ def check_finite(loss: float, learner: Learner, what: str) -> None:
             f"the {what} is {loss} (step {learner.step}, learning rate {learner.last_learning_rate:.3g}); "
             f"try a lower recipe.optimizer.lr, a warm-up, recipe.clip_grad_norm: 1.0 or recipe.precision: float32"
         )
+
+
+def reason_to_stop(learner: Learner, config: Config) -> str:
+    """In words, when training is over."""
+    if learner.stopping.gives_up:
+        return learner.stopping.reason
+    return f"the last epoch, {config.recipe.epochs}, is done"
 
 
 def evaluation_settings(learner: Learner, splits: Splits, config: Config) -> dict[str, Any]:
@@ -248,6 +325,7 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
     """
     total_weight = learner.criterion.total_weight(batch.targets)
     loss_sum, num_correct = torch.zeros((), device=learner.device), torch.zeros((), device=learner.device)
+    buffers = learner.buffers_to_restore()
     with learner.seeded_dropout():
         for images, targets in micro_batches(batch, learner.micro_batch):
             with autocast(learner.precision, learner.device):
@@ -260,10 +338,10 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
     # 6 update
     learner.scaler.unscale_(learner.optimizer)
     norms = gradient_norms(learner.model) if with_norms else {}
-    if learner.clip_grad_norm:
-        nn.utils.clip_grad_norm_(learner.model.parameters(), learner.clip_grad_norm)
-    learner.update()
-    return StepResult(loss_sum, total_weight, num_correct, norms)
+    updated = learner.update(loss_sum)
+    if not updated:
+        restore_buffers(learner.model, buffers)
+    return StepResult(loss_sum, total_weight, num_correct, norms, updated)
 
 
 def micro_batches(batch: Batch, size: int | None) -> Iterator[Batch]:

@@ -21,6 +21,7 @@ from cnntrain.data.stores import ResidentImages, StreamedImages
 from cnntrain.errors import CnntrainError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
+from cnntrain.progress import Progress
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
@@ -190,8 +191,10 @@ class Bout:
 
     def train(self) -> int:
         """What `cnntrain train` does in an epoch."""
+        progress = Progress(epoch=self._epoch)
+        self.learner.step = (self._epoch - 1) * self.steps
         figures = train_epoch(
-            self.learner, self._splits, pipeline=self._pipeline, config=self.config, epoch=self._epoch, log=self.log
+            self.learner, self._splits, pipeline=self._pipeline, config=self.config, progress=progress, log=self.log
         )
         self.data_shares.append(figures.data_share)
         return figures.num_images

@@ -13,8 +13,8 @@ from cnntrain import __version__
 from cnntrain.errors import CnntrainError, Interrupted, StorageError
 
 EPILOG = (
-    "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device, 6 numerical, 7 storage, "
-    "8 not reproduced, 130 interrupted. --debug, anywhere, shows the traceback of a failure."
+    "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device or memory, 6 numerical, 7 storage, "
+    "8 not reproduced, 75 stopped by a signal and saved, 130 interrupted by Ctrl-C. --debug, anywhere, shows the traceback of a failure."
 )
 
 app = typer.Typer(
@@ -56,7 +56,8 @@ def command(function: Command) -> Command:
         try:
             function(*args, **kwargs)
         except KeyboardInterrupt as error:
-            interrupted = Interrupted("interrupted")
+            interrupted = Interrupted(str(error) or "interrupted")
+            interrupted.exit_code = getattr(error, "exit_code", Interrupted.exit_code)  # that of a signal
             for note in getattr(error, "__notes__", []):
                 interrupted.add_note(note)
             raise interrupted from None

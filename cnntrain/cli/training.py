@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ from cnntrain.cli.options import (
     JsonOption,
     NameOption,
     NewRunOutputOption,
+    OptionalConfigArgument,
     OutputOption,
     QuietOption,
     RunArgument,
@@ -23,11 +25,12 @@ from cnntrain.cli.options import (
     SetOption,
     assignments,
 )
-from cnntrain.errors import ConfigError, DataError, ReproductionError
+from cnntrain.errors import CheckpointError, ConfigError, DataError, ReproductionError
 
 if TYPE_CHECKING:
     from cnntrain.config import LoadedConfig
     from cnntrain.records.console import Console
+    from cnntrain.records.resume import Resumed
     from cnntrain.train import TrainResult
 
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
@@ -35,7 +38,12 @@ SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or dat
 
 @command
 def train(
-    config: ConfigArgument,
+    config: OptionalConfigArgument = None,
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="With --resume: the run folder.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
+    allow_changes: Annotated[
+        bool, typer.Option("--allow-changes", help="With --resume: also with another configuration or other images.")
+    ] = False,
     set_: SetOption = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
@@ -51,16 +59,49 @@ def train(
         cnntrain train digits_lenet
         cnntrain train my.yaml --epochs 5 --set recipe.optimizer.lr=0.1
         cnntrain train image_folder_resnet18 --data-root ~/photos --device cuda:1
+        cnntrain train my.yaml --resume
+        cnntrain train --resume runs/my/20260131-120000 --epochs 40
     """
     flags = assignments(device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs)
+    for unused, option in ((run, "RUN"), (allow_changes, "--allow-changes")):
+        if unused and not resume:
+            raise ConfigError(f"{option} goes with --resume: cnntrain train CONFIG --resume RUN")
+    if config is None and not resume:
+        raise ConfigError("say what to train: cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)")
+    if resume and run is None and config and (Path(config) / "config.yaml").is_file():
+        config, run = None, config
 
     from cnntrain.config import load_config
 
-    loaded = load_config(config, set_ or [], flags)
+    given = load_config(config, set_ or [], flags) if config else None
 
     from cnntrain.records.console import Console
 
-    _train(loaded, Console(quiet=quiet))
+    console = Console(quiet=quiet)
+    if not resume:
+        assert given is not None
+        _train(given, console)
+        return
+
+    from cnntrain.records.resume import find_run, open_run
+
+    runs = Path(given.config.run.output) if given else output or Path("runs")
+    folder = find_run(run, runs, given.config.run.name if given else name)
+    if folder is None and given is None:
+        raise CheckpointError(f"no run in {runs} to go on with; say which with RUN or --output, or give a CONFIG")
+    if folder is None:
+        console.say(f"nothing to go on with in {runs}: this is the beginning")
+        _train(given, console)
+        return
+    given = given or load_config(str(folder / "config.yaml"), set_ or [], flags)
+    resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
+    if resumed.finished:
+        print(f"{folder} is finished: {resumed.finished}")
+        return
+    console.say(f"going on with {folder}")
+    for notice in resumed.notices:
+        console.say(f"     note: {notice}")
+    _train(replace(given, config=resumed.config), console, resumed)
 
 
 @command
@@ -264,7 +305,7 @@ def bench(
     print(to_json(asdict(figures)) if as_json else report(figures))
 
 
-def _train(loaded: "LoadedConfig", console: "Console") -> "TrainResult":
+def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None" = None) -> "TrainResult":
     """Trains, and says what came out."""
     from cnntrain.config import locate
     from cnntrain.records.console import percent
@@ -273,7 +314,7 @@ def _train(loaded: "LoadedConfig", console: "Console") -> "TrainResult":
 
     console.say(f"configuration {loaded.document.label}")
     with locate(loaded), memory_explained(SMALLER):
-        folder, results = result = run(loaded.config, console)
+        folder, results = result = run(loaded.config, console, resumed)
     test = results["test"]
     print(
         f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images; "

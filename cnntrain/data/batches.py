@@ -58,6 +58,7 @@ def train_batches(
     *,
     seed: int,
     epoch: int,
+    first: int = 0,
     balanced: bool = False,
     image_size: int | None = None,
 ) -> Iterator[Batch]:
@@ -69,6 +70,7 @@ def train_batches(
         batch_size: The last batch may be smaller, see `steps_per_epoch`.
         seed: Of order and augmentation, together with the epoch.
         epoch: From 1.
+        first: How many batches of the epoch to leave out at its start.
         balanced: See `epoch_order`.
         image_size: To which they are shrunk at last, px; None leaves them as they are.
 
@@ -80,7 +82,7 @@ def train_batches(
     draws = [table.to(device) for table in pipeline.draw(seed, epoch, num_images)]
     spans = [
         slice(step * batch_size, min((step + 1) * batch_size, num_images))
-        for step in range(steps_per_epoch(num_images, batch_size))
+        for step in range(first, steps_per_epoch(num_images, batch_size))
     ]
     # Mixing needs whole pairs (2k, 2k + 1): take the neighbours along, and leave them out again.
     taken = [_whole_pairs(span, num_images) for span in spans] if pipeline.mixing else spans

@@ -3,6 +3,7 @@
 Files come from outside, so nothing in them is executed: safetensors, or PyTorch's format with `weights_only=True`.
 """
 
+import io
 import re
 import warnings
 from pathlib import Path
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor
 
 from cnntrain.errors import CheckpointError
+from cnntrain.runtime.sealing import check_manifest, check_seal
 
 METADATA_KEY = "cnntrain"  # of the header in our own safetensors files
+_TRAINING = re.compile(r"step-\d{8,}\.pt")  # what our training checkpoints are called
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")
 
 
@@ -40,20 +43,29 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    is_sealed = check_seal(path)
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no dict)
-            return tensors, (file.metadata() or {}).get(METADATA_KEY)
+            header = (file.metadata() or {}).get(METADATA_KEY)
     except (safetensors.SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path}: not a checkpoint of cnntrain or another file of weights, or damaged ({error})"
         ) from error
+    if (header is not None) != is_sealed:
+        raise CheckpointError(f"{path}: damaged, or of another version of cnntrain: its header lacks the sha256")
+    return tensors, header
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
-        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
-            content = torch.load(file, map_location="cpu", weights_only=True)
+        raw = path.read_bytes()
+        if _TRAINING.fullmatch(path.name):
+            check_manifest(path, raw)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
+    except (CheckpointError, OSError):
+        raise
     except Exception as error:  # on damaged or foreign files torch.load raises nearly every kind of exception
         # PyTorch's own message is left out: it advises to load without protection.
         raise CheckpointError(
@@ -62,7 +74,8 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
         ) from error
     header, tensors = None, content
     if isinstance(content, dict):
-        if isinstance(content.get("header"), str) and isinstance(content.get("kept"), dict):  # a step-NNNNNNNN.pt
+        if isinstance(content.get("header"), str) and isinstance(content.get("kept"), dict):  # one of ours
+            check_manifest(path, raw)
             header, tensors = content["header"], content["kept"]
         else:
             tensors = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)

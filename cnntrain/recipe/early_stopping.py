@@ -47,7 +47,12 @@ class EarlyStopping:
             self.reference, self.num_waited = score, 0
         else:
             self.num_waited += 1
-        return Verdict(improved, stop=self.patience is not None and self.num_waited >= self.patience)
+        return Verdict(improved, stop=self.gives_up)
+
+    @property
+    def gives_up(self) -> bool:
+        """Whether it has waited long enough."""
+        return self.patience is not None and self.num_waited >= self.patience
 
     @property
     def reason(self) -> str:

@@ -12,7 +12,7 @@ from cnntrain.recipe.early_stopping import EarlyStopping
 
 
 class Scheduler:
-    """Sets the optimizer's learning rate: its initial rate x warm-up or decay x plateau factor.
+    """Sets the optimizer's learning rate: its initial rate x warm-up or decay x what plateaus and rollbacks left of it.
 
     Args:
         optimizer: Its groups' rates at this moment are the initial ones.
@@ -39,7 +39,7 @@ class Scheduler:
         self.total_steps = total_steps
         self.warmup_steps = warmup_steps
         self.plateau = plateau
-        self.plateau_factor = 1.0
+        self.reduction = 1.0
         self.next_step = 0
         self.initial_lrs = [float(group["lr"]) for group in optimizer.param_groups]
         self._apply()
@@ -63,23 +63,27 @@ class Scheduler:
         watch, factor = self.plateau
         if watch.update(epoch, val).stop:
             watch.num_waited = 0
-            self.plateau_factor *= factor
-            self._apply()
+            self.reduce(factor)
+
+    def reduce(self, factor: float) -> None:
+        """Multiplies the rate, from the next step on."""
+        self.reduction *= factor
+        self._apply()
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values from which `load_state_dict` goes on."""
         watch = self.plateau[0].state_dict() if self.plateau else None
-        return {"next_step": self.next_step, "plateau_factor": self.plateau_factor, "plateau": watch}
+        return {"next_step": self.next_step, "reduction": self.reduction, "plateau": watch}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
-        self.next_step, self.plateau_factor = state["next_step"], state["plateau_factor"]
+        self.next_step, self.reduction = state["next_step"], state["reduction"]
         if self.plateau:
             self.plateau[0].load_state_dict(state["plateau"])
         self._apply()
 
     def _apply(self) -> None:
-        factor = self.factor(self.next_step) * self.plateau_factor
+        factor = self.factor(self.next_step) * self.reduction
         for group, initial in zip(self.optimizer.param_groups, self.initial_lrs, strict=True):
             group["lr"] = initial * factor
 

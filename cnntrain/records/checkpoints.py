@@ -1,13 +1,17 @@
 """Checkpoints: what was learnt (`best.safetensors`), and what is needed to go on (`step-NNNNNNNN.pt`).
 
-Both hold tensors and plain values alone; loading executes nothing.
+Both hold tensors and plain values alone; loading executes nothing, and finds every damage (`runtime/sealing.py`).
+A training checkpoint is committed by its manifest: without one it does not exist.
 """
 
+import hashlib
 import io
 import json
+import pickle
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
@@ -19,6 +23,15 @@ from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model
 from cnntrain.models.weights_file import METADATA_KEY, read_tensors
 from cnntrain.records.files import write_bytes
+from cnntrain.runtime.sealing import (
+    DIGEST_KEY,
+    UNSEALED,
+    check_manifest,
+    manifest,
+    manifest_of,
+    read_manifest,
+    seal,
+)
 
 KEPT_STEPS = 2
 
@@ -66,15 +79,11 @@ class Header:
             raise CheckpointError(f"{path}: its header does not fit this version of cnntrain: {error}") from error
 
 
-def save_network(path: Path, model: nn.Module, header: Header) -> None:
-    """Writes weights and their description as one safetensors file.
-
-    Raises:
-        StorageError: The file cannot be written.
-    """
+def network_bytes(model: nn.Module, header: Header) -> bytes:
+    """Weights and their description as the content of one safetensors file, which carries its own digest."""
     # safetensors wants plain row-major tensors; channels_last is restored on loading
     weights = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    write_bytes(path, safetensors.torch.save(weights, metadata={METADATA_KEY: header.to_json()}))
+    return seal(safetensors.torch.save(weights, metadata={METADATA_KEY: header.to_json(), DIGEST_KEY: UNSEALED}))
 
 
 def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
@@ -105,7 +114,9 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
 
 
 def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
-    """Writes `step-NNNNNNNN.pt` with all that is needed to go on, and removes all but the newest few.
+    """Writes `step-NNNNNNNN.pt` with all that is needed to go on, then its manifest; keeps the newest few.
+
+    At every moment there is a checkpoint with its manifest, the one before or this one.
 
     Args:
         folder: The run's `checkpoints`.
@@ -117,6 +128,63 @@ def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
     """
     buffer = io.BytesIO()
     torch.save({"header": header.to_json(), **state}, buffer)
-    write_bytes(folder / f"step-{header.step:08d}.pt", buffer.getvalue())
-    for old in sorted(folder.glob("step-*.pt"))[:-KEPT_STEPS]:
-        old.unlink(missing_ok=True)
+    content, path = buffer.getvalue(), folder / f"step-{header.step:08d}.pt"
+    digest, before = hashlib.sha256(content).hexdigest(), read_manifest(path)
+    if path.exists() and before:  # both are true while the file is replaced
+        write_bytes(manifest_of(path), manifest(*before, digest))
+    write_bytes(path, content)
+    write_bytes(manifest_of(path), manifest(digest))
+
+    # Those of later steps are damaged, or of a course that was given up.
+    names = sorted(file.stem for file in folder.glob("step-*.*"))
+    kept = sorted({name for name in names if name <= path.stem and manifest_of(folder / f"{name}.pt").exists()})
+    for name in set(names) - set(kept[-KEPT_STEPS:]):
+        manifest_of(folder / f"{name}.pt").unlink(missing_ok=True)  # first: what is half removed does not exist
+        (folder / f"{name}.pt").unlink(missing_ok=True)
+
+
+class Saved(NamedTuple):
+    """A training checkpoint that was read."""
+
+    path: Path
+    state: dict[str, Any]
+    header: Header
+
+
+def newest_training(folder: Path, say: Callable[[str], None]) -> Saved | None:
+    """The newest training checkpoint that is whole; None where none was saved.
+
+    Args:
+        folder: The run's `checkpoints`.
+        say: Is told of each one that is damaged.
+
+    Raises:
+        CheckpointError: There are some, and all are damaged.
+    """
+    damaged = 0
+    for path in sorted(folder.glob("step-*.pt"), reverse=True):
+        if not manifest_of(path).exists():
+            continue
+        try:
+            return _read_training(path)
+        except CheckpointError as error:
+            damaged += 1
+            say(f"     note: {error}; trying the one before")
+    if damaged:
+        raise CheckpointError(
+            f"{folder}: no training checkpoint is whole, so this run cannot go on; "
+            f"best.safetensors can still be evaluated, or trained on with model.weights"
+        )
+    return None
+
+
+def _read_training(path: Path) -> Saved:
+    try:
+        content = path.read_bytes()
+        check_manifest(path, content)
+        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return Saved(path, state, Header.from_json(state["header"], path))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:  # its digest is right: not damaged
+        raise CheckpointError(f"{path}: does not fit this version of cnntrain") from error

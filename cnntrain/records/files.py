@@ -1,35 +1,66 @@
 """Writing files whole or not at all."""
 
+import contextlib
+import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 from cnntrain.errors import StorageError
 
+_PARTIAL = ".partial"
+
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces a file: written beside its name, flushed to disk, renamed into place.
+    """Replaces a file: written beside its name, flushed to disk, renamed into place, and the folder flushed.
 
     Raises:
         StorageError: The folder cannot be written or is full; a file that was there before is left as it was.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    beside = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
     try:
+        free = shutil.disk_usage(path.parent).free
+        if len(content) > free:
+            raise StorageError(f"{path} cannot be written: it takes {len(content):,} bytes, and {free:,} are free")
         with beside.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)
+        flush_folder(path.parent)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
     """Replaces a file by UTF-8 text, as `write_bytes` does."""
     write_bytes(path, text.encode())
+
+
+def flush_folder(folder: Path) -> None:
+    """Makes the names in a folder outlast a loss of power."""
+    if os.name == "nt":  # where folders cannot be opened, and renaming is written through
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems cannot
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def remove_partials(folder: Path) -> None:
+    """Removes what a killed process was writing."""
+    for path in folder.rglob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def to_json(values: Any) -> str:

@@ -8,7 +8,7 @@ import torch
 
 import cnntrain
 from cnntrain.config import Config
-from cnntrain.records.run_log import EpochFigures
+from cnntrain.progress import EpochFigures
 from cnntrain.runtime.device import MEMORY_FORMAT
 
 

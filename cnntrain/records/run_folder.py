@@ -4,6 +4,7 @@ runs/<name>/<timestamp>/        runs/latest -> the newest
 """
 
 import contextlib
+import json
 import os
 import shutil
 import time
@@ -13,6 +14,11 @@ from pathlib import Path
 
 from cnntrain.errors import CheckpointError, StorageError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 BEST = Path("checkpoints/best.safetensors")
 
 
@@ -20,7 +26,7 @@ BEST = Path("checkpoints/best.safetensors")
 def run_folder(output: Path, name: str) -> Iterator[Path]:
     """Makes `output/<name>/<timestamp>/` with `checkpoints/` in it, and points `output/latest` to it.
 
-    Should the run fail before there is anything worth keeping (`best.safetensors`), all that was made goes again.
+    Should the run fail before there is anything worth keeping (a checkpoint), all that was made goes again.
 
     Raises:
         StorageError: The folder cannot be made.
@@ -28,14 +34,72 @@ def run_folder(output: Path, name: str) -> Iterator[Path]:
     made = [parent for parent in (output / name, output) if not parent.exists()]
     folder = _make_folder(output, name)
     try:
+        with _in_use(folder), _explained(folder):
+            yield folder
+    finally:
+        if not _is_worth_keeping(folder):
+            _remove(folder, output, made)
+
+
+@contextmanager
+def run_folder_again(folder: Path) -> Iterator[Path]:
+    """The folder of a run that goes on; results.json of an earlier end is set aside.
+
+    Raises:
+        StorageError: Another process is training it, or the folder cannot be written.
+    """
+    with _in_use(folder), _explained(folder):
+        results = folder / "results.json"
+        if results.exists():
+            epochs = json.loads(results.read_text(encoding="utf-8")).get("epochs_run")
+            results.replace(folder / f"results-{epochs}-epochs.json")
         yield folder
+
+
+def check_not_in_use(folder: Path) -> None:
+    """Makes sure that no other process trains in a run folder.
+
+    Raises:
+        StorageError: One does.
+    """
+    with _in_use(folder):
+        pass
+
+
+@contextmanager
+def _in_use(folder: Path) -> Iterator[None]:
+    """Holds a lock on a folder, which is gone with the process, however it ends."""
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StorageError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+    except OSError:  # some network file systems know no locks
+        pass
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    """Tells whoever sees an error what is kept, and how to go on."""
+    try:
+        yield
     except BaseException as error:
+        if any((folder / BEST.parent).glob("step-*.json")):
+            error.add_note(f"go on with it: cnntrain train --resume {folder}")
         if (folder / BEST).exists():
             error.add_note(f"what was learnt until then is kept: cnntrain evaluate {folder}")
         raise
-    finally:
-        if not (folder / BEST).exists():
-            _remove(folder, output, made)
+
+
+def _is_worth_keeping(folder: Path) -> bool:
+    return (folder / BEST).exists() or any((folder / BEST.parent).glob("step-*.json"))
 
 
 def unfinished(checkpoint: Path) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,41 +15,16 @@ from cnntrain.config import Config, dump_config
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.metrics import Evaluation
+from cnntrain.progress import EpochFigures
 from cnntrain.records.console import Console, percent
 from cnntrain.records.files import to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
-from cnntrain.records.tensorboard import TensorBoard
+from cnntrain.records.tensorboard import TensorBoard, cut_back
 from cnntrain.runtime.load import Contention, describe_contention
 
 SUMMARY_METRICS = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
+NOTHING_LOGGED: dict[str, Any] = {"epochs": [], "lines": [], "event_files": {}}
 _NUM_PICTURES = 32
-
-
-@dataclass(frozen=True)
-class EpochFigures:
-    """An epoch of training; loss and accuracy are those seen while the weights changed.
-
-    Attributes:
-        num_images: Images trained on.
-        seconds: Spent in training steps and on their data.
-        data_seconds: Of these, spent waiting for the next batch.
-    """
-
-    loss: float
-    accuracy: float
-    num_images: int
-    seconds: float
-    data_seconds: float
-
-    @property
-    def images_per_second(self) -> float:
-        """Training steps alone."""
-        return self.num_images / self.seconds
-
-    @property
-    def data_share(self) -> float:
-        """Share of the time spent waiting for data, in [0, 1]."""
-        return self.data_seconds / self.seconds
 
 
 class RunLog:
@@ -74,8 +49,22 @@ class RunLog:
         self._lines: list[str] = []
         self._last_step = (math.nan, math.nan, math.nan)
         self._first_batch: Batch | None = None
-        self._tensorboard = TensorBoard(folder if config.run.tensorboard else None)
         write_text(folder / "config.yaml", dump_config(config))
+        self._tensorboard = TensorBoard(folder if config.run.tensorboard else None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values from which the record can go on; what was logged until now is written."""
+        figures = [asdict(figures) for figures in self.epochs]
+        return {"epochs": figures, "lines": list(self._lines), "event_files": self._tensorboard.flush()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes the record back to where `state_dict` was taken."""
+        self.close()
+        cut_back(self.folder, state["event_files"])
+        self._tensorboard = TensorBoard(self.folder if self.config.run.tensorboard else None)
+        self.epochs = [EpochFigures(**figures) for figures in state["epochs"]]
+        self._lines = list(state["lines"])
+        self._write_lines()
 
     def bar(self, steps: range, epoch: int) -> Iterable[int]:
         """The steps of an epoch, with a bar where there is a terminal."""
@@ -129,11 +118,15 @@ class RunLog:
         line = {"epoch": epoch, "step": step, "train": train, "val": val, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
         self._lines.append(json.dumps(line) + "\n")
-        write_text(self.folder / "metrics.jsonl", "".join(self._lines))
         scalars = {f"train/{key}": value for key, value in train.items()}
         scalars |= {f"val/{key}": value for key, value in val.items()}
         scalars |= {f"speed/{key}": value for key, value in speed.items()}
         self._tensorboard.scalars(step, {**scalars, "epoch": epoch})
+        self._write_lines()
+
+    def _write_lines(self) -> None:
+        if self._lines or (self.folder / "metrics.jsonl").exists():
+            write_text(self.folder / "metrics.jsonl", "".join(self._lines))
 
     def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""

@@ -1,6 +1,7 @@
 """TensorBoard event files, by TensorBoard's own writer: `torch.utils.tensorboard` takes ten times as long to import."""
 
 import io
+import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import summary_v2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
+_EVENTS = "events.out.tfevents.*"
+
 
 class TensorBoard:
     """One run's event file.
@@ -21,7 +24,15 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
         self._writer = EventFileWriter(str(folder)) if folder else None
+
+    def flush(self) -> dict[str, int]:
+        """Writes what is still in memory; the size of each event file in the folder, bytes, by name."""
+        if self._writer is None or self._folder is None:
+            return {}
+        self._writer.flush()
+        return {path.name: path.stat().st_size for path in self._folder.glob(_EVENTS)}
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Numbers at a training step, by tag."""
@@ -52,6 +63,15 @@ class TensorBoard:
     def _add(self, summary: Summary, step: int) -> None:
         if self._writer:
             self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def cut_back(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Takes back what was written to a run's event files since `flush` said these sizes."""
+    for path in folder.glob(_EVENTS):
+        if path.name not in sizes:
+            path.unlink()
+        elif path.stat().st_size > sizes[path.name]:
+            os.truncate(path, sizes[path.name])
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | float | bool]:

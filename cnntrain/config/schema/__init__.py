@@ -101,12 +101,14 @@ class Config(Section):
     run: Run = Run()
     expect: Expect | None = None
 
-    def pinned(self, precision: str, weights: str | None, data: dict[str, int], **run: str) -> Self:
+    def pinned(
+        self, precision: str, micro_batch: int | None, weights: str | None, data: dict[str, int], **run: str
+    ) -> Self:
         """The same with what was left open resolved, so that the file in the run folder repeats the run."""
         sections = {
             "model": self.model.model_copy(update={"weights": weights}),
             "data": self.data.model_copy(update=data),
-            "recipe": self.recipe.model_copy(update={"precision": precision}),
+            "recipe": self.recipe.model_copy(update={"precision": precision, "micro_batch": micro_batch}),
             "run": self.run.model_copy(update=run),
         }
         return self.model_copy(update=sections)

@@ -40,6 +40,13 @@ class Data(Section):
         description="where decoded images are held: the device's memory, the host's, a file mapped into memory, or "
         "nowhere (stream: decoded in every epoch); auto: the first of these that has room",
     )
+    num_workers: NonNegativeInt | None = Field(
+        None, description="image_folder: threads that decode; 0: the one that trains; null: one for each core"
+    )
+    on_error: Literal["stop", "skip"] = Field(
+        "stop", description="image_folder: images that cannot be read stop training, or are left out (and named)"
+    )
+    max_skipped: ProperFraction = Field(0.1, description="on_error skip: at most this share of a folder's images")
     resize: Literal["crop", "letterbox", "squash"] = "crop"
     mean: ChannelValues | None = Field(None, description="per channel, of [0, 1]; null: of the training images")
     std: ChannelValues | None = Field(None, description="per channel; null: of the training images")

@@ -171,8 +171,10 @@ class Recipe(Section):
 
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 128
-    micro_batch: PositiveInt | None = Field(
-        None, description="images per backward pass; gradients add up to the whole batch (gradient accumulation)"
+    micro_batch: PositiveInt | Literal["auto"] | None = Field(
+        None,
+        description="images per backward pass; gradients add up to the whole batch (gradient accumulation); auto: on a "
+        "GPU as many as fit into its memory",
     )
     optimizer: Optimizer = Sgd()
     schedule: Schedule = OneCycle()
@@ -191,6 +193,15 @@ class Recipe(Section):
     clip_grad_norm: PositiveFloat | None = None
     averaging: Annotated[Ema, Shorthand(default="ema")] | None = None
     early_stopping: EarlyStopping | None = None
+    checkpoint_every_steps: PositiveInt | None = Field(
+        None, description="saves a training checkpoint so often, besides the one after each epoch"
+    )
+    checkpoint_every_minutes: PositiveFloat | None = Field(10.0, description="the same, by time")
+    on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
+        "stop",
+        description="when loss or gradients are infinite or not a number: stop; leave the step out; or go back to the "
+        "newest checkpoint, halve the learning rate and go on without that step",
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of training (float32 multiplies in TF32 on a GPU); evaluation is always float32"
     )
@@ -198,4 +209,4 @@ class Recipe(Section):
     @property
     def images_at_once(self) -> int:
         """How many images the network takes in one pass."""
-        return self.micro_batch or self.batch_size
+        return self.micro_batch if isinstance(self.micro_batch, int) else self.batch_size

@@ -1,0 +1,136 @@
+"""When a training is saved, and how it is brought back."""
+
+import time
+from typing import Any
+
+from cnntrain.errors import NumericalError
+from cnntrain.learner import Learner
+from cnntrain.nonfinite import check_weights
+from cnntrain.progress import Progress
+from cnntrain.records.checkpoints import Header, Saved, network_bytes, newest_training, save_training
+from cnntrain.records.files import write_bytes
+from cnntrain.records.resume import environment
+from cnntrain.records.run_folder import BEST
+from cnntrain.records.run_log import NOTHING_LOGGED, SUMMARY_METRICS, RunLog
+from cnntrain.runtime.signals import StopSignals
+
+MAX_ROLLBACKS = 5
+
+
+class Checkpointing:
+    """Saves a training when it is time to, and goes back to what was saved.
+
+    Args:
+        learner: What is trained.
+        log: The record of the run.
+        header: What every checkpoint says of the run; its recipe says how often to save.
+        stop: Signals wait while a checkpoint is written.
+
+    Attributes:
+        progress: How far training is.
+    """
+
+    def __init__(self, learner: Learner, log: RunLog, header: Header, stop: StopSignals) -> None:
+        self.learner = learner
+        self.progress = Progress()
+        self.log = log
+        self.header = header
+        self.stop = stop
+        recipe = header.config.recipe
+        self._every_steps = recipe.checkpoint_every_steps
+        self._every_seconds = 60 * recipe.checkpoint_every_minutes if recipe.checkpoint_every_minutes else None
+        self._started = self._saved = time.monotonic()
+
+    def after_step(self) -> None:
+        """To be called after each step: saves if it is time.
+
+        Raises:
+            StorageError: The checkpoint cannot be written.
+            Stopped: A signal came meanwhile.
+        """
+        self.stop.check()
+        waited = time.monotonic() - self._saved
+        by_steps = self._every_steps is not None and self.learner.step % self._every_steps == 0
+        if by_steps or (self._every_seconds is not None and waited >= self._every_seconds):
+            self.save()
+
+    def keep_best(self, val: dict[str, Any]) -> None:
+        """Writes `best.safetensors`.
+
+        Raises:
+            StorageError: It cannot be written.
+        """
+        self._at(self.progress.epoch, val)
+        self.progress.val, self.progress.best = val, network_bytes(self.learner.kept, self.header)
+        write_bytes(self.log.folder / BEST, self.progress.best)
+
+    def save(self) -> None:
+        """Writes a training checkpoint.
+
+        Raises:
+            NumericalError: There are weights that are not finite.
+            StorageError: It cannot be written; the one before is whole.
+        """
+        check_weights(self.learner)
+        self._at(self.progress.epoch, self.progress.val)
+        with self.stop.later():
+            save_training(self.log.folder / BEST.parent, self._state(), self.header)
+        self._saved = time.monotonic()
+
+    def resume(self, saved: Saved | None) -> None:
+        """Goes on where a checkpoint was saved; without one, at the beginning. What was recorded since is taken back."""
+        if saved:
+            self._restore(saved)
+        else:
+            self.log.load_state_dict(NOTHING_LOGGED)
+            (self.log.folder / BEST).unlink(missing_ok=True)
+        learner = self.learner
+        self.log.console.say(
+            f"     on from step {learner.step}, epoch {self.progress.epoch}, learning rate {learner.learning_rate:.3g}"
+        )
+
+    def _restore(self, saved: Saved) -> None:
+        state = saved.state
+        self.learner.load_state_dict(state)
+        self.progress.load_state_dict(state["progress"], self.learner.device)
+        self.log.load_state_dict(state["log"])
+        best = self.log.folder / BEST
+        if self.progress.best and not (best.exists() and best.read_bytes() == self.progress.best):
+            write_bytes(best, self.progress.best)
+        if not self.progress.best:
+            best.unlink(missing_ok=True)
+        self._started = self._saved = time.monotonic()
+
+    def roll_back(self, step: int, reason: str) -> None:
+        """Back to the newest checkpoint, with half the learning rate, to go on without this step.
+
+        Raises:
+            NumericalError: That has happened too often.
+        """
+        rollbacks, left_out = self.progress.rollbacks + 1, [*self.progress.left_out, step]
+        nonfinite_steps = self.progress.nonfinite_steps + 1
+        if rollbacks > MAX_ROLLBACKS:
+            raise NumericalError(f"{reason}; training has already gone back {MAX_ROLLBACKS} times, which is enough")
+        saved = newest_training(self.log.folder / BEST.parent, self.log.console.say)
+        assert saved is not None, "the beginning is saved where on_nonfinite is rollback"
+        self._restore(saved)
+        self.learner.scheduler.reduce(0.5 ** (rollbacks - self.progress.rollbacks))
+        self.progress.rollbacks, self.progress.left_out = rollbacks, left_out
+        self.progress.nonfinite_steps = nonfinite_steps
+        self.log.console.say(
+            f"     note: {reason}; back to step {self.learner.step}, with half the learning rate and without that step"
+        )
+
+    @property
+    def seconds(self) -> float:
+        """Spent in training, by this process and those before it."""
+        return self.progress.seconds + time.monotonic() - self._started
+
+    def _at(self, epoch: int, val: dict[str, Any]) -> None:
+        shown = {key: val[key] for key in SUMMARY_METRICS if key in val}
+        self.header = self.header.at(epoch, self.learner.step, shown)
+
+    def _state(self) -> dict[str, Any]:
+        progress = {**self.progress.state_dict(), "seconds": self.seconds}
+        more = {"progress": progress, "log": self.log.state_dict(), "environment": environment()}
+        return {**self.learner.state_dict(), **more}

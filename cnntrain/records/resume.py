@@ -1,0 +1,206 @@
+"""Going on with a run: finding it, and what may differ from when it began."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from cnntrain.config import Config, load_config
+from cnntrain.errors import CheckpointError, ConfigError, DataError
+from cnntrain.records.checkpoints import Saved, newest_training
+from cnntrain.records.files import remove_partials
+from cnntrain.records.run_folder import BEST, check_not_in_use
+from cnntrain.runtime.device import resolve_device
+from cnntrain.runtime.machine import available_cores
+
+# What may be said anew when a run goes on: none of it changes what is learnt, or it is about how long and how safely.
+_FREE = {
+    "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.log_every_steps", "run.compile",
+    "recipe.checkpoint_every_steps", "recipe.checkpoint_every_minutes", "recipe.on_nonfinite",
+    "data.storage", "data.num_workers", "expect",
+}  # fmt: skip
+# What a run pins when it begins, and a configuration may leave open.
+_OPEN = {
+    "run.data_root", "run.device", "model.weights", "recipe.precision", "recipe.micro_batch",
+    "data.channels", "data.image_size", "data.stored_size", "data.mean", "data.std",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A run to go on with.
+
+    Attributes:
+        folder: The run folder.
+        config: What to do, as the run began and with what was said anew.
+        saved: Its newest checkpoint that is whole; None where nothing was saved yet.
+        allow_changes: Whether it may go on with another configuration, or other images.
+        finished: Why there is nothing left to do; empty if there is.
+        notices: What the user should know, one sentence each.
+    """
+
+    folder: Path
+    config: Config
+    saved: Saved | None
+    allow_changes: bool
+    finished: str
+    notices: tuple[str, ...]
+
+    def check_data(self, splits: Mapping[str, Mapping[str, Any]]) -> None:
+        """Compares the images with those that the run began with.
+
+        Raises:
+            DataError: They are others.
+        """
+        before = self.saved.header.splits if self.saved else splits
+        others = [name for name in splits if splits[name]["sha256"] != before[name]["sha256"]]
+        if others and not self.allow_changes:
+            found = ", ".join(
+                f"{name} {before[name]['num_images']:,} images then, {splits[name]['num_images']:,} now"
+                for name in others
+            )
+            raise DataError(
+                f"the images are not those that {self.folder} began with ({found}; their sha256 differs); "
+                f"bring them back, or add --allow-changes to go on with these"
+            )
+
+
+def find_run(run: str | None, output: Path, name: str | None) -> Path | None:
+    """The run folder to go on with.
+
+    Args:
+        run: A run folder, or one below `output`; None means the newest run without results.json, or else the newest.
+        output: The folder of all runs.
+        name: Of the runs that come into question; None for all.
+
+    Returns:
+        None where there is no run at all.
+
+    Raises:
+        CheckpointError: The run that is named does not exist.
+    """
+    if run is not None:
+        for path in (Path(run), output / run):
+            if (path / "config.yaml").is_file():
+                return path.resolve()
+            if found := _newest(path, "*") or _newest(path, "*/*"):
+                return found
+        raise CheckpointError(f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}")
+    return _newest(output, f"{name or '*'}/*")
+
+
+def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Callable[[str], None]) -> Resumed:
+    """Reads what a run left behind.
+
+    Args:
+        folder: The run folder.
+        given: What to do now, if it was said; compared with what the run was doing.
+        allow_changes: Whether they may differ.
+        say: Is told of each damaged checkpoint.
+
+    Raises:
+        CheckpointError: All its checkpoints are damaged, or its configuration is.
+        ConfigError: The configuration is another one.
+        StorageError: Another process is training it.
+    """
+    check_not_in_use(folder)
+    remove_partials(folder)
+    saved = newest_training(folder / BEST.parent, say)
+    before = saved.header.config if saved else load_config(str(folder / "config.yaml")).config
+    config, changes = merge(before, given) if given else (before, [])
+    if changes and not allow_changes:
+        raise ConfigError(
+            f"{folder} was trained with another configuration:\n"
+            + "\n".join(f"  {change}" for change in changes)
+            + "\nadd --allow-changes to go on with the new one, name another run, or start anew without --resume"
+        )
+    notices = [f"changed: {change}" for change in changes] + (_differences(saved, config) if saved else [])
+    finished = _finished(folder, saved, config)
+    return Resumed(folder, config, saved, allow_changes, finished, tuple(notices))
+
+
+def merge(before: Config, given: Config) -> tuple[Config, list[str]]:
+    """The configuration to go on with, and what in it is not as it was, such as `recipe.batch_size: 64 -> 32`."""
+    old, new = _flat(before.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
+    left_open = {key for key in new if key in _OPEN and new[key] in (None, "auto")}
+    if new.get("model.weights") != old.get("model.weights"):
+        left_open.add("model.weights")  # the run has the file that was meant then
+    changes = [
+        f"{key}: {_text(old.get(key))} -> {_text(new.get(key))}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key) and key not in left_open | _FREE and not _extends(key, old, new)
+    ]
+    merged = given.model_dump(mode="json")
+    for key in left_open:
+        section, name = key.split(".")
+        merged[section][name] = before.model_dump(mode="json")[section][name]
+    return Config.model_validate(merged), changes
+
+
+def environment() -> dict[str, Any]:
+    """What the last bit of a result depends on, besides configuration and data."""
+    return {
+        "torch": str(torch.__version__),
+        "threads": torch.get_num_threads(),
+        "processor": str(torch.backends.cpu.get_cpu_capability()),
+    }
+
+
+def _differences(saved: Saved, config: Config) -> list[str]:
+    """Why the result may not be that of an uninterrupted run, to the last bit."""
+    before, now = saved.state["environment"], environment()
+    was, is_ = saved.header.config.run.device, str(resolve_device(config.run.device))
+    found = [f"the device was {was} and is {is_}"] if was != is_ else []
+    for key, name in (("torch", "PyTorch's version"), ("processor", "the processor's instruction set")):
+        if before[key] != now[key]:
+            found.append(f"{name} was {before[key]} and is {now[key]}")
+    notices = [f"{'; '.join(found)}: the last digits may differ from those of an uninterrupted run"] if found else []
+    if before["threads"] > available_cores():
+        notices.append(
+            f"{before['threads']} threads compute, as when the run began, on {available_cores()} cores: exact but slow"
+        )
+    if config.recipe.epochs > saved.header.config.recipe.epochs:
+        notices.append(f"{config.recipe.epochs} epochs instead of {saved.header.config.recipe.epochs}")
+    return notices
+
+
+def _finished(folder: Path, saved: Saved | None, config: Config) -> str:
+    if not (folder / "results.json").exists():
+        return ""
+    if saved is None:
+        return "its training checkpoints are gone, so it cannot be trained on"
+    epochs, stopping, before = config.recipe.epochs, config.recipe.early_stopping, saved.header.config.recipe
+    waited = saved.state["stopping"]["num_waited"]
+    if stopping and waited >= stopping.patience:
+        return (
+            f"early stopping ended it: no improvement for {waited} epochs; recipe.early_stopping.patience says how long"
+        )
+    if epochs <= before.epochs:
+        return f"all {before.epochs} epochs are done; --epochs says how many there should be, to train on"
+    return ""
+
+
+def _newest(folder: Path, pattern: str) -> Path | None:
+    found = sorted(folder.glob(f"{pattern}/config.yaml"), key=lambda path: path.parts[-2])
+    unfinished = [path for path in found if not (path.parent / "results.json").exists()]
+    return (unfinished or found)[-1].parent.resolve() if found else None
+
+
+def _extends(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return key == "recipe.epochs" and bool(new[key] > old[key])
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and value and prefix + key not in _FREE:
+            flat |= _flat(cast(Mapping[str, Any], value), f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,86 @@
+"""Being asked to stop: by Ctrl-C, or by a scheduler that wants the machine back."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Self
+
+PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal asked to stop. No `Exception`, so that nothing takes it for a failure of its own.
+
+    Attributes:
+        name: Of the signal.
+        exit_code: 130 after Ctrl-C, else 75.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.name = signal.Signals(number).name
+        self.exit_code = _exit_code(number)
+
+    def __str__(self) -> str:
+        return "interrupted" if self.exit_code == INTERRUPTED else f"stopped by {self.name}"
+
+
+class StopSignals:
+    """While it is entered, the first signal raises `Stopped`, and the second ends the process at once.
+
+    Signals that are ignored (under nohup, say) stay so.
+    """
+
+    def __init__(self) -> None:
+        self._received: int | None = None
+        self._raised = False
+        self._depth = 0
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+            for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._receive)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @contextmanager
+    def later(self) -> Iterator[None]:
+        """What must not be cut in two: a signal raises at its end, or where `check` is called."""
+        self._depth += 1
+        try:
+            yield
+        finally:
+            self._depth -= 1
+        if not self._depth:
+            self.check()
+
+    def check(self) -> None:
+        """Raises if a signal came meanwhile.
+
+        Raises:
+            Stopped: Once.
+        """
+        if self._received is not None and not self._raised:
+            self._raised = True
+            raise Stopped(self._received)
+
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
+        if self._received is not None:
+            os.write(2, b"error: stopped at once, by a second signal; what was saved before is whole\n")
+            os._exit(_exit_code(number))
+        self._received = number
+        if not self._depth:
+            self.check()
+
+
+def _exit_code(number: int) -> int:
+    return INTERRUPTED if number == signal.SIGINT else PREEMPTED

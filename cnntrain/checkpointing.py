@@ -78,7 +78,7 @@ class Checkpointing:
         self._saved = time.monotonic()
 
     def resume(self, saved: Saved | None) -> None:
-        """Goes on where a checkpoint was saved; without one, at the beginning. What was recorded since is taken back."""
+        """Goes on where a checkpoint was saved, else at the beginning; what was recorded since is taken back."""
         if saved:
             self._restore(saved)
         else:
@@ -120,6 +120,15 @@ class Checkpointing:
         self.log.console.say(
             f"     note: {reason}; back to step {self.learner.step}, with half the learning rate and without that step"
         )
+
+    def troubles(self) -> dict[str, int]:
+        """Steps that were left out and rollbacks, for results.json."""
+        progress = self.progress
+        return {
+            "nonfinite_steps": progress.nonfinite_steps,
+            "rollbacks": progress.rollbacks,
+            "scaler_skips": self.learner.scaler_skips,
+        }
 
     @property
     def seconds(self) -> float:

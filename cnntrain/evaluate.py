@@ -80,7 +80,7 @@ def evaluate_checkpoint(
             data = data.model_copy(update={"root": "."})
     if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
         data_root = recorded
-    split, class_names = prepare_split(
+    split, class_names, num_skipped = prepare_split(
         data, split_name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
     )
     if class_names != header.class_names:
@@ -98,5 +98,6 @@ def evaluate_checkpoint(
         "split": split_name,
         "sha256": sha256,
         "same_images_as_in_training": sha256 == header.splits[split_name]["sha256"],
+        **({"num_skipped": num_skipped} if num_skipped else {}),
         **found.summary(),
     }

@@ -105,6 +105,10 @@ class Learner:
             return nullcontext()
         return torch_seeded("dropout", self.seed, self.step, device=self.device)
 
+    def reason_to_stop(self, epochs: int) -> str:
+        """In words, when training is over."""
+        return self.stopping.reason if self.stopping.gives_up else f"the last epoch, {epochs}, is done"
+
     @property
     def learning_rate(self) -> float:
         """Of the next update, the head's where stages differ."""
@@ -160,6 +164,7 @@ class Learner:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
+        self.optimizer.zero_grad(set_to_none=True)  # of a step that was not taken
         self.step = state["step"]
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -224,7 +229,7 @@ def build_learner(
         has_dropout=any(isinstance(module, nn.Dropout | nn.Dropout2d) for module in model.modules()),
         weights={"source": weights.source, "sha256": weights.sha256} if weights else None,
         notices=tuple(notices),
-        micro_batch=recipe.micro_batch,
+        micro_batch=recipe.micro_batch if isinstance(recipe.micro_batch, int) else None,
         clip_grad_norm=recipe.clip_grad_norm,
         on_nonfinite=recipe.on_nonfinite,
     )

@@ -1,5 +1,6 @@
 """What is done when a loss or a gradient is infinite or not a number, and where that came from."""
 
+import math
 from typing import Any
 
 import torch
@@ -58,6 +59,18 @@ def describe_nonfinite(learner: Learner, batch: Batch) -> str:
     gradients = [(name, parameter.grad) for name, parameter in learner.model.named_parameters()]
     layer = _first([(name, gradient) for name, gradient in reversed(gradients) if gradient is not None])
     return f"the first layer concerned is {layer}: its gradient is not finite" if layer else "all layers are finite"
+
+
+def check_finite(loss: float, learner: Learner, what: str) -> None:
+    """Stops before a checkpoint is spoilt.
+
+    Raises:
+        NumericalError: The loss is infinite or not a number.
+    """
+    if not math.isfinite(loss):
+        raise NumericalError(
+            f"the {what} is {loss} (step {learner.step}, learning rate {learner.last_learning_rate:.3g}); {ADVICE}"
+        )
 
 
 def check_weights(learner: Learner) -> None:

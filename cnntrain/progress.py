@@ -104,5 +104,7 @@ class Progress:
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Goes back to where `state_dict` was taken; sums go to the device that trains."""
-        sums = {key: value.to(device) if isinstance(value, Tensor) else value for key, value in state["sums"].items()}
+        sums: dict[str, Any] = {
+            key: value.to(device) if isinstance(value, Tensor) else value for key, value in state["sums"].items()
+        }
         vars(self).update({**state, "sums": EpochSums(**sums), "best": state["best"].numpy().tobytes()})

@@ -3,9 +3,8 @@
 `run` holds steps 1, 2 and 7 to 10; `train_step` holds 3 to 6.
 """
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +15,13 @@ from torch import Tensor
 from cnntrain.checkpointing import Checkpointing
 from cnntrain.config import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
-from cnntrain.data.batches import Batch, steps_per_epoch, train_batches
+from cnntrain.data.batches import Batch, micro_batches, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
-from cnntrain.errors import NumericalError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner, gradient_norms
+from cnntrain.memory import fit_into_memory, smaller_batches
 from cnntrain.models import count_parameters
-from cnntrain.nonfinite import NonfiniteStep, leave_out, restore_buffers
+from cnntrain.nonfinite import NonfiniteStep, check_finite, leave_out, restore_buffers
 from cnntrain.progress import EpochFigures, Progress
 from cnntrain.recipe.resizing import training_size
 from cnntrain.records.checkpoints import Header, Saved, load_network
@@ -90,18 +89,23 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
         if resumed:
             resumed.check_data(header.splits)
         where = run_folder_again(resumed.folder) if resumed else run_folder(output, str(config.run.name))
-        with where as folder, closing(RunLog(folder, config, console)) as log, memory_explained(smaller(config)):
+        with (
+            where as folder,
+            closing(RunLog(folder, config, console)) as log,
+            memory_explained(smaller_batches(config)),
+        ):
+            log.skipped_images(splits.skipped)
             checkpointing = Checkpointing(learner, log, header, stop)
             if resumed:
                 checkpointing.resume(saved)
             fit(learner, splits, config, checkpointing)
             train_seconds, val = checkpointing.seconds, checkpointing.progress.val
-            stopped_because = reason_to_stop(learner, config)
-            console.step(9, "termination", f"{stopped_because}; best epoch {learner.stopping.best_epoch}")
+            why = learner.reason_to_stop(config.recipe.epochs)
+            console.step(9, "termination", f"{why}; best epoch {learner.stopping.best_epoch}")
 
             best, header = load_network(folder / BEST, device)
-            images = f"{len(splits.test):,} test images"
-            console.step(10, "testing", f"the weights of epoch {header.epoch}, once, on {images}")
+            on = f"on {len(splits.test):,} test images"
+            console.step(10, "testing", f"the weights of epoch {header.epoch}, once, {on}")
             tested = evaluate(best, splits.test, **evaluation_settings(learner, splits, config))
             results = build_results(
                 config,
@@ -109,7 +113,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
                 val=val,
                 epochs=log.epochs,
                 best_epoch=header.epoch,
-                stopped_because=stopped_because,
+                stopped_because=why,
                 train_seconds=train_seconds,
                 total_seconds=time.perf_counter() - started,
                 splits=header.splits,
@@ -117,10 +121,8 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
                 weights=learner.weights,
                 device=device_name(device),
                 images_held=splits.held,
-                skipped_images=splits.num_skipped,
-                nonfinite_steps=checkpointing.progress.nonfinite_steps,
-                rollbacks=checkpointing.progress.rollbacks,
-                scaler_skips=learner.scaler_skips,
+                skipped_images={part: len(faults) for part, faults in splits.skipped.items()},
+                **checkpointing.troubles(),
                 contention_share=log.contention.share(),
             )
             log.finish(results, tested, splits.test, learner.step)
@@ -152,12 +154,13 @@ def set_up(config: Config, device: torch.device, console: Console, saved: Saved 
 
     learner = build_learner(config, splits, device, weights)
     start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
-    if saved:
-        start = f"from {saved.path}"
     parameters = f"{count_parameters(learner.model):,} parameters"
-    console.step(2, "model initialisation", f"{config.model.name}, {parameters}, {start}")
+    console.step(
+        2, "model initialisation", f"{config.model.name}, {parameters}, {f'from {saved.path}' if saved else start}"
+    )
     chosen = " (auto)" if config.recipe.precision == "auto" else ""
     console.say(f"     {device_name(device)}, {learner.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
+    fit_into_memory(learner, splits, config, train_step, console)
     for notice in () if saved else learner.notices:
         console.say(f"     note: {notice}")
     if weights:
@@ -207,14 +210,8 @@ def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpo
                 verdict = learner.stopping.update(progress.epoch, val)
                 if verdict.improved:
                     checkpointing.keep_best(val)
-                log.epoch(
-                    progress.epoch,
-                    figures,
-                    val,
-                    step=learner.step,
-                    learning_rate=learner.last_learning_rate,
-                    best=verdict.improved,
-                )
+                step, rate = learner.step, learner.last_learning_rate
+                log.epoch(progress.epoch, figures, val, step=step, learning_rate=rate, best=verdict.improved)
                 progress.next_epoch()
                 checkpointing.save()
     except Stopped:
@@ -289,26 +286,6 @@ def train_epoch(
     return figures
 
 
-def check_finite(loss: float, learner: Learner, what: str) -> None:
-    """Stops before a checkpoint is spoilt.
-
-    Raises:
-        NumericalError: The loss is infinite or not a number.
-    """
-    if not math.isfinite(loss):
-        raise NumericalError(
-            f"the {what} is {loss} (step {learner.step}, learning rate {learner.last_learning_rate:.3g}); "
-            f"try a lower recipe.optimizer.lr, a warm-up, recipe.clip_grad_norm: 1.0 or recipe.precision: float32"
-        )
-
-
-def reason_to_stop(learner: Learner, config: Config) -> str:
-    """In words, when training is over."""
-    if learner.stopping.gives_up:
-        return learner.stopping.reason
-    return f"the last epoch, {config.recipe.epochs}, is done"
-
-
 def evaluation_settings(learner: Learner, splits: Splits, config: Config) -> dict[str, Any]:
     """How validation and test are measured alike."""
     return {
@@ -339,19 +316,6 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
     learner.scaler.unscale_(learner.optimizer)
     norms = gradient_norms(learner.model) if with_norms else {}
     updated = learner.update(loss_sum)
-    if not updated:
+    if buffers and not updated:
         restore_buffers(learner.model, buffers)
     return StepResult(loss_sum, total_weight, num_correct, norms, updated)
-
-
-def micro_batches(batch: Batch, size: int | None) -> Iterator[Batch]:
-    """A batch in parts of at most `size` images, nearly equal: a part of one image batch norm could not take."""
-    num_images = len(batch.targets)
-    if size is None or size >= num_images:
-        yield batch
-        return
-    num_parts = max(1, min(math.ceil(num_images / size), num_images // min(size, 2)))
-    for images, targets in zip(
-        batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True
-    ):
-        yield Batch(images, targets)

@@ -3,7 +3,6 @@
 Nobody has a schedule, and the rate is one at which every network learns; neither matters to the speed.
 """
 
-import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from cnntrain.data.pipeline import build_pipeline
 from cnntrain.evaluate import evaluate
 from cnntrain.models import build_model
 from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.progress import Progress
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import resolve_device
@@ -164,10 +164,11 @@ def training(made: SetUp, log: RunLog) -> Callable[[], None]:
     """An epoch as `cnntrain train` has it, with all that is written meanwhile."""
     config, splits, learner = made
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    epochs = itertools.count(1)
+    progress = Progress()
 
     def run() -> None:
-        train_epoch(learner, splits, pipeline=pipeline, config=config, epoch=next(epochs), log=log)
+        train_epoch(learner, splits, pipeline=pipeline, config=config, progress=progress, log=log)
+        progress.next_epoch()
 
     return run
 

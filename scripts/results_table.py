@@ -106,7 +106,7 @@ def between_markers(text: str, content: str) -> str:
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not (start and end):
-        raise SystemExit(f"error: README.md has no place for the table, the lines {START} and {END}")
+        raise SystemExit(f"error: there is no place for the table, the lines {START} and {END}")
     return f"{before}{START}\n\n{content}\n\n{END}{after}"
 
 

@@ -27,7 +27,7 @@ def test_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_evaluate_and_predict_agree_to_the_last_digit_printed(trained_run: Path, test_images: Path, cli: Cli) -> None:
     model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
-    split, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
+    split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
     task = SingleLabel(header.class_names)
     found = evaluate(model, split, preprocessing=header.preprocessing, task=task, batch_size=64)
     lines = [
@@ -147,7 +147,7 @@ def test_runs_are_found_by_folder_name_and_newest(trained_run: Path, test_images
 
 def test_evaluation_does_not_depend_on_the_batch_size(trained_run: Path) -> None:
     model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
-    split, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
+    split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
     task = SingleLabel(header.class_names)
     first, second = (
         evaluate(model, split, preprocessing=header.preprocessing, task=task, batch_size=size) for size in (1, 359)

@@ -15,7 +15,7 @@ import torch
 
 from cnntrain.config import Config, dump_config
 from cnntrain.data import Splits
-from cnntrain.data.batches import Batch, eval_batches, train_batches
+from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentImages, StreamedImages
 from cnntrain.errors import CnntrainError
@@ -27,7 +27,7 @@ from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
 from cnntrain.runtime.load import Contention
 from cnntrain.runtime.machine import peak_memory
-from cnntrain.train import evaluation_settings, micro_batches, set_up, train_epoch
+from cnntrain.train import evaluation_settings, set_up, train_epoch
 
 SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
 

@@ -2,7 +2,10 @@
 
 import functools
 import inspect
+import os
+import shlex
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
@@ -13,8 +16,9 @@ from cnntrain import __version__
 from cnntrain.errors import CnntrainError, Interrupted, StorageError
 
 EPILOG = (
-    "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device or memory, 6 numerical, 7 storage, "
-    "8 not reproduced, 75 stopped by a signal and saved, 130 interrupted by Ctrl-C. --debug, anywhere, shows the traceback of a failure."
+    "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device or memory, 6 numerical, "
+    "7 storage, 8 not reproduced, 75 stopped by a signal and saved, 130 interrupted by Ctrl-C. "
+    "--debug, anywhere, shows the traceback of a failure."
 )
 
 app = typer.Typer(
@@ -45,7 +49,28 @@ def main(arguments: list[str] | None = None) -> int:
             traceback.print_exc()
         print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"error: a bug of cnntrain: {type(error).__name__}: {error}\n{_log_bug(arguments)}", file=sys.stderr)
+        return 1
     return 0
+
+
+def _log_bug(arguments: list[str]) -> str:
+    """Writes the traceback of the exception at hand to a file; what to do with it, in words."""
+    from importlib.metadata import version
+
+    from platformdirs import user_log_path
+
+    path = user_log_path("cnntrain") / f"bug-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}.txt"
+    about = f"cnntrain {__version__}, torch {version('torch')}, Python {sys.version}\ncnntrain {shlex.join(arguments)}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{about}\n\n{traceback.format_exc()}", encoding="utf-8")
+    except OSError:
+        return "please report it, with what --debug shows"
+    return f"its traceback is in {path}; please report it with that file and the configuration"
 
 
 def command(function: Command) -> Command:

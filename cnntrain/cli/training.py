@@ -1,7 +1,5 @@
-"""The commands that train and use networks."""
+"""The commands that train networks."""
 
-import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,26 +12,21 @@ from cnntrain.cli.options import (
     DataRootOption,
     DeviceOption,
     EpochsOption,
-    JsonOption,
     NameOption,
     NewRunOutputOption,
     OptionalConfigArgument,
-    OutputOption,
     QuietOption,
-    RunArgument,
     SeedOption,
     SetOption,
     assignments,
 )
-from cnntrain.errors import CheckpointError, ConfigError, DataError, ReproductionError
+from cnntrain.errors import CheckpointError, ConfigError, ReproductionError
 
 if TYPE_CHECKING:
     from cnntrain.config import LoadedConfig
     from cnntrain.records.console import Console
     from cnntrain.records.resume import Resumed
     from cnntrain.train import TrainResult
-
-SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
 
 
 @command
@@ -68,7 +61,7 @@ def train(
             raise ConfigError(f"{option} goes with --resume: cnntrain train CONFIG --resume RUN")
     if config is None and not resume:
         raise ConfigError("say what to train: cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)")
-    if resume and run is None and config and (Path(config) / "config.yaml").is_file():
+    if resume and run is None and config and Path(config).is_dir():
         config, run = None, config
 
     from cnntrain.config import load_config
@@ -87,9 +80,9 @@ def train(
 
     runs = Path(given.config.run.output) if given else output or Path("runs")
     folder = find_run(run, runs, given.config.run.name if given else name)
-    if folder is None and given is None:
-        raise CheckpointError(f"no run in {runs} to go on with; say which with RUN or --output, or give a CONFIG")
     if folder is None:
+        if given is None:
+            raise CheckpointError(f"no run in {runs} to go on with; say which with RUN or --output, or give a CONFIG")
         console.say(f"nothing to go on with in {runs}: this is the beginning")
         _train(given, console)
         return
@@ -153,158 +146,6 @@ def reproduce(
     raise error
 
 
-@command
-def evaluate(
-    run: RunArgument = None,
-    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
-    as_json: JsonOption = False,
-    device: DeviceOption = None,
-    data_root: DataRootOption = None,
-    output: OutputOption = Path("runs"),
-    quiet: QuietOption = False,
-) -> None:
-    """Measure a trained network on a split; without RUN, the newest run.
-
-    Examples:
-        cnntrain evaluate
-        cnntrain evaluate runs/digits_lenet/20260131-120000 --split val
-        cnntrain evaluate best.safetensors --data-root ~/data --json
-    """
-    if split not in ("train", "val", "test"):
-        raise typer.BadParameter(f"{split!r} is no split (allowed: test, val, train)", param_hint="--split")
-
-    from cnntrain.evaluate import evaluate_checkpoint
-    from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json
-    from cnntrain.records.run_folder import find_checkpoint, unfinished
-    from cnntrain.records.tables import evaluation_text
-    from cnntrain.runtime.device import memory_explained, resolve_device
-
-    console = Console(quiet=quiet)
-    path = find_checkpoint(run, output)
-    console.say(f"evaluating {path} on {split}{unfinished(path)}")
-    where = resolve_device(device or "auto")
-    root = str(data_root) if data_root else None
-    with memory_explained("close other programs, or use --device cpu"):
-        summary = evaluate_checkpoint(path, split, device=where, data_root=root, reporter=console)
-    if not summary["same_images_as_in_training"]:
-        console.say(
-            f"note: these are not the {split} images that the run recorded (their sha256 differs); "
-            f"carved anew from changed files, they may include some that it was trained on"
-        )
-    print(to_json(summary) if as_json else evaluation_text(summary))
-
-
-@command
-def predict(
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and globs.")],
-    run: Annotated[str | None, typer.Option(help="Run folder or checkpoint file; the newest run by default.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
-    as_json: JsonOption = False,
-    device: DeviceOption = None,
-    output: OutputOption = Path("runs"),
-    quiet: QuietOption = False,
-) -> None:
-    """Classify images with a trained network; without --run, the newest run.
-
-    Examples:
-        cnntrain predict photo.jpg
-        cnntrain predict photos/ 'more/*.png' --top 3 --json
-        cnntrain predict photo.jpg --run runs/digits_lenet/20260131-120000
-    """
-    from cnntrain.predict import find_images
-    from cnntrain.predict import predict as predict_files
-    from cnntrain.records.checkpoints import load_network
-    from cnntrain.records.console import Console
-    from cnntrain.records.run_folder import find_checkpoint, unfinished
-    from cnntrain.runtime.device import resolve_device
-    from cnntrain.task import SingleLabel
-
-    console = Console(quiet=quiet)
-    path = find_checkpoint(run, output)
-    where = resolve_device(device or "auto")
-    model, header = load_network(path, where)
-    console.say(f"predicting with {path}{unfinished(path)}")
-    task = SingleLabel(header.class_names)
-    if "" in images:
-        raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")
-    files = list(find_images(images))
-    failed, found = 0, []
-    for outcome in predict_files(model, files, preprocessing=header.preprocessing, task=task, device=where, top=top):
-        if isinstance(outcome, DataError):
-            failed += 1
-            print(f"error: {outcome}", file=sys.stderr)
-        elif as_json:
-            ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
-            found.append({"image": outcome.image, "predictions": ranked})
-        else:
-            print(outcome.image)
-            for name, share in outcome.ranked:
-                print(f"  {100 * share:6.2f} %  {name}")
-    if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
-    if failed:
-        raise DataError(f"{failed} of {len(files)} images could not be read")
-
-
-@command
-def check(
-    config: ConfigArgument,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    data_root: DataRootOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    """Try a configuration on one batch, without training or writing a run.
-
-    Examples:
-        cnntrain check digits_lenet
-        cnntrain check my.yaml --set recipe.batch_size=512
-    """
-    from cnntrain.config import load_config, locate
-
-    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
-
-    from cnntrain.check import check as check_config
-    from cnntrain.records.console import Console
-    from cnntrain.runtime.device import memory_explained
-
-    with locate(loaded), memory_explained(SMALLER):
-        print(check_config(loaded.config, Console(quiet=quiet)))
-
-
-@command
-def bench(
-    config: ConfigArgument,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    data_root: DataRootOption = None,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each part is measured.")] = 9,
-    as_json: JsonOption = False,
-    quiet: QuietOption = False,
-) -> None:
-    """Measure how close training comes to its bare arithmetic, and where the rest of the time goes. Writes no run.
-
-    Examples:
-        cnntrain bench cifar10_lenet
-        cnntrain bench my.yaml --set recipe.batch_size=256 --json
-    """
-    from cnntrain.config import load_config, locate
-
-    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
-
-    from dataclasses import asdict
-
-    from cnntrain.bench import measure, report
-    from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json
-    from cnntrain.runtime.device import memory_explained
-
-    with locate(loaded), memory_explained(SMALLER):
-        figures = measure(loaded.config, Console(quiet=quiet), rounds)
-    print(to_json(asdict(figures)) if as_json else report(figures))
-
-
 def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None" = None) -> "TrainResult":
     """Trains, and says what came out."""
     from cnntrain.config import locate
@@ -313,7 +154,10 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
     from cnntrain.train import run
 
     console.say(f"configuration {loaded.document.label}")
-    with locate(loaded), memory_explained(SMALLER):
+    with (
+        locate(loaded),
+        memory_explained("lower data.image_size or data.stored_size, or set data.storage: cache or stream"),
+    ):
         folder, results = result = run(loaded.config, console, resumed)
     test = results["test"]
     print(

@@ -56,7 +56,13 @@ class Document:
         self.origins: dict[Keys, str] = {}
         self._show_lines = show_lines
         self._num_values = 0
-        loader = _Loader(text)
+        try:
+            loader = _Loader(text)
+        except yaml.reader.ReaderError as error:
+            line = f":{text[: error.position].count(chr(10)) + 1}" if show_lines else ""
+            raise ConfigError(
+                f"{label}{line}: not valid YAML: a character that is not allowed, {hex(error.character)}"
+            ) from error
         try:
             node = loader.get_single_node()
             self.data = self._build(loader, node, under) if node is not None else None

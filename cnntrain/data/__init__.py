@@ -1,8 +1,8 @@
 """Data preparation: from a configuration to three splits, one preprocessing and one class list."""
 
 import os
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from cnntrain.data.carve import Indices, carve
 from cnntrain.data.datasets import FACTS, digits, torchvision_dataset
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE, scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.skipping import without_unreadable
 from cnntrain.data.source import Part, Reporter, Silent, Source, Stored
 from cnntrain.data.split import Split
 from cnntrain.data.statistics import Counts, channel_statistics, count_levels
@@ -45,6 +46,7 @@ class Splits:
     Attributes:
         held: Where the images are held, for people.
         notices: What the user should know about the data, one sentence each.
+        skipped: By the source's part, the images that cannot be read and were left out, and why.
     """
 
     train: Split
@@ -54,6 +56,7 @@ class Splits:
     preprocessing: Preprocessing
     held: str = ""
     notices: tuple[str, ...] = ()
+    skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -128,7 +131,7 @@ def prepare_data(
                 f"{len(copies)} of {len(split):,} {name} images are also in the training set, such as {example}"
             )
     held = storage.describe(num_bytes)
-    return Splits(train, val, test, layout.source.class_names, preprocessing, held, tuple(notices))
+    return Splits(train, val, test, layout.source.class_names, preprocessing, held, tuple(notices), layout.skipped)
 
 
 def prepare_split(
@@ -139,8 +142,8 @@ def prepare_split(
     data_root: str | None = None,
     device: torch.device = CPU,
     reporter: Reporter = SILENT,
-) -> tuple[Split, tuple[str, ...]]:
-    """One split alone, prepared as a checkpoint says, and the data's class names.
+) -> tuple[Split, tuple[str, ...], int]:
+    """One split alone, prepared as a checkpoint says, the data's class names, and how many images were left out.
 
     Args:
         config: The `data` section.
@@ -154,11 +157,12 @@ def prepare_split(
         DataError: Images are missing, unreadable or too few, or do not fit in memory.
         StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = _lay_out(config, data_root, reporter)
+    layout = _lay_out(config, data_root, reporter, preprocessing)
     part = layout.source.parts[layout.owners[name]]
     storage = _storage(config, [part], preprocessing, device)
     stored = part.load(preprocessing, storage, reporter)
-    return _split(stored, part, layout.indices[name], device), layout.source.class_names
+    num_skipped = len(layout.skipped.get(layout.owners[name], ()))
+    return _split(stored, part, layout.indices[name], device), layout.source.class_names, num_skipped
 
 
 def _num_bytes(parts: Iterable[Part], preprocessing: Preprocessing) -> int:
@@ -222,15 +226,25 @@ def expect_data(config: schema.Data, *, data_root: str | None = None, num_classe
 
 
 class _Layout(NamedTuple):
-    """For each split the part of the source that holds it (`owners`), and positions in that part (`indices`)."""
+    """For each split the part of the source that holds it (`owners`), and positions in that part (`indices`).
+
+    By part, the images that were left out, and why (`skipped`).
+    """
 
     source: Source
     owners: Mapping[str, str]
     indices: Mapping[str, Indices]
+    skipped: Mapping[str, Sequence[str]]
 
 
-def _lay_out(config: schema.Data, data_root: str | None, reporter: Reporter) -> _Layout:
+def _lay_out(
+    config: schema.Data, data_root: str | None, reporter: Reporter, preprocessing: Preprocessing | None = None
+) -> _Layout:
     source = _open_source(config, Path(resolve_data_root(config.source, data_root)), show_progress=reporter.shows_bars)
+    skipped: Mapping[str, Sequence[str]] = {}
+    if config.on_error == "skip":
+        fitting = preprocessing or _preprocessing(source, config)
+        source, skipped = without_unreadable(source, fitting, config.max_skipped, reporter)
     indices: dict[str, Indices] = {name: np.arange(len(part.labels)) for name, part in source.parts.items()}
     owners = {name: name for name in indices}
     # The test images first, so that another val_fraction does not move them.
@@ -245,7 +259,7 @@ def _lay_out(config: schema.Data, data_root: str | None, reporter: Reporter) -> 
                 f"too few images: none is left for {name} when each class keeps one for training; "
                 f"add images, or give {name} a folder of its own"
             )
-    return _Layout(source, owners, indices)
+    return _Layout(source, owners, indices, skipped)
 
 
 def _open_source(config: schema.Data, data_root: Path, *, show_progress: bool) -> Source:
@@ -264,7 +278,7 @@ def _root(config: schema.Data, data_root: Path) -> Path:
 
 
 def _open_folder(config: schema.Data, root: Path) -> Source:
-    return scan_image_folder(root, config.splits.model_dump() if config.splits else {})
+    return scan_image_folder(root, config.splits.model_dump() if config.splits else {}, config.num_workers)
 
 
 def _preprocessing(source: Source, config: schema.Data) -> Preprocessing:

@@ -92,6 +92,19 @@ def train_batches(
         yield Batch(_shrunk(images[kept], image_size), targets[kept])
 
 
+def micro_batches(batch: Batch, size: int | None) -> Iterator[Batch]:
+    """A batch in parts of at most `size` images, nearly equal: a part of one image batch norm could not take."""
+    num_images = len(batch.targets)
+    if size is None or size >= num_images:
+        yield batch
+        return
+    num_parts = max(1, min(math.ceil(num_images / size), num_images // min(size, 2)))
+    for images, targets in zip(
+        batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True
+    ):
+        yield Batch(images, targets)
+
+
 def eval_batches(split: Split, preprocessing: Preprocessing, batch_size: int) -> Iterator[Batch]:
     """All images once, in their own order, as they are.
 

@@ -3,8 +3,9 @@
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,11 +29,13 @@ class FolderPart:
         folder: What `files` are relative to.
         files: Sorted by class, then by name.
         labels: int64 (N,).
+        num_workers: Threads that decode; None takes one for each core.
     """
 
     folder: Path
     files: tuple[str, ...]
     labels: Labels
+    num_workers: int | None = None
 
     @property
     def name_of(self) -> Callable[[int], str]:
@@ -63,7 +66,7 @@ class FolderPart:
                 return fit_content(read_bytes(path), preprocessing, path)
 
             digests = cache.remember(cache.key_of(self.folder, self.files, None), check)
-            return Stored(StreamedImages(decode, shape[1:], available_cores(), storage.device), digests)
+            return Stored(StreamedImages(decode, shape[1:], self._num_threads, storage.device), digests)
 
         key = cache.key_of(self.folder, self.files, preprocessing)
         mapped = storage.kind == "cache" or storage.home.type != "cpu"  # the host need not have room for all at once
@@ -77,6 +80,36 @@ class FolderPart:
         if storage.kind == "cache":
             return Stored(MappedImages(images, storage.device), found[1])
         return Stored(ResidentImages(images.to(storage.home), storage.device), found[1])
+
+    def unreadable(self, preprocessing: Preprocessing, reporter: Reporter) -> dict[int, str]:
+        """Which images cannot be used, by position, and why; every image is looked at, once for the same files."""
+
+        def fault(index: int) -> str:
+            path = self.folder / self.files[index]
+            try:
+                fit_content(read_bytes(path), preprocessing, path)
+            except DataError as error:
+                return str(error)
+            return ""
+
+        def look() -> Labels:
+            with ThreadPoolExecutor(self._num_threads or 1) as pool:
+                faults = pool.map(fault, range(len(self.files)))
+                looked_at = reporter.progress(faults, len(self.files), f"looking at {self.folder.name}")
+                return np.array([index for index, text in enumerate(looked_at) if text], dtype=np.int64)
+
+        key = cache.key_of_text(f"unreadable {cache.key_of(self.folder, self.files, preprocessing)}")
+        found = {int(index): fault(int(index)) for index in cache.remember(key, look)}
+        return {index: text for index, text in found.items() if text}
+
+    def without(self, positions: Container[int]) -> "FolderPart":
+        """The same without some images."""
+        kept = [index for index in range(len(self.files)) if index not in positions]
+        return replace(self, files=tuple(self.files[index] for index in kept), labels=self.labels[kept])
+
+    @property
+    def _num_threads(self) -> int:
+        return available_cores() if self.num_workers is None else self.num_workers
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
         """Whether the decoded images are on disk, whole."""
@@ -135,7 +168,7 @@ class FolderPart:
                 faults.append(str(error))
                 return np.zeros(shape[1:], dtype=np.uint8)
 
-        store = StreamedImages(decode, shape[1:], available_cores(), torch.device("cpu"))
+        store = StreamedImages(decode, shape[1:], self._num_threads, torch.device("cpu"))
         order, spans = torch.arange(len(self.files)), [slice(i, i + 256) for i in range(0, len(self.files), 256)]
         images = (image for batch in store.read(order, spans) for image in batch.numpy())
         yield from reporter.progress(images, len(self.files), f"decoding {self.folder.name}")

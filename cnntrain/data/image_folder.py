@@ -22,12 +22,13 @@ _SPLIT_WORDS = {
 CHANNELS, IMAGE_SIZE = 3, 224  # where the configuration says nothing else
 
 
-def scan_image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
+def scan_image_folder(root: Path, folders: Mapping[str, str | None], num_workers: int | None = None) -> Source:
     """Finds the images below `root`.
 
     Args:
         root: Holds `train/`, perhaps `val/` and `test/`, or the class folders themselves.
         folders: Which folder plays `train`, `val` and `test`, where the user said so.
+        num_workers: Threads that decode; None takes one for each core.
 
     Raises:
         DataError: A folder is missing or empty, there are fewer than two classes, or the parts disagree
@@ -41,7 +42,7 @@ def scan_image_folder(root: Path, folders: Mapping[str, str | None]) -> Source:
     notices: list[str] = []
     folders_of = _choose_folders(root, {part: name for part, name in folders.items() if name}, notices)
     class_names = _class_names(folders_of["train"])
-    parts = {part: _scan(folder, class_names, notices) for part, folder in folders_of.items()}
+    parts = {part: _scan(folder, class_names, notices, num_workers) for part, folder in folders_of.items()}
     for part, found in parts.items():
         missing = [name for label, name in enumerate(class_names) if label not in found.labels]
         if missing and part == "train":
@@ -87,7 +88,7 @@ def _class_names(train: Path) -> tuple[str, ...]:
     return names
 
 
-def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> FolderPart:
+def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str], num_workers: int | None) -> FolderPart:
     foreign = [path.name for path in _visible_folders(folder) if path.name not in class_names]
     if foreign:
         close = difflib.get_close_matches(foreign[0], class_names, n=1)
@@ -116,7 +117,7 @@ def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str]) -> Fol
         notices.append(f"left out of {folder}, being in no class folder: {_listed(pictures)}")
     if hidden := [path.name for path in folder.iterdir() if path.is_dir() and is_hidden(path.name)]:
         notices.append(f"left out of {folder}, being hidden: {_listed(hidden)}")
-    return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64))
+    return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64), num_workers)
 
 
 def _walk(folder: Path, class_name: str) -> tuple[list[str], list[str]]:

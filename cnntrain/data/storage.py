@@ -63,7 +63,7 @@ def choose_storage(
         )
     if said != "auto":
         return Storage("memory" if said == "device" and device.type == "cpu" else said, device)
-    if device.type != "cpu" and num_bytes <= 0.5 * _free_device_memory(device):
+    if device.type != "cpu" and num_bytes <= 0.5 * free_memory(device):
         return Storage("device", device)
     if num_bytes <= 0.5 * available_memory():
         return Storage("memory", device)
@@ -86,5 +86,6 @@ def describe_size(num_bytes: float) -> str:
     return f"{num_bytes:.0f} {units[0]}" if num_bytes >= 100 else f"{num_bytes:.3g} {units[0]}"
 
 
-def _free_device_memory(device: torch.device) -> float:
+def free_memory(device: torch.device) -> float:
+    """Bytes that this process may still fill on a device; of the host, all that it may fill."""
     return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()

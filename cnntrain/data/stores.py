@@ -3,8 +3,8 @@
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -78,7 +78,7 @@ class StreamedImages:
     Args:
         decode: Position -> uint8 (H, W, C).
         shape: (H, W, C).
-        num_threads: How many decode at once.
+        num_threads: How many decode at once; 0: the one that asks.
         device: Where batches are wanted.
     """
 
@@ -88,7 +88,7 @@ class StreamedImages:
         self._decode = decode
         self._shape = shape
         self._num_threads = num_threads
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode")
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode") if num_threads else AtOnce()
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
@@ -112,6 +112,8 @@ class StreamedImages:
 
     def _num_ahead(self, batch_size: int) -> int:
         # Enough that no thread runs dry while a batch is finished, and no more: a batch of photos is large.
+        if not self._num_threads:
+            return 0
         return max(2, math.ceil(4 * self._num_threads * _CHUNK / batch_size))
 
     def _begin(self, positions: list[int]) -> tuple[Tensor, list[Future[None]]]:
@@ -128,6 +130,19 @@ class StreamedImages:
         for task in tasks:
             task.result()
         return self._upload(batch)
+
+
+class AtOnce(Executor):
+    """Does what it is given while it is given it."""
+
+    def submit(self, task: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        """See `Executor`."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(task(*arguments, **named))
+        except Exception as error:  # is raised where the result is asked for
+            future.set_exception(error)
+        return future
 
 
 _CHUNK = 8  # images a task: a task for each would cost small images a third of the time

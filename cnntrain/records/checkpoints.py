@@ -7,7 +7,7 @@ A training checkpoint is committed by its manifest: without one it does not exis
 import hashlib
 import io
 import json
-import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -181,10 +181,14 @@ def newest_training(folder: Path, say: Callable[[str], None]) -> Saved | None:
 def _read_training(path: Path) -> Saved:
     try:
         content = path.read_bytes()
-        check_manifest(path, content)
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return Saved(path, state, Header.from_json(state["header"], path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError) as error:  # its digest is right: not damaged
-        raise CheckpointError(f"{path}: does not fit this version of cnntrain") from error
+    check_manifest(path, content)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        return Saved(path, state, Header.from_json(state["header"], path))
+    except CheckpointError:
+        raise
+    except Exception as error:  # its digest is right, so another program has written it
+        raise CheckpointError(f"{path}: no training checkpoint of this version of cnntrain") from error

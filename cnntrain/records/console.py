@@ -4,9 +4,11 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+import torch
 from tqdm import tqdm
 
 from cnntrain.data import Preprocessing, Splits
+from cnntrain.data.storage import describe_size, free_memory
 
 
 class Console:
@@ -36,6 +38,15 @@ class Console:
         self.say(f"     images are {splits.held}")
         for notice in splits.notices:
             self.say(f"     note: {notice}")
+
+    def describe_memory(self, needed: int, device: torch.device) -> None:
+        """How much memory training will take, and what to do where there is less."""
+        free = free_memory(device)
+        self.say(f"     training takes about {describe_size(needed)} of memory")
+        if needed > free:
+            self.say(
+                f"     note: {describe_size(free)} are free; a smaller recipe.micro_batch takes less for the same batches"
+            )
 
     def describe_preprocessing(self, preprocessing: Preprocessing) -> None:
         """How images reach a network that has seen others before."""

@@ -57,10 +57,8 @@ class Resumed:
         before = self.saved.header.splits if self.saved else splits
         others = [name for name in splits if splits[name]["sha256"] != before[name]["sha256"]]
         if others and not self.allow_changes:
-            found = ", ".join(
-                f"{name} {before[name]['num_images']:,} images then, {splits[name]['num_images']:,} now"
-                for name in others
-            )
+            counts = ((name, before[name]["num_images"], splits[name]["num_images"]) for name in others)
+            found = ", ".join(f"{name}: {then:,} images then, {now:,} now" for name, then, now in counts)
             raise DataError(
                 f"the images are not those that {self.folder} began with ({found}; their sha256 differs); "
                 f"bring them back, or add --allow-changes to go on with these"

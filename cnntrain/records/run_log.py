@@ -66,6 +66,11 @@ class RunLog:
         self._lines = list(state["lines"])
         self._write_lines()
 
+    def skipped_images(self, faults: Mapping[str, Sequence[str]]) -> None:
+        """Names the images that could not be read, and why, in skipped_images.txt."""
+        if lines := [fault for part in faults.values() for fault in part]:
+            write_text(self.folder / "skipped_images.txt", "\n".join(lines) + "\n")
+
     def bar(self, steps: range, epoch: int) -> Iterable[int]:
         """The steps of an epoch, with a bar where there is a terminal."""
         return self.console.progress(steps, len(steps), f"epoch {epoch}/{self.config.recipe.epochs}")
@@ -130,7 +135,6 @@ class RunLog:
 
     def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
-        write_text(self.folder / "results.json", to_json(results) + "\n")
         if busy := describe_contention(results["contention_share"]):
             self.console.say(f"     note: {busy}")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
@@ -146,6 +150,8 @@ class RunLog:
         final = {f"{part}/{key}": results[part][key] for part in ("test", "val") for key in ("accuracy", "loss")}
         settings = self.config.model_dump(mode="json", exclude={"run": {"output", "name", "data_root"}})
         self._tensorboard.hyperparameters(settings, {f"final/{key}": value for key, value in final.items()}, step)
+        self._tensorboard.flush()
+        write_text(self.folder / "results.json", to_json(results) + "\n")  # last: a run that has it is finished
 
     def close(self) -> None:
         """Closes the event file."""

@@ -25,6 +25,8 @@ class TensorBoard:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = folder
+        if folder:
+            _let_names_rise(folder)
         self._writer = EventFileWriter(str(folder)) if folder else None
 
     def flush(self) -> dict[str, int]:
@@ -63,6 +65,15 @@ class TensorBoard:
     def _add(self, summary: Summary, step: int) -> None:
         if self._writer:
             self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+
+
+def _let_names_rise(folder: Path) -> None:
+    # Files are named after the second they were begun in, and TensorBoard reads them in the order of their names.
+    newest = max((path.name for path in folder.glob(_EVENTS)), default="")
+    for _ in range(20):
+        if newest < f"{_EVENTS[:-1]}{int(time.time()):010d}":
+            return
+        time.sleep(0.05)
 
 
 def cut_back(folder: Path, sizes: Mapping[str, int]) -> None:

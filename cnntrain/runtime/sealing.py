@@ -58,7 +58,7 @@ def manifest(*digests: str) -> bytes:
 
 
 def read_manifest(path: Path) -> list[str]:
-    """The digests that the manifest of a training checkpoint lists; none where there is no manifest, or a damaged one."""
+    """The digests that a training checkpoint's manifest lists; none where it is missing or damaged."""
     try:
         listed = json.loads(manifest_of(path).read_bytes())["sha256"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

@@ -32,7 +32,8 @@ class Stopped(KeyboardInterrupt):
 class StopSignals:
     """While it is entered, the first signal raises `Stopped`, and the second ends the process at once.
 
-    Signals that are ignored (under nohup, say) stay so.
+    SIGHUP stays ignored where it is (under nohup). SIGINT does not: a shell lets its background jobs ignore Ctrl-C, but
+    who sends it to one of them means it.
     """
 
     def __init__(self) -> None:
@@ -44,7 +45,7 @@ class StopSignals:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
-                if signal.getsignal(number) is not signal.SIG_IGN:
+                if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._receive)
         return self
 

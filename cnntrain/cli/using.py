@@ -1,0 +1,113 @@
+"""The commands that use a trained network."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnntrain.cli.app import command
+from cnntrain.cli.options import (
+    DataRootOption,
+    DeviceOption,
+    JsonOption,
+    OutputOption,
+    QuietOption,
+    RunArgument,
+)
+from cnntrain.errors import ConfigError, DataError
+
+
+@command
+def evaluate(
+    run: RunArgument = None,
+    split: Annotated[str, typer.Option(help="test, val or train.")] = "test",
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+    data_root: DataRootOption = None,
+    output: OutputOption = Path("runs"),
+    quiet: QuietOption = False,
+) -> None:
+    """Measure a trained network on a split; without RUN, the newest run.
+
+    Examples:
+        cnntrain evaluate
+        cnntrain evaluate runs/digits_lenet/20260131-120000 --split val
+        cnntrain evaluate best.safetensors --data-root ~/data --json
+    """
+    if split not in ("train", "val", "test"):
+        raise typer.BadParameter(f"{split!r} is no split (allowed: test, val, train)", param_hint="--split")
+
+    from cnntrain.evaluate import evaluate_checkpoint
+    from cnntrain.records.console import Console
+    from cnntrain.records.files import to_json
+    from cnntrain.records.run_folder import find_checkpoint, unfinished
+    from cnntrain.records.tables import evaluation_text
+    from cnntrain.runtime.device import memory_explained, resolve_device
+
+    console = Console(quiet=quiet)
+    path = find_checkpoint(run, output)
+    console.say(f"evaluating {path} on {split}{unfinished(path)}")
+    where = resolve_device(device or "auto")
+    root = str(data_root) if data_root else None
+    with memory_explained("close other programs, or use --device cpu"):
+        summary = evaluate_checkpoint(path, split, device=where, data_root=root, reporter=console)
+    if not summary["same_images_as_in_training"]:
+        console.say(
+            f"note: these are not the {split} images that the run recorded (their sha256 differs); "
+            f"carved anew from changed files, they may include some that it was trained on"
+        )
+    print(to_json(summary) if as_json else evaluation_text(summary))
+
+
+@command
+def predict(
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and globs.")],
+    run: Annotated[str | None, typer.Option(help="Run folder or checkpoint file; the newest run by default.")] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
+    as_json: JsonOption = False,
+    device: DeviceOption = None,
+    output: OutputOption = Path("runs"),
+    quiet: QuietOption = False,
+) -> None:
+    """Classify images with a trained network; without --run, the newest run.
+
+    Examples:
+        cnntrain predict photo.jpg
+        cnntrain predict photos/ 'more/*.png' --top 3 --json
+        cnntrain predict photo.jpg --run runs/digits_lenet/20260131-120000
+    """
+    from cnntrain.predict import find_images
+    from cnntrain.predict import predict as predict_files
+    from cnntrain.records.checkpoints import load_network
+    from cnntrain.records.console import Console
+    from cnntrain.records.run_folder import find_checkpoint, unfinished
+    from cnntrain.runtime.device import resolve_device
+    from cnntrain.task import SingleLabel
+
+    console = Console(quiet=quiet)
+    path = find_checkpoint(run, output)
+    where = resolve_device(device or "auto")
+    model, header = load_network(path, where)
+    console.say(f"predicting with {path}{unfinished(path)}")
+    task = SingleLabel(header.class_names)
+    if "" in images:
+        raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")
+    files = list(find_images(images))
+    failed, found = 0, []
+    for outcome in predict_files(model, files, preprocessing=header.preprocessing, task=task, device=where, top=top):
+        if isinstance(outcome, DataError):
+            failed += 1
+            print(f"error: {outcome}", file=sys.stderr)
+        elif as_json:
+            ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
+            found.append({"image": outcome.image, "predictions": ranked})
+        else:
+            print(outcome.image)
+            for name, share in outcome.ranked:
+                print(f"  {100 * share:6.2f} %  {name}")
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    if failed:
+        raise DataError(f"{failed} of {len(files)} images could not be read")

@@ -1,0 +1,315 @@
+"""`cnntrain train --resume`: what it goes on with, what it refuses, and that it ends as if it had not stopped."""
+
+import json
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import Cli, Outcome, write_photos
+from harness import CONFIG, outcome
+
+from cnntrain import train
+from cnntrain.checkpointing import Checkpointing
+from cnntrain.records import resume
+from cnntrain.runtime.signals import Stopped
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(cli: Cli, tmp_path: Path) -> Run:
+    """`cnntrain train`, in a folder of runs that is named first."""
+    (tmp_path / "small.yaml").write_text(CONFIG)
+    return lambda name, *more: cli("train", tmp_path / "small.yaml", "--output", tmp_path / name, *more)
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """A signal, between two steps."""
+    after_step = Checkpointing.after_step
+
+    def stopping(checkpointing: Checkpointing) -> None:
+        after_step(checkpointing)
+        if checkpointing.learner.step == step:
+            raise Stopped(signal.SIGTERM)
+
+    patch.setattr(Checkpointing, "after_step", stopping)
+
+
+def only(folder: Path) -> Path:
+    """The only run in a folder of runs."""
+    [found] = folder.glob("*/2*")
+    return found
+
+
+SETTINGS = {
+    "all at once": [],
+    "adamw, cosine, weights in the loss, cutmix": [
+        "recipe.optimizer=adamw", "recipe.schedule={name: cosine, warmup_fraction: 0.2}", "recipe.balance=weights",
+        "data.augment=[horizontal_flip, cutmix, random_erasing]", "recipe.clip_grad_norm=0.5",
+    ],
+    "sampler, one cycle, bfloat16": ["recipe.balance=sampler", "recipe.schedule=one_cycle", "recipe.precision=bfloat16"],
+    "two-stage unfreezing": ["model=resnet20", "model.freeze=backbone", "recipe.unfreeze={epoch: 2}"],
+    "no averaging, no TensorBoard": ["recipe.averaging=null", "run.tensorboard=false", "recipe.schedule=constant"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_stopped_anywhere_a_training_ends_as_if_it_had_not_been(
+    run: Run, tmp_path: Path, settings: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = [part for setting in settings for part in ("--set", setting)]
+    assert run("whole", *more).code == 0
+    expected = outcome(tmp_path / "whole")
+    for step in (1, 6, 9, 17, 23):
+        with monkeypatch.context() as patch:
+            stop_at(step, patch)
+            stopped = run(f"stopped{step}", *more)
+        assert stopped.code == 75, stopped.err
+        assert f"go on with it: cnntrain train --resume {only(tmp_path / f'stopped{step}')}" in stopped.err
+        done = run(f"stopped{step}", "--resume", *more)
+        assert done.code == 0, done.err
+        assert (
+            f"on from step {step}, epoch {min((step + 0) // 6 + (step % 6 > 0 or step == 6), 4)}" in done.err
+            or step == 6
+        )
+        assert outcome(tmp_path / f"stopped{step}") == expected
+
+
+def test_stopped_while_it_is_validated_an_epoch_is_validated_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("whole").code == 0
+    calls, evaluate = 0, train.evaluate
+
+    def stopping(*arguments: Any, **how: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise Stopped(signal.SIGINT)
+        return evaluate(*arguments, **how)
+
+    monkeypatch.setattr(train, "evaluate", stopping)
+    stopped = run("stopped")
+    assert stopped.code == 130
+    assert "error: interrupted" in stopped.err
+    assert run("stopped", "--resume").code == 0
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_stopped_while_it_is_tested_a_run_is_tested_again(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("whole").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "load_network", lambda *_: (_ for _ in ()).throw(Stopped(signal.SIGUSR1)))
+        assert run("stopped").code == 75
+    assert run("stopped", "--resume").code == 0
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_without_a_run_training_begins_and_a_finished_one_is_left_as_it_is(run: Run, cli: Cli, tmp_path: Path) -> None:
+    begun = run("runs", "--resume")
+    assert begun.code == 0
+    assert "nothing to go on with" in begun.err
+    folder = only(tmp_path / "runs")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for again in (run("runs", "--resume"), cli("train", "--resume", folder), cli("train", "--resume", folder.parent)):
+        assert again.code == 0
+        assert f"{folder} is finished: all 4 epochs are done" in again.out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_the_newest_unfinished_run_is_gone_on_with(
+    run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        assert run("runs").code == 75
+    unfinished = only(tmp_path / "runs")
+    assert run("runs").code == 0
+    done = cli("train", "--resume", "--output", tmp_path / "runs")
+    assert done.code == 0, done.err
+    assert f"going on with {unfinished}" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--resume", "gone"], 4, "gone: no run folder"),
+        (["gone"], 2, "RUN goes with --resume"),
+        (["--allow-changes"], 2, "--allow-changes goes with --resume"),
+    ],
+)
+def test_a_wrong_use_is_one_message(run: Run, arguments: list[str], code: int, message: str) -> None:
+    refused = run("runs", *arguments)
+    assert refused.code == code
+    assert message in refused.err
+    assert "Traceback" not in refused.err
+
+
+def test_nothing_to_train_and_nothing_to_go_on_with_are_said(cli: Cli, tmp_path: Path) -> None:
+    assert "say what to train" in cli("train").err
+    none = cli("train", "--resume", "--output", tmp_path)
+    assert none.code == 4
+    assert f"no run in {tmp_path} to go on with" in none.err
+
+
+def test_another_configuration_is_refused_unless_asked_for(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    settings = ["--set", "recipe.optimizer.lr=0.1", "--set", "recipe.batch_size=128", "--set", "run.log_every_steps=5"]
+    refused = run("runs", "--resume", *settings)
+    assert refused.code == 2
+    assert "recipe.optimizer.lr: 0.3 -> 0.1" in refused.err
+    assert "recipe.batch_size: 256 -> 128" in refused.err
+    assert "log_every_steps" not in refused.err
+    assert "--allow-changes" in refused.err
+    done = run("runs", "--resume", "--allow-changes", "--set", "recipe.optimizer.lr=0.1")
+    assert done.code == 0, done.err
+    assert "note: changed: recipe.optimizer.lr: 0.3 -> 0.1" in done.err
+    assert "learning rate 0.1" in done.err
+    assert "lr: 0.1" in (only(tmp_path / "runs") / "config.yaml").read_text()
+
+
+def test_other_images_are_refused_unless_asked_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_photos(tmp_path / "photos", {"train": 30})
+    more = ["--set", "data.source=image_folder", "--set", f"data.root={root}", "--set", "recipe.batch_size=20"]
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        assert run("runs", *more).code == 75
+    victim = next((root / "train" / "red").iterdir())
+    victim.write_bytes(next((root / "train" / "blue").iterdir()).read_bytes())
+    refused = run("runs", "--resume", *more)
+    assert refused.code == 3
+    assert "the images are not those that" in refused.err
+    assert run("runs", "--resume", "--allow-changes", *more).code == 0
+
+
+def test_a_finished_run_is_trained_further(run: Run, tmp_path: Path) -> None:
+    constant = ["--set", "recipe.schedule=constant", "--set", "recipe.progressive_resizing=null"]
+    assert run("whole", "--epochs", 5, *constant).code == 0
+    assert run("runs", "--epochs", 3, *constant).code == 0
+    further = run("runs", "--resume", "--epochs", 5, *constant)
+    assert further.code == 0, further.err
+    assert "note: 5 epochs instead of 3" in further.err
+    assert "on from step 18, epoch 4, learning rate 0.3" in further.err
+    assert outcome(tmp_path / "runs") == outcome(tmp_path / "whole")
+    assert json.loads((only(tmp_path / "runs") / "results-3-epochs.json").read_text())["epochs_run"] == 3
+
+
+def test_a_run_that_stopped_early_stays_finished(run: Run) -> None:
+    early = ["--set", "recipe.early_stopping={metric: loss, patience: 1, min_delta: 100}"]
+    assert run("runs", *early).code == 0
+    again = run("runs", "--resume", "--epochs", 40, *early)
+    assert again.code == 0
+    assert "is finished: early stopping ended it, after 1 epochs without improvement" in again.out
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def test_damaged_checkpoints_are_named_and_the_newest_whole_one_is_taken(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("whole").code == 0
+    with monkeypatch.context() as patch:
+        stop_at(9, patch)
+        run("runs")
+    folder = only(tmp_path / "runs") / "checkpoints"
+    assert [path.name for path in sorted(folder.glob("step-*.pt"))] == ["step-00000008.pt", "step-00000009.pt"]
+    flip(folder / "step-00000009.pt")
+    flip(folder / "best.safetensors")
+    shutil.copytree(tmp_path / "runs", tmp_path / "hopeless")
+    done = run("runs", "--resume")
+    assert done.code == 0, done.err
+    assert "step-00000009.pt: damaged" in done.err
+    assert "on from step 8" in done.err
+    assert outcome(tmp_path / "runs") == outcome(tmp_path / "whole")
+    assert len(list(folder.glob("step-*"))) == 4
+    flip(only(tmp_path / "hopeless") / "checkpoints" / "step-00000008.pt")
+    lost = run("hopeless", "--resume")
+    assert lost.code == 4
+    assert "no training checkpoint is whole" in lost.err
+
+
+def test_damaged_weights_are_refused(run: Run, cli: Cli, tmp_path: Path) -> None:
+    assert run("runs").code == 0
+    best = only(tmp_path / "runs") / "checkpoints" / "best.safetensors"
+    flip(best)
+    for refused in (cli("evaluate", best), run("other", "--set", f"model.weights={best}")):
+        assert refused.code == 4
+        assert "damaged" in refused.err
+
+
+def test_a_run_that_is_being_trained_is_left_alone(
+    run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[Outcome] = []
+    after_step = Checkpointing.after_step
+
+    def meanwhile(checkpointing: Checkpointing) -> None:
+        after_step(checkpointing)
+        if checkpointing.learner.step == 9:
+            refused.append(cli("train", "--resume", "--output", tmp_path / "runs"))
+
+    monkeypatch.setattr(Checkpointing, "after_step", meanwhile)
+    assert run("runs").code == 0
+    assert refused[0].code == 7
+    assert "is being trained by another process" in refused[0].err
+
+
+def test_another_machine_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        patch.setattr(
+            "cnntrain.checkpointing.environment", lambda: {"torch": "2.10.0", "threads": 1, "processor": "AVX2"}
+        )
+        run("runs")
+    monkeypatch.setattr(resume, "environment", lambda: {"torch": "2.11.0", "threads": 1, "processor": "AVX512"})
+    done = run("runs", "--resume")
+    assert done.code == 0
+    assert (
+        "PyTorch's version was 2.10.0 and is 2.11.0; the processor's instruction set was AVX2 and is AVX512" in done.err
+    )
+    assert "the last digits may differ" in done.err
+
+
+def test_the_number_of_threads_is_that_of_the_beginning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_num_threads(2)
+    try:
+        with monkeypatch.context() as patch:
+            stop_at(8, patch)
+            run("runs")
+        torch.set_num_threads(1)
+        done = run("runs", "--resume")
+        assert "cpu, 2 threads" in done.err
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_checkpoint_by_time(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    saved: list[int] = []
+    save = Checkpointing.save
+
+    def watched(checkpointing: Checkpointing) -> None:
+        saved.append(checkpointing.learner.step)
+        save(checkpointing)
+
+    monkeypatch.setattr(Checkpointing, "save", watched)
+    often = ["--set", "recipe.checkpoint_every_steps=null", "--set", "recipe.checkpoint_every_minutes=0.00001"]
+    assert run("often", *often).code == 0
+    assert saved[:8] == [1, 2, 3, 4, 5, 6, 6, 7]
+    saved.clear()
+    seldom = ["--set", "recipe.checkpoint_every_steps=null", "--set", "recipe.checkpoint_every_minutes=null"]
+    assert run("seldom", *seldom).code == 0
+    assert saved == [6, 12, 18, 24]

@@ -17,6 +17,7 @@ def entry() -> None:
 
             code = main()
         except KeyboardInterrupt as error:  # before or after the command itself
+            print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
             code = getattr(error, "exit_code", Interrupted.exit_code)
     sys.exit(code)
 

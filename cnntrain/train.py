@@ -154,10 +154,8 @@ def set_up(config: Config, device: torch.device, console: Console, saved: Saved 
 
     learner = build_learner(config, splits, device, weights)
     start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
-    parameters = f"{count_parameters(learner.model):,} parameters"
-    console.step(
-        2, "model initialisation", f"{config.model.name}, {parameters}, {f'from {saved.path}' if saved else start}"
-    )
+    name = f"{config.model.name}, {count_parameters(learner.model):,} parameters"
+    console.step(2, "model initialisation", f"{name}, {f'from {saved.path}' if saved else start}")
     chosen = " (auto)" if config.recipe.precision == "auto" else ""
     console.say(f"     {device_name(device)}, {learner.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
     fit_into_memory(learner, splits, config, train_step, console)

@@ -71,7 +71,9 @@ def test_a_full_disk_behind_stdout_is_explained(trained_run: Path) -> None:
     assert finished.stderr == "error: [Errno 28] No space left on device\n"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75), (signal.SIGUSR1, 75)]
+)
 def test_signals_end_a_run_without_a_traceback(tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [
         sys.executable,
@@ -99,6 +101,7 @@ def test_signals_end_a_run_without_a_traceback(tmp_path: Path, number: signal.Si
     assert process.returncode == code
     assert "Traceback" not in rest
     assert "what was learnt until then is kept: cnntrain evaluate" in rest
+    assert "go on with it: cnntrain train --resume" in rest
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(trained_run: Path, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_out_of_memory_says_what_to_lower(
     monkeypatch.setattr("cnntrain.train.train_step", no_memory)
     outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
     assert outcome.code == 5
-    assert "lower recipe.micro_batch or recipe.batch_size" in outcome.err
+    assert "recipe.batch_size is 64, and images have 32 px: set recipe.micro_batch to 32" in outcome.err
 
 
 def test_the_recorded_data_root_wins_over_the_environment(
@@ -209,7 +209,8 @@ def test_what_an_interrupted_run_learnt_is_kept_and_named(
     monkeypatch.setattr("cnntrain.train.train_step", step_until_the_second_epoch)
     outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
     assert outcome.code == 130
-    assert "error: interrupted\nwhat was learnt until then is kept: cnntrain evaluate" in outcome.err
+    assert "error: interrupted\ngo on with it: cnntrain train --resume" in outcome.err
+    assert "what was learnt until then is kept: cnntrain evaluate" in outcome.err
     outcome = cli("evaluate", "--output", tmp_path / "runs")
     assert outcome.code == 0
     assert "(note: this run has not finished)" in outcome.err
@@ -218,6 +219,7 @@ def test_what_an_interrupted_run_learnt_is_kept_and_named(
 def test_the_kind_of_a_checkpoint_is_told_by_its_content(cli: Cli, tmp_path: Path, trained_run: Path) -> None:
     shutil.copy(trained_run / "checkpoints/best.safetensors", tmp_path / "a.pt")
     shutil.copy(sorted(trained_run.glob("checkpoints/step-*.pt"))[-1], tmp_path / "b.safetensors")
+    shutil.copy(sorted(trained_run.glob("checkpoints/step-*.json"))[-1], tmp_path / "b.json")
     for name in ("a.pt", "b.safetensors"):
         assert cli("evaluate", tmp_path / name).code == 0
     torch.save(Path(), tmp_path / "evil.pt")

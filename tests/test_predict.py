@@ -134,7 +134,8 @@ def test_the_checkpoint_file_alone_is_enough(trained_run: Path, test_images: Pat
         trained_run / "checkpoints/best.safetensors",
         *sorted(trained_run.glob("checkpoints/step-*.pt"))[-1:],
     ]:
-        shutil.copy(source, tmp_path)
+        for file in (source, *source.parent.glob(f"{source.stem}.json")):  # a training checkpoint has its manifest
+            shutil.copy(file, tmp_path)
         assert cli("predict", first, "--run", tmp_path / source.name).out == expected
 
 

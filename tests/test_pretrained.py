@@ -9,7 +9,7 @@ import torch
 import torchvision
 import yaml
 from conftest import Cli, without_dropout, write_photos
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from cnntrain.config import parse_config
@@ -21,6 +21,7 @@ from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.models.pretrained import PREPROCESSING, Weights, load_weights, read_weights
 from cnntrain.models.resnet import ResNet
 from cnntrain.models.sequential import SequentialNet
+from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.start import initial_weights
 
 PHOTOS = "data: {source: image_folder, root: photos, image_size: 32}\nrecipe: {epochs: 1, batch_size: 8}\n"
@@ -231,10 +232,15 @@ def test_the_preprocessing_of_a_run_of_ours_is_taken_whole(trained_run: Path) ->
     }
 
 
+def write_sealed(path: Path, header: str) -> None:
+    metadata = {"cnntrain": header, DIGEST_KEY: UNSEALED}
+    path.write_bytes(seal(save({"a": torch.zeros(1)}, metadata)))
+
+
 def test_a_header_can_change_the_preprocessing_alone(tmp_path: Path) -> None:
     fitting = {"channels": 1, "image_size": 16, "stored_size": 16, "resize": "crop", "mean": [0.5], "std": [0.5]}
     header = {"class_names": ["a"], "preprocessing": {**fitting, "val_fraction": 0.5, "root": "/", "split_seed": 9}}
-    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"cnntrain": json.dumps(header)})
+    write_sealed(tmp_path / "x.safetensors", json.dumps(header))
     text = f"model: {{name: lenet5, weights: {tmp_path / 'x.safetensors'}}}\ndata: {{source: digits}}\n"
     config, _ = initial_weights(parse_config(text, "test"))
     assert config.data.image_size == 16
@@ -245,7 +251,7 @@ def test_a_header_can_change_the_preprocessing_alone(tmp_path: Path) -> None:
     "header", ["", "x", "[]", "5", "{}", '{"preprocessing": null, "class_names": []}', "[" * 100_000]
 )
 def test_junk_in_a_header_is_no_disaster(cli: Cli, tmp_path: Path, header: str) -> None:
-    save_file({"a": torch.zeros(1)}, tmp_path / "x.safetensors", {"cnntrain": header})
+    write_sealed(tmp_path / "x.safetensors", header)
     outcome = cli("check", "digits_lenet", "--set", f"model.weights={tmp_path / 'x.safetensors'}")
     assert outcome.code == 4
     assert "its header does not fit" in outcome.err

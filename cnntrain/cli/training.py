@@ -154,11 +154,14 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
     from cnntrain.train import run
 
     console.say(f"configuration {loaded.document.label}")
-    with (
-        locate(loaded),
-        memory_explained("lower data.image_size or data.stored_size, or set data.storage: cache or stream"),
-    ):
-        folder, results = result = run(loaded.config, console, resumed)
+    advice = "lower data.image_size or data.stored_size, or set data.storage: cache or stream"
+    try:
+        with locate(loaded), memory_explained(advice):
+            folder, results = result = run(loaded.config, console, resumed)
+    except KeyboardInterrupt as error:
+        if not getattr(error, "__notes__", None):
+            error.add_note("training had not begun; start it again with the same command")
+        raise
     test = results["test"]
     print(
         f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images; "

@@ -44,9 +44,7 @@ class Console:
         free = free_memory(device)
         self.say(f"     training takes about {describe_size(needed)} of memory")
         if needed > free:
-            self.say(
-                f"     note: {describe_size(free)} are free; a smaller recipe.micro_batch takes less for the same batches"
-            )
+            self.say(f"     note: {describe_size(free)} are free; recipe.micro_batch takes less for the same batches")
 
     def describe_preprocessing(self, preprocessing: Preprocessing) -> None:
         """How images reach a network that has seen others before."""

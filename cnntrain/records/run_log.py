@@ -50,7 +50,7 @@ class RunLog:
         self._last_step = (math.nan, math.nan, math.nan)
         self._first_batch: Batch | None = None
         write_text(folder / "config.yaml", dump_config(config))
-        self._tensorboard = TensorBoard(folder if config.run.tensorboard else None)
+        self._tensorboard = TensorBoard(folder, enabled=config.run.tensorboard)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values from which the record can go on; what was logged until now is written."""
@@ -61,7 +61,7 @@ class RunLog:
         """Takes the record back to where `state_dict` was taken."""
         self.close()
         cut_back(self.folder, state["event_files"])
-        self._tensorboard = TensorBoard(self.folder if self.config.run.tensorboard else None)
+        self._tensorboard = TensorBoard(self.folder, enabled=self.config.run.tensorboard)
         self.epochs = [EpochFigures(**figures) for figures in state["epochs"]]
         self._lines = list(state["lines"])
         self._write_lines()

@@ -20,20 +20,20 @@ class TensorBoard:
     """One run's event file.
 
     Args:
-        folder: Where the file goes; None writes nothing.
+        folder: Where the file goes.
+        enabled: Or nothing is written.
     """
 
-    def __init__(self, folder: Path | None) -> None:
+    def __init__(self, folder: Path, *, enabled: bool) -> None:
         self._folder = folder
-        if folder:
+        if enabled:
             _let_names_rise(folder)
-        self._writer = EventFileWriter(str(folder)) if folder else None
+        self._writer = EventFileWriter(str(folder)) if enabled else None
 
     def flush(self) -> dict[str, int]:
         """Writes what is still in memory; the size of each event file in the folder, bytes, by name."""
-        if self._writer is None or self._folder is None:
-            return {}
-        self._writer.flush()
+        if self._writer:
+            self._writer.flush()
         return {path.name: path.stat().st_size for path in self._folder.glob(_EVENTS)}
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:

@@ -2,6 +2,9 @@
 
 import random
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,3 +84,17 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_stays_whole(
         assert train(server, f"double{number}").status == 0
         assert outcome(server.folder / f"double{number}") == expected
     report("double signals", f"{count} double signals: every checkpoint whole, 0 differing weights")
+
+
+def test_a_signal_while_everything_is_imported_is_one_message(server: Server) -> None:
+    rng, count = random.Random(3), amount(3, 30)
+    command = [sys.executable, "-m", "cnntrain", "train", "small.yaml", "--resume", "--output", "imported"]
+    for _ in range(count):
+        with subprocess.Popen(command, cwd=server.folder, stderr=subprocess.PIPE, text=True) as process:
+            time.sleep(rng.uniform(0.2, 3))  # Python itself needs a moment before it can listen
+            process.send_signal(TERM)
+            text = process.communicate(timeout=60)[1]
+        assert process.returncode in (75, 0), text
+        assert "Traceback" not in text
+    assert train(server, "imported").status == 0
+    report("signals from the first import on", f"{count} signals: exit 75, one message")

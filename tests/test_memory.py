@@ -1,0 +1,81 @@
+"""Memory: what is estimated beforehand, and micro-batches that are found by trying."""
+
+import pytest
+import torch
+from conftest import Cli
+
+from cnntrain.config import load_config
+from cnntrain.config.shipped import shipped_configs
+from cnntrain.data import prepare_data
+from cnntrain.learner import build_learner
+from cnntrain.memory import estimated_memory, halved_until_it_fits, largest_micro_batch
+from cnntrain.train import train_step
+
+CPU = torch.device("cpu")
+
+
+def test_the_estimate_is_what_autograd_keeps() -> None:
+    config = load_config("digits_lenet", ["model={name: resnet20}", "recipe.precision=float32"]).config
+    splits = prepare_data(config.data)
+    learner = build_learner(config, splits, CPU)
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage()
+        return tensor
+
+    images = torch.zeros(8, 1, 32, 32)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        outputs = learner.model.train()(images)
+    weights = 4 * sum(parameter.numel() for parameter in learner.model.parameters())
+    activations = sum(storage.nbytes() for storage in kept.values())
+    assert outputs.shape == (8, 10)
+    assert estimated_memory(learner, splits, 8) == pytest.approx(3 * weights + activations, rel=0.1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_estimate_grows_with_the_batch(precision: str) -> None:
+    config = load_config("digits_lenet", [f"recipe.precision={precision}"]).config
+    splits = prepare_data(config.data)
+    learner = build_learner(config, splits, CPU)
+    small, large = (estimated_memory(learner, splits, size) for size in (10, 100))
+    assert 3 * 4 * 61_706 < small < large < 10 * small
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in shipped_configs() if name.startswith(("cifar10", "mnist", "imagenet"))]
+)
+def test_every_shipped_network_can_be_estimated(name: str) -> None:
+    model = load_config(name).config.model.model_dump(mode="json")
+    settings = ["data.channels=3", "data.image_size=64" if "imagenet" in name else "data.image_size=32"]
+    config = load_config("digits_lenet", settings).config
+    config = config.model_copy(update={"model": type(load_config(name).config.model).model_validate(model)})
+    splits = prepare_data(config.data)
+    assert estimated_memory(build_learner(config, splits, CPU), splits, 4) > 0
+
+
+def test_training_says_what_it_will_take_and_warns(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "training takes about" in cli("check", "digits_lenet").err
+    monkeypatch.setattr("cnntrain.records.console.free_memory", lambda _: 1000)
+    assert "note: 1000 B are free; recipe.micro_batch takes less" in cli("check", "digits_lenet").err
+
+
+def test_a_batch_is_halved_until_it_fits() -> None:
+    tried: list[int] = []
+
+    def attempt(size: int) -> None:
+        tried.append(size)
+        if size > 20:
+            raise torch.OutOfMemoryError
+
+    assert halved_until_it_fits(100, attempt) == 13
+    assert tried == [100, 50, 25, 13]
+    with pytest.raises(torch.OutOfMemoryError):
+        halved_until_it_fits(100, lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+
+
+def test_on_a_cpu_auto_is_the_whole_batch(cli: Cli) -> None:
+    config = load_config("digits_lenet", ["recipe.micro_batch=auto"]).config
+    splits = prepare_data(config.data)
+    assert largest_micro_batch(build_learner(config, splits, CPU), splits, config, train_step) is None
+    assert "micro-batches of 64 images (auto)" in cli("check", "digits_lenet", "--set", "recipe.micro_batch=auto").err

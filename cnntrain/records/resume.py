@@ -172,9 +172,7 @@ def _finished(folder: Path, saved: Saved | None, config: Config) -> str:
     epochs, stopping, before = config.recipe.epochs, config.recipe.early_stopping, saved.header.config.recipe
     waited = saved.state["stopping"]["num_waited"]
     if stopping and waited >= stopping.patience:
-        return (
-            f"early stopping ended it: no improvement for {waited} epochs; recipe.early_stopping.patience says how long"
-        )
+        return f"early stopping ended it, after {waited} epochs without improvement (recipe.early_stopping.patience)"
     if epochs <= before.epochs:
         return f"all {before.epochs} epochs are done; --epochs says how many there should be, to train on"
     return ""

@@ -12,8 +12,7 @@ import torch
 from conftest import Cli, write_photos
 from harness import CONFIG, Server, outcome, report
 
-from cnntrain import train
-from cnntrain.data.batches import Batch
+from cnntrain.data.batches import Batch, train_batches
 from cnntrain.learner import Learner
 
 
@@ -35,10 +34,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(params=["images", "gradient"])
 def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step 9 meets a NaN, each time that it is taken."""
-    batches, update = train.train_batches, Learner.update
+    update = Learner.update
 
     def poison(*arguments: Any, **how: Any) -> Iterator[Batch]:
-        for step, batch in enumerate(batches(*arguments, **how), start=6 * (how["epoch"] - 1) + how["first"]):
+        for step, batch in enumerate(train_batches(*arguments, **how), start=6 * (how["epoch"] - 1) + how["first"]):
             if step == 9:
                 batch = Batch(batch.images.clone().index_fill_(0, torch.tensor([3]), math.nan), batch.targets)
             yield batch
@@ -49,7 +48,7 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         return update(learner, loss_sum)
 
     if request.param == "images":
-        monkeypatch.setattr(train, "train_batches", poison)
+        monkeypatch.setattr("cnntrain.train.train_batches", poison)
     else:
         monkeypatch.setattr(Learner, "update", poison_gradient)
 

@@ -79,7 +79,7 @@ def check_weights(learner: Learner) -> None:
     Raises:
         NumericalError: They are not finite.
     """
-    layer = _first(learner.model.named_parameters())
+    layer = _first(learner.model.state_dict().items())
     if layer:
         raise NumericalError(
             f"the weights of {layer} are not finite (step {learner.step}, learning rate "

@@ -89,6 +89,11 @@ class Checkpointing:
             f"     on from step {learner.step}, epoch {self.progress.epoch}, learning rate {learner.learning_rate:.3g}"
         )
 
+    def save_at_stop(self) -> None:
+        """Saves after `Stopped` was caught."""
+        self.stop.handled = True
+        self.save()
+
     def _restore(self, saved: Saved) -> None:
         state = saved.state
         self.learner.load_state_dict(state)

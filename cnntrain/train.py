@@ -83,8 +83,9 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
     saved = resumed.saved if resumed else None
     if saved:  # another number of threads adds up in another order
         torch.set_num_threads(saved.state["environment"]["threads"])
-    with StopSignals() as stop:
+    with StopSignals(training=True) as stop:
         config, splits, learner = set_up(config, device, console, saved)
+        stop.check()
         header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
         if resumed:
             resumed.check_data(header.splits)
@@ -213,7 +214,7 @@ def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpo
                 progress.next_epoch()
                 checkpointing.save()
     except Stopped:
-        checkpointing.save()
+        checkpointing.save_at_stop()
         raise
 
 

@@ -35,6 +35,7 @@ Cli = Callable[..., Outcome]
 def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test reads or writes the user's caches."""
     patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
     patch.delenv("CNNTRAIN_DATA", raising=False)
     patch.setenv("COLUMNS", "120")

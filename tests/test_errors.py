@@ -145,7 +145,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing_half_made(
     monkeypatch.setattr("cnntrain.train.train_step", interrupt)
     outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
     assert outcome.code == 130
-    assert outcome.err.rstrip().endswith("error: interrupted")
+    assert outcome.err.endswith("error: interrupted\ntraining had not begun; start it again with the same command\n")
     assert not (tmp_path / "runs").exists()
 
 
@@ -234,8 +234,12 @@ def test_a_failed_run_keeps_latest_on_the_last_good_one(
     output = tmp_path / "runs"
     shutil.copytree(trained_run.parents[1], output, symlinks=True)
     monkeypatch.setattr("cnntrain.train.train_step", lambda *_, **__: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        cli("train", "digits_lenet", "--output", output)
+    failed = cli("train", "digits_lenet", "--output", output)
+    assert failed.code == 1
+    assert "error: a bug of cnntrain: ZeroDivisionError: division by zero\nits traceback is in" in failed.err
+    log = Path(failed.err.partition("its traceback is in ")[2].partition(";")[0]).read_text()
+    assert "Traceback" in log
+    assert "cnntrain train digits_lenet --output" in log
     assert (output / "latest").resolve() == (output / "digits_lenet" / trained_run.name).resolve()
     assert len(list((output / "digits_lenet").iterdir())) == 1
 

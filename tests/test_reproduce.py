@@ -232,7 +232,7 @@ def test_the_table_goes_between_the_markers_and_nothing_else_changes(script: dic
     once = script["between_markers"](readme, "| new |")
     assert once == f"{before}<!-- results -->\n\n| new |\n\n<!-- /results -->{after}"
     assert script["between_markers"](once, "| new |") == once
-    with pytest.raises(SystemExit, match="has no place for the table"):
+    with pytest.raises(SystemExit, match="there is no place for the table"):
         script["between_markers"]("no markers", "| new |")
 
 

@@ -282,7 +282,7 @@ def test_auto_takes_the_first_place_that_has_room(
     size: int, device: torch.device, from_files: bool, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(storage, "available_memory", lambda: 16 * GIB)
-    monkeypatch.setattr(storage, "_free_device_memory", lambda _: 8 * GIB)
+    monkeypatch.setattr(storage, "free_memory", lambda _: 8 * GIB)
     monkeypatch.setattr(cache, "free_space", lambda: 200 * GIB)
     assert choose_storage("auto", size, device, from_files=from_files).kind == expected
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
@@ -34,11 +34,21 @@ class StopSignals:
 
     SIGHUP stays ignored where it is (under nohup). SIGINT does not: a shell lets its background jobs ignore Ctrl-C, but
     who sends it to one of them means it.
+
+    An exception would leave a module that is being imported half made. Where nothing is lost yet the process ends at
+    once instead; in training it is raised at the next `check`.
+
+    Args:
+        training: Whether there may be something to save.
+
+    Attributes:
+        handled: To be set by who has caught `Stopped`; until then it is raised again at every `check`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, training: bool = False) -> None:
+        self.handled = False
+        self._training = training
         self._received: int | None = None
-        self._raised = False
         self._depth = 0
         self._before: dict[int, Any] = {}
 
@@ -68,19 +78,33 @@ class StopSignals:
         """Raises if a signal came meanwhile.
 
         Raises:
-            Stopped: Once.
+            Stopped: One did, and nobody has handled it.
         """
-        if self._received is not None and not self._raised:
-            self._raised = True
+        if self._received is not None and not self.handled:
             raise Stopped(self._received)
 
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
+    def _receive(self, number: int, frame: FrameType | None) -> None:
         if self._received is not None:
-            os.write(2, b"error: stopped at once, by a second signal; what was saved before is whole\n")
-            os._exit(_exit_code(number))
+            _exit(number, "stopped at once, by a second signal; what was saved before is whole")
         self._received = number
-        if not self._depth:
+        if _is_importing(frame):
+            if not self._training:
+                _exit(number, f"{Stopped(number)}; nothing was begun yet")
+        elif not self._depth:
             self.check()
+
+
+def _exit(number: int, message: str) -> NoReturn:
+    os.write(2, f"error: {message}\n".encode())
+    os._exit(_exit_code(number))
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _exit_code(number: int) -> int:

@@ -123,7 +123,7 @@ class Learner:
         """
         watches = self.on_nonfinite != "stop" or self.device.type == "cpu"
         if watches or self.clip_grad_norm:
-            norm = total_gradient_norm(self.model, self.clip_grad_norm)
+            norm = self._gradient_norm()
             watched = loss_sum if self.scaler.is_enabled() else loss_sum + norm
             if watches and not math.isfinite(float(watched)):
                 return False
@@ -135,6 +135,16 @@ class Learner:
         if self.average:
             self.average.update(self.model, self.step)
         return True
+
+    def _gradient_norm(self) -> Tensor:
+        """A scalar that is finite where all gradients are; they are clipped, if that was asked for."""
+        parameters = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if not self.clip_grad_norm:
+            return torch.stack(torch._foreach_norm(gradients)).sum()  # half the time of the Euclidean norm of all
+        norm = nn.utils.get_total_norm(gradients)
+        nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
+        return norm
 
     def buffers_to_restore(self) -> list[Tensor]:
         """Copies of batch norm's running values, where a step may have to be left out."""
@@ -261,15 +271,6 @@ def _check_batch_norm(config: schema.Config, model: nn.Module, freezing: Freezin
             f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)",
             key="recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch",
         )
-
-
-def total_gradient_norm(model: nn.Module, limit: float | None) -> Tensor:
-    """The Euclidean norm of all gradients together, a scalar on the device; they are scaled down to `limit`, if any."""
-    gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
-    norm = nn.utils.get_total_norm(gradients)
-    if limit:
-        nn.utils.clip_grads_with_norm_(model.parameters(), limit, norm)
-    return norm
 
 
 def gradient_norms(model: nn.Module) -> dict[str, Tensor]:

@@ -56,7 +56,8 @@ def report(proof: str, found: str) -> None:
     """A line for docs/reliability.md."""
     if REPORT:
         with Path(REPORT).open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"proof": proof, "found": found}) + "\n")
+            test = os.environ["PYTEST_CURRENT_TEST"].partition("[")[0].partition(" ")[0]
+            file.write(json.dumps({"proof": proof, "found": found, "test": test}) + "\n")
 
 
 class Ended(NamedTuple):

@@ -7,7 +7,7 @@ from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner
 from cnntrain.nonfinite import check_weights
 from cnntrain.progress import Progress
-from cnntrain.records.checkpoints import Header, Saved, network_bytes, newest_training, save_training
+from cnntrain.records.checkpoints import Header, Saved, network_bytes, newest_training, remove_later, save_training
 from cnntrain.records.files import write_bytes
 from cnntrain.records.resume import environment
 from cnntrain.records.run_folder import BEST
@@ -99,6 +99,7 @@ class Checkpointing:
         self.learner.load_state_dict(state)
         self.progress.load_state_dict(state["progress"], self.learner.device)
         self.log.load_state_dict(state["log"])
+        remove_later(saved)
         best = self.log.folder / BEST
         if self.progress.best and not (best.exists() and best.read_bytes() == self.progress.best):
             write_bytes(best, self.progress.best)

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,12 +135,14 @@ def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
     write_bytes(path, content)
     write_bytes(manifest_of(path), manifest(digest))
 
-    # Those of later steps are damaged, or of a course that was given up.
-    names = sorted(file.stem for file in folder.glob("step-*.*"))
-    kept = sorted({name for name in names if name <= path.stem and manifest_of(folder / f"{name}.pt").exists()})
-    for name in set(names) - set(kept[-KEPT_STEPS:]):
-        manifest_of(folder / f"{name}.pt").unlink(missing_ok=True)  # first: what is half removed does not exist
-        (folder / f"{name}.pt").unlink(missing_ok=True)
+    committed = sorted(file for file in folder.glob("step-*.pt") if manifest_of(file).exists())
+    _remove(set(folder.glob("step-*.pt")) - set(committed[-KEPT_STEPS:]))
+
+
+def _remove(checkpoints: Iterable[Path]) -> None:
+    for path in checkpoints:
+        manifest_of(path).unlink(missing_ok=True)  # first: what is half removed does not exist
+        path.unlink(missing_ok=True)
 
 
 class Saved(NamedTuple):
@@ -149,6 +151,11 @@ class Saved(NamedTuple):
     path: Path
     state: dict[str, Any]
     header: Header
+
+
+def remove_later(saved: Saved) -> None:
+    """Removes the checkpoints of later steps, which are damaged, or training would not go on from this one."""
+    _remove(file for file in saved.path.parent.glob("step-*.pt") if file.name > saved.path.name)
 
 
 def newest_training(folder: Path, say: Callable[[str], None]) -> Saved | None:

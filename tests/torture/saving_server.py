@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -29,9 +30,9 @@ HEADER = Header(
 
 
 def state(step: int) -> dict[str, object]:
-    """Something to save that is told apart from another step's."""
+    """Something to save, told apart from another step's, and from what was saved before for the same step."""
     weights = {"weight": torch.full((3000,), float(step))}
-    return {"step": step, "model": weights, "kept": weights}
+    return {"step": step, "model": weights, "kept": weights, "saved_at": time.time_ns()}
 
 
 def save(folder: Path, step: int, careless: bool) -> None:

@@ -224,15 +224,20 @@ def test_damaged_checkpoints_are_named_and_the_newest_whole_one_is_taken(
         run("runs")
     folder = only(tmp_path / "runs") / "checkpoints"
     assert [path.name for path in sorted(folder.glob("step-*.pt"))] == ["step-00000008.pt", "step-00000009.pt"]
+    best = (folder / "best.safetensors").read_bytes()
     flip(folder / "step-00000009.pt")
     flip(folder / "best.safetensors")
     shutil.copytree(tmp_path / "runs", tmp_path / "hopeless")
+    with monkeypatch.context() as patch:
+        stop_at(10, patch)
+        stopped = run("runs", "--resume")
+    assert "step-00000009.pt: damaged" in stopped.err
+    assert "on from step 8" in stopped.err
+    assert [path.name for path in sorted(folder.glob("step-*.pt"))] == ["step-00000008.pt", "step-00000010.pt"]
+    assert (folder / "best.safetensors").read_bytes() == best
     done = run("runs", "--resume")
     assert done.code == 0, done.err
-    assert "step-00000009.pt: damaged" in done.err
-    assert "on from step 8" in done.err
     assert outcome(tmp_path / "runs") == outcome(tmp_path / "whole")
-    assert len(list(folder.glob("step-*"))) == 4
     flip(only(tmp_path / "hopeless") / "checkpoints" / "step-00000008.pt")
     lost = run("hopeless", "--resume")
     assert lost.code == 4

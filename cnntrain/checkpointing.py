@@ -3,10 +3,11 @@
 import time
 from typing import Any
 
+from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner
 from cnntrain.nonfinite import check_weights
-from cnntrain.progress import Progress
+from cnntrain.progress import EpochSums, Progress
 from cnntrain.records.checkpoints import Header, Saved, network_bytes, newest_training, remove_later, save_training
 from cnntrain.records.files import write_bytes
 from cnntrain.records.resume import environment
@@ -78,12 +79,16 @@ class Checkpointing:
         self._saved = time.monotonic()
 
     def resume(self, saved: Saved | None) -> None:
-        """Goes on where a checkpoint was saved, else at the beginning; what was recorded since is taken back."""
+        """Goes on where a checkpoint was saved, from which the learner has been loaded; without one, at the beginning.
+
+        What was recorded since is taken back; weights that no checkpoint knows of are set aside.
+        """
         if saved:
             self._restore(saved)
+            saved.state.clear()  # tensors that nobody needs any more
         else:
             self.log.load_state_dict(NOTHING_LOGGED)
-            (self.log.folder / BEST).unlink(missing_ok=True)
+            self._set_best_aside()
         learner = self.learner
         self.log.console.say(
             f"     on from step {learner.step}, epoch {self.progress.epoch}, learning rate {learner.learning_rate:.3g}"
@@ -95,17 +100,28 @@ class Checkpointing:
         self.save()
 
     def _restore(self, saved: Saved) -> None:
-        state = saved.state
-        self.learner.load_state_dict(state)
-        self.progress.load_state_dict(state["progress"], self.learner.device)
-        self.log.load_state_dict(state["log"])
+        self.progress.load_state_dict(saved.state["progress"], self.learner.device)
+        self.log.load_state_dict(saved.state["log"])
         remove_later(saved)
+        before, now = (_steps_per_epoch(header) for header in (saved.header, self.header))
+        if before != now:  # other batches: no step of the one is a step of the other
+            self.progress.sums, self.progress.left_out = EpochSums(), []
+            self.learner.go_to((self.progress.epoch - 1) * now)
+            self.log.console.say(
+                f"     note: {now} steps an epoch instead of {before}: epoch {self.progress.epoch} begins anew"
+            )
         best = self.log.folder / BEST
-        if self.progress.best and not (best.exists() and best.read_bytes() == self.progress.best):
-            write_bytes(best, self.progress.best)
         if not self.progress.best:
-            best.unlink(missing_ok=True)
+            self._set_best_aside()
+        elif not (best.exists() and best.read_bytes() == self.progress.best):
+            write_bytes(best, self.progress.best)
         self._started = self._saved = time.monotonic()
+
+    def _set_best_aside(self) -> None:
+        best = self.log.folder / BEST
+        if best.exists():
+            best.replace(best.with_name("set-aside.safetensors"))
+            self.log.console.say(f"     note: no checkpoint knows of {BEST.name}; it is kept as set-aside.safetensors")
 
     def roll_back(self, step: int, reason: str) -> None:
         """Back to the newest checkpoint, with half the learning rate, to go on without this step.
@@ -119,6 +135,7 @@ class Checkpointing:
             raise NumericalError(f"{reason}; training has already gone back {MAX_ROLLBACKS} times, which is enough")
         saved = newest_training(self.log.folder / BEST.parent, self.log.console.say)
         assert saved is not None, "the beginning is saved where on_nonfinite is rollback"
+        self.learner.load_state_dict(saved.state)
         self._restore(saved)
         self.learner.scheduler.reduce(0.5 ** (rollbacks - self.progress.rollbacks))
         self.progress.rollbacks, self.progress.left_out = rollbacks, left_out
@@ -149,3 +166,7 @@ class Checkpointing:
         progress = {**self.progress.state_dict(), "seconds": self.seconds}
         more = {"progress": progress, "log": self.log.state_dict(), "environment": environment()}
         return {**self.learner.state_dict(), **more}
+
+
+def _steps_per_epoch(header: Header) -> int:
+    return steps_per_epoch(header.splits["train"]["num_images"], header.config.recipe.batch_size)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cnntrain.config import schema
 from cnntrain.data import Splits
 from cnntrain.data.batches import steps_per_epoch
-from cnntrain.errors import ConfigError
+from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import count_parameters
 from cnntrain.models.pretrained import Weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
@@ -78,6 +78,9 @@ class Learner:
     last_learning_rate: float = 0.0
     scaler_skips: int = 0
 
+    def __post_init__(self) -> None:
+        self._scale = self.scaler.get_scale()
+
     @property
     def kept(self) -> nn.Module:
         """What is validated, tested and kept: the averaged network where there is one."""
@@ -126,12 +129,13 @@ class Learner:
             norm = self._gradient_norm()
             watched = loss_sum if self.scaler.is_enabled() else loss_sum + norm
             if watches and not math.isfinite(float(watched)):
+                self.scaler.update()
                 return False
-        scale = self.scaler.get_scale()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        self.scaler_skips += self.scaler.get_scale() < scale
-        self.leave_out()
+        scale, self._scale = self._scale, self.scaler.get_scale()
+        self.scaler_skips += self._scale < scale
+        self.advance()
         if self.average:
             self.average.update(self.model, self.step)
         return True
@@ -150,8 +154,8 @@ class Learner:
         """Copies of batch norm's running values, where a step may have to be left out."""
         return [buffer.clone() for buffer in self.model.buffers()] if self.on_nonfinite == "skip" else []
 
-    def leave_out(self) -> None:
-        """Goes on to the next step; without `update`, the weights stay as they are."""
+    def advance(self) -> None:
+        """On to the next step; without `update`, this one is left out."""
         self.last_learning_rate = self.learning_rate
         self.optimizer.zero_grad(set_to_none=True)
         self.scheduler.step()
@@ -164,6 +168,7 @@ class Learner:
             "model": self.model.state_dict(),
             "kept": self.kept.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "optimizer_name": type(self.optimizer).__name__,
             "scheduler": self.scheduler.state_dict(),
             "stopping": self.stopping.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -173,18 +178,37 @@ class Learner:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken."""
+        """Goes on where `state_dict` was taken; what the configuration has changed since stays as it says now.
+
+        Raises:
+            CheckpointError: The network is another one.
+        """
         self.optimizer.zero_grad(set_to_none=True)  # of a step that was not taken
         self.step = state["step"]
-        self.model.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        try:
+            self.model.load_state_dict(state["model"])
+            if self.average:
+                self.average.model.load_state_dict(state["kept"])
+        except RuntimeError as error:
+            raise CheckpointError("the checkpoint is of another network than the configuration's") from error
+        saved, own = state["optimizer"], self.optimizer.state_dict()
+        same_groups = [len(group["params"]) for group in saved["param_groups"]] == [
+            len(group["params"]) for group in own["param_groups"]
+        ]
+        if state["optimizer_name"] == type(self.optimizer).__name__ and same_groups:
+            self.optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
         self.scheduler.load_state_dict(state["scheduler"])
         self.stopping.load_state_dict(state["stopping"])
-        self.scaler.load_state_dict(state["scaler"])
+        if self.scaler.is_enabled() and state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+            self._scale = self.scaler.get_scale()
         self.scaler_skips, self.last_learning_rate = state["scaler_skips"], state["last_learning_rate"]
         self.weights = state["weights"]
-        if self.average:
-            self.average.model.load_state_dict(state["kept"])
+
+    def go_to(self, step: int) -> None:
+        """Goes on at another step, where epochs have another number of steps than before."""
+        self.step = step
+        self.scheduler.go_to(step)
 
 
 def build_learner(

@@ -16,11 +16,11 @@ from cnntrain.records.console import Console
 def estimated_memory(learner: Learner, splits: Splits, batch_size: int) -> int:
     """About how many bytes training takes, besides PyTorch itself and the images.
 
-    Weights, gradients, the optimizer's state, averages, the two checkpoints in the making, and what a pass keeps for
-    its backward pass, found by a pass without data (PyTorch's `meta` device). In half precision activations take half.
+    Weights, gradients, the optimizer's state, averages, and what a pass keeps for its backward pass, found by a pass
+    without data (PyTorch's `meta` device). In half precision activations take half.
 
     Args:
-        learner: Stays as it is.
+        learner: Stays as it is, and is in the mode in which it will train.
         splits: Say how large images are.
         batch_size: Images in a pass.
     """
@@ -28,7 +28,7 @@ def estimated_memory(learner: Learner, splits: Splits, batch_size: int) -> int:
     num_weights = sum(parameter.numel() for parameter in learner.model.parameters())
     states = {"SGD": 1, "Adam": 2, "AdamW": 2}[type(learner.optimizer).__name__]
     copies = 2 + states + (1 if learner.average else 0)  # weights, gradients
-    model = copy.deepcopy(learner.model).to("meta").train()
+    model = copy.deepcopy(learner.model).to("meta")
     own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
 
@@ -50,6 +50,7 @@ def fit_into_memory(
     learner: Learner, splits: Splits, config: Config, step: Callable[[Learner, Batch], object], console: Console
 ) -> None:
     """Chooses the size of micro-batches where that is left open, and says how much memory training will take."""
+    learner.begin_epoch(config.recipe.epochs)  # when most of it is trained
     if config.recipe.micro_batch == "auto":
         learner.micro_batch = largest_micro_batch(learner, splits, config, step)
         console.say(f"     micro-batches of {learner.micro_batch or config.recipe.batch_size} images (auto)")

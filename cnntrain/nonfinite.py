@@ -1,12 +1,13 @@
 """What is done when a loss or a gradient is infinite or not a number, and where that came from."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data.batches import Batch
+from cnntrain.data.batches import Batch, micro_batches
 from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner
 from cnntrain.progress import Progress
@@ -16,7 +17,7 @@ MAX_IN_A_ROW = 10
 ADVICE = "try a lower recipe.optimizer.lr, a warm-up, recipe.clip_grad_norm: 1.0 or recipe.precision: float32"
 
 
-class NonfiniteStep(Exception):
+class NonfiniteStep(NumericalError):
     """A step that is to be left out when those since the last checkpoint are done again."""
 
     def __init__(self, message: str, step: int) -> None:
@@ -24,8 +25,14 @@ class NonfiniteStep(Exception):
         self.step = step
 
 
-def leave_out(learner: Learner, batch: Batch, progress: Progress) -> None:
+def leave_out(learner: Learner, batch: Batch, progress: Progress, say: Callable[[str], None]) -> None:
     """What `recipe.on_nonfinite` says, after a step that moved nothing.
+
+    Args:
+        learner: Is taken to the next step.
+        batch: Of the step.
+        progress: Counts such steps.
+        say: Is told of a step that is left out.
 
     Raises:
         NonfiniteStep: To roll back.
@@ -43,7 +50,8 @@ def leave_out(learner: Learner, batch: Batch, progress: Progress) -> None:
         raise NumericalError(f"{reason}; {ADVICE}; or recipe.on_nonfinite: skip or rollback")
     if progress.nonfinite_in_a_row > MAX_IN_A_ROW:
         raise NumericalError(f"{reason}; so were {MAX_IN_A_ROW} steps before; {ADVICE}")
-    learner.leave_out()
+    say(f"     note: {reason}; it is left out")
+    learner.advance()
 
 
 def describe_nonfinite(learner: Learner, batch: Batch) -> str:
@@ -53,7 +61,7 @@ def describe_nonfinite(learner: Learner, batch: Batch) -> str:
     layer = _first(learner.model.named_parameters())
     if layer:
         return f"the first layer concerned is {layer}: its weights are not finite"
-    layer = _first_output(learner, batch.images)
+    layer = _first_output(learner, batch)
     if layer:
         return f"the first layer concerned is {layer}: its output is not finite"
     gradients = [(name, parameter.grad) for name, parameter in learner.model.named_parameters()]
@@ -68,9 +76,10 @@ def check_finite(loss: float, learner: Learner, what: str) -> None:
         NumericalError: The loss is infinite or not a number.
     """
     if not math.isfinite(loss):
-        raise NumericalError(
-            f"the {what} is {loss} (step {learner.step}, learning rate {learner.last_learning_rate:.3g}); {ADVICE}"
-        )
+        layer = _first(learner.model.state_dict().items())
+        where = f"; the first layer whose weights are not finite is {layer}" if layer else ""
+        rate = learner.last_learning_rate
+        raise NumericalError(f"the {what} is {loss} (step {learner.step}, learning rate {rate:.3g}){where}; {ADVICE}")
 
 
 def check_weights(learner: Learner) -> None:
@@ -96,7 +105,7 @@ def _first(named: Any) -> str:
     return next((name.rpartition(".")[0] for name, values in named if not is_finite(values)), "")
 
 
-def _first_output(learner: Learner, images: Tensor) -> str:
+def _first_output(learner: Learner, batch: Batch) -> str:
     found: list[str] = []
 
     def watch(name: str) -> Any:
@@ -111,7 +120,8 @@ def _first_output(learner: Learner, images: Tensor) -> str:
     buffers = [buffer.clone() for buffer in learner.model.buffers()]
     try:
         with torch.no_grad(), learner.seeded_dropout(), autocast(learner.precision, learner.device):
-            learner.model(images)
+            for part in micro_batches(batch, learner.micro_batch):
+                learner.model(part.images)
     finally:
         for handle in handles:
             handle.remove()

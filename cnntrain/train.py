@@ -127,11 +127,6 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
                 contention_share=log.contention.share(),
             )
             log.finish(results, tested, splits.test, learner.step)
-    share = max(tested.confusion.sum(1)) / len(tested.targets)
-    if results["test"]["accuracy"] <= 1.1 * share:
-        console.say(
-            "     note: no better than naming the most frequent class; try another learning rate or more epochs"
-        )
     return TrainResult(folder, results)
 
 
@@ -154,6 +149,8 @@ def set_up(config: Config, device: torch.device, console: Console, saved: Saved 
     console.describe_data(splits)
 
     learner = build_learner(config, splits, device, weights)
+    if saved:
+        learner.load_state_dict(saved.state)
     start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
     name = f"{config.model.name}, {count_parameters(learner.model):,} parameters"
     console.step(2, "model initialisation", f"{name}, {f'from {saved.path}' if saved else start}")
@@ -260,12 +257,12 @@ def train_epoch(
         batch = next(batches)
         sums.data_seconds += time.perf_counter() - asked
         if learner.step in progress.left_out:
-            learner.leave_out()
+            learner.advance()
         else:
             logged = learner.step % config.run.log_every_steps == 0
             result = train_step(learner, batch, with_norms=logged)
             if not result.updated:
-                leave_out(learner, batch, progress)
+                leave_out(learner, batch, progress, log.console.say)
             else:
                 progress.nonfinite_in_a_row = 0
                 sums.add(result.loss_sum, result.total_weight, result.num_correct, len(batch.targets))
@@ -281,7 +278,8 @@ def train_epoch(
     sums.wait()  # and here
     sums.seconds += time.perf_counter() - mark
     figures = sums.figures()
-    check_finite(figures.loss, learner, f"training loss in epoch {epoch}")
+    if sums.num_images:  # else every step was left out
+        check_finite(figures.loss, learner, f"training loss in epoch {epoch}")
     return figures
 
 

@@ -18,6 +18,7 @@ def test_the_estimate_is_what_autograd_keeps() -> None:
     config = load_config("digits_lenet", ["model={name: resnet20}", "recipe.precision=float32"]).config
     splits = prepare_data(config.data)
     learner = build_learner(config, splits, CPU)
+    learner.begin_epoch(1)
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -72,6 +73,12 @@ def test_a_batch_is_halved_until_it_fits() -> None:
     assert tried == [100, 50, 25, 13]
     with pytest.raises(torch.OutOfMemoryError):
         halved_until_it_fits(100, lambda _: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+
+
+def test_frozen_batch_norm_is_estimated_as_it_trains(cli: Cli) -> None:
+    settings = ["model={name: resnet18, stem: small, freeze: backbone}", "recipe.batch_size=1"]
+    checked = cli("check", "digits_lenet", *[part for setting in settings for part in ("--set", setting)])
+    assert checked.code == 0, checked.err
 
 
 def test_on_a_cpu_auto_is_the_whole_batch(cli: Cli) -> None:

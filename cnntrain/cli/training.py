@@ -61,8 +61,10 @@ def train(
             raise ConfigError(f"{option} goes with --resume: cnntrain train CONFIG --resume RUN")
     if config is None and not resume:
         raise ConfigError("say what to train: cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)")
-    if resume and run is None and config and Path(config).is_dir():
-        config, run = None, config
+    if resume and run is None and config:
+        runs = output or Path("runs")
+        if Path(config).is_dir() or (runs / config / "config.yaml").is_file():
+            config, run = None, config
 
     from cnntrain.config import load_config
 
@@ -77,9 +79,10 @@ def train(
         return
 
     from cnntrain.records.resume import find_run, open_run
+    from cnntrain.records.run_folder import in_use
 
     runs = Path(given.config.run.output) if given else output or Path("runs")
-    folder = find_run(run, runs, given.config.run.name if given else name)
+    folder = find_run(run, runs, given.config if given else None, name)
     if folder is None:
         if given is None:
             raise CheckpointError(f"no run in {runs} to go on with; say which with RUN or --output, or give a CONFIG")
@@ -87,14 +90,15 @@ def train(
         _train(given, console)
         return
     given = given or load_config(str(folder / "config.yaml"), set_ or [], flags)
-    resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
-    if resumed.finished:
-        print(f"{folder} is finished: {resumed.finished}")
-        return
-    console.say(f"going on with {folder}")
-    for notice in resumed.notices:
-        console.say(f"     note: {notice}")
-    _train(replace(given, config=resumed.config), console, resumed)
+    with in_use(folder):
+        resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
+        if resumed.finished:
+            print(f"{folder} is finished: {resumed.finished}")
+            return
+        console.say(f"going on with {folder}")
+        for notice in resumed.notices:
+            console.say(f"     note: {notice}")
+        _train(replace(given, config=resumed.config), console, resumed)
 
 
 @command

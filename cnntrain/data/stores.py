@@ -88,7 +88,7 @@ class StreamedImages:
         self._decode = decode
         self._shape = shape
         self._num_threads = num_threads
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode") if num_threads else AtOnce()
+        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode") if num_threads else _AtOnce()
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
@@ -132,7 +132,7 @@ class StreamedImages:
         return self._upload(batch)
 
 
-class AtOnce(Executor):
+class _AtOnce(Executor):
     """Does what it is given while it is given it."""
 
     def submit(self, task: Any, /, *arguments: Any, **named: Any) -> Future[Any]:

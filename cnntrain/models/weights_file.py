@@ -14,10 +14,9 @@ import torch
 from torch import Tensor
 
 from cnntrain.errors import CheckpointError
-from cnntrain.runtime.sealing import check_manifest, check_seal
+from cnntrain.runtime.sealing import check_manifest, check_seal, read_manifest
 
 METADATA_KEY = "cnntrain"  # of the header in our own safetensors files
-_TRAINING = re.compile(r"step-\d{8,}\.pt")  # what our training checkpoints are called
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state")
 
 
@@ -60,7 +59,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
         raw = path.read_bytes()
-        if _TRAINING.fullmatch(path.name):
+        if read_manifest(path):  # even where damage hides whose it is
             check_manifest(path, raw)
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)

@@ -62,6 +62,7 @@ class EarlyStopping:
     def state_dict(self) -> dict[str, Any]:
         """Plain values from which `load_state_dict` goes on."""
         return {
+            "metric": self.metric,
             "best_epoch": self.best_epoch,
             "best": list(self.best),
             "reference": self.reference,
@@ -69,6 +70,8 @@ class EarlyStopping:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Goes on where `state_dict` was taken."""
+        """Goes on where `state_dict` was taken; values of another metric cannot be compared, so that begins anew."""
+        if state["metric"] != self.metric:
+            return
         self.best_epoch, self.num_waited = state["best_epoch"], state["num_waited"]
         self.best, self.reference = (state["best"][0], state["best"][1]), state["reference"]

@@ -77,9 +77,14 @@ class Scheduler:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Goes on where `state_dict` was taken."""
-        self.next_step, self.reduction = state["next_step"], state["reduction"]
-        if self.plateau:
+        self.reduction = state["reduction"]
+        if self.plateau and state["plateau"]:
             self.plateau[0].load_state_dict(state["plateau"])
+        self.go_to(state["next_step"])
+
+    def go_to(self, step: int) -> None:
+        """Sets the rate of a step."""
+        self.next_step = step
         self._apply()
 
     def _apply(self) -> None:

@@ -42,7 +42,9 @@ class Header:
 
     Attributes:
         splits: Number of images and sha256 of train, val and test.
-        val: Validation metrics of these weights, numbers alone.
+        epoch: Of these weights; of a training checkpoint, the one in progress.
+        step: Updates so far.
+        val: Validation metrics of these weights, numbers alone; of a training checkpoint, of the best so far.
     """
 
     config: Config

@@ -1,5 +1,6 @@
 """Going on with a run: finding it, and what may differ from when it began."""
 
+import glob
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,22 +10,23 @@ import torch
 
 from cnntrain.config import Config, load_config
 from cnntrain.errors import CheckpointError, ConfigError, DataError
+from cnntrain.models.pretrained import PREPROCESSING
 from cnntrain.records.checkpoints import Saved, newest_training
 from cnntrain.records.files import remove_partials
-from cnntrain.records.run_folder import BEST, check_not_in_use
+from cnntrain.records.run_folder import BEST, is_in_use
 from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.machine import available_cores
 
 # What may be said anew when a run goes on: none of it changes what is learnt, or it is about how long and how safely.
 _FREE = {
-    "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.log_every_steps", "run.compile",
+    "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.log_every_steps",
     "recipe.checkpoint_every_steps", "recipe.checkpoint_every_minutes", "recipe.on_nonfinite",
     "data.storage", "data.num_workers", "expect",
 }  # fmt: skip
 # What a run pins when it begins, and a configuration may leave open.
 _OPEN = {
-    "run.data_root", "run.device", "model.weights", "recipe.precision", "recipe.micro_batch",
-    "data.channels", "data.image_size", "data.stored_size", "data.mean", "data.std",
+    "run.data_root", "run.device", "recipe.precision", "recipe.micro_batch",
+    "data.channels", "data.image_size", "data.stored_size",
 }  # fmt: skip
 
 
@@ -65,13 +67,15 @@ class Resumed:
             )
 
 
-def find_run(run: str | None, output: Path, name: str | None) -> Path | None:
+def find_run(run: str | None, output: Path, given: Config | None = None, name: str | None = None) -> Path | None:
     """The run folder to go on with.
 
     Args:
-        run: A run folder, or one below `output`; None means the newest run without results.json, or else the newest.
+        run: A run folder, or one below `output`; None means the newest unfinished run (without results.json), where
+            there are several, of the same configuration; else the newest finished one.
         output: The folder of all runs.
-        name: Of the runs that come into question; None for all.
+        given: The configuration to go on with.
+        name: Of the runs that come into question; None means the configuration's, or all.
 
     Returns:
         None where there is no run at all.
@@ -83,10 +87,11 @@ def find_run(run: str | None, output: Path, name: str | None) -> Path | None:
         for path in (Path(run), output / run):
             if (path / "config.yaml").is_file():
                 return path.resolve()
-            if found := _newest(path, "*") or _newest(path, "*/*"):
+            if found := _newest(_runs(path, "*") or _runs(path, "*/*"), given):
                 return found
         raise CheckpointError(f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}")
-    return _newest(output, f"{name or '*'}/*")
+    name = given.run.name if given else name
+    return _newest(_runs(output, f"{glob.escape(name) if name else '*'}/*"), given)
 
 
 def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Callable[[str], None]) -> Resumed:
@@ -101,9 +106,7 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
     Raises:
         CheckpointError: All its checkpoints are damaged, or its configuration is.
         ConfigError: The configuration is another one.
-        StorageError: Another process is training it.
     """
-    check_not_in_use(folder)
     remove_partials(folder)
     saved = newest_training(folder / BEST.parent, say)
     before = saved.header.config if saved else load_config(str(folder / "config.yaml")).config
@@ -120,21 +123,27 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
 
 
 def merge(before: Config, given: Config) -> tuple[Config, list[str]]:
-    """The configuration to go on with, and what in it is not as it was, such as `recipe.batch_size: 64 -> 32`."""
-    old, new = _flat(before.model_dump(mode="json")), _flat(given.model_dump(mode="json"))
-    left_open = {key for key in new if key in _OPEN and new[key] in (None, "auto")}
-    if new.get("model.weights") != old.get("model.weights"):
-        left_open.add("model.weights")  # the run has the file that was meant then
-    changes = [
-        f"{key}: {_text(old.get(key))} -> {_text(new.get(key))}"
-        for key in sorted(old.keys() | new.keys())
-        if old.get(key) != new.get(key) and key not in left_open | _FREE and not _extends(key, old, new)
-    ]
-    merged = given.model_dump(mode="json")
+    """The configuration to go on with, and what in it is not as it was, such as `recipe.batch_size: 64 -> 32`.
+
+    What `given` leaves open stays as it was resolved when the run began.
+    """
+    old, new = before.model_dump(mode="json"), given.model_dump(mode="json")
+    left_open = [key for key in _OPEN if _value(new, key) in (None, "auto")]
+    if before.model.weights is not None:
+        if _is_same_file(before.model.weights, given.model.weights):
+            left_open.append("model.weights")
+        # The preprocessing of trained weights was filled in where the configuration said nothing.
+        left_open += [f"data.{key}" for key in PREPROCESSING if key not in given.data.model_fields_set]
     for key in left_open:
         section, name = key.split(".")
-        merged[section][name] = before.model_dump(mode="json")[section][name]
-    return Config.model_validate(merged), changes
+        new[section][name] = old[section][name]
+    flat_old, flat_new = _flat(old), _flat(new)
+    changes = [
+        f"{key}: {_text(flat_old.get(key))} -> {_text(flat_new.get(key))}"
+        for key in sorted(flat_old.keys() | flat_new.keys())
+        if flat_old.get(key) != flat_new.get(key) and key not in _FREE and not _extends(key, flat_old, flat_new)
+    ]
+    return Config.model_validate(new), changes
 
 
 def environment() -> dict[str, Any]:
@@ -178,10 +187,40 @@ def _finished(folder: Path, saved: Saved | None, config: Config) -> str:
     return ""
 
 
-def _newest(folder: Path, pattern: str) -> Path | None:
-    found = sorted(folder.glob(f"{pattern}/config.yaml"), key=lambda path: path.parts[-2])
-    unfinished = [path for path in found if not (path.parent / "results.json").exists()]
-    return (unfinished or found)[-1].parent.resolve() if found else None
+def _runs(parent: Path, pattern: str) -> list[Path]:
+    """Run folders, from the oldest to the newest."""
+    found = sorted(parent.glob(f"{pattern}/config.yaml"), key=lambda path: path.parts[-2])
+    return [path.parent.resolve() for path in found]
+
+
+def _newest(runs: list[Path], given: Config | None) -> Path | None:
+    unfinished = [run for run in runs if not (run / "results.json").exists()]
+    if given:
+        matching = [run for run in runs if _matches(run, given)]
+        waiting = [run for run in matching if run in unfinished]
+        idle = [run for run in waiting if not is_in_use(run)]
+        runs = idle or waiting or matching or unfinished or runs
+    else:
+        runs = unfinished or runs
+    return runs[-1] if runs else None
+
+
+def _matches(run: Path, given: Config) -> bool:
+    try:
+        return not merge(load_config(str(run / "config.yaml")).config, given)[1]
+    except ConfigError:
+        return False
+
+
+def _is_same_file(before: str, given: str | None) -> bool:
+    """Whether `model.weights` means what it meant when the run began, which then recorded the file itself."""
+    path = Path(given or "").expanduser().absolute()
+    return given == before or (given is not None and Path(before).is_relative_to(path))
+
+
+def _value(values: Mapping[str, Any], key: str) -> Any:
+    section, name = key.split(".")
+    return values[section][name]
 
 
 def _extends(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:

@@ -34,7 +34,7 @@ def run_folder(output: Path, name: str) -> Iterator[Path]:
     made = [parent for parent in (output / name, output) if not parent.exists()]
     folder = _make_folder(output, name)
     try:
-        with _in_use(folder), _explained(folder):
+        with in_use(folder), _explained(folder):
             yield folder
     finally:
         if not _is_worth_keeping(folder):
@@ -43,46 +43,48 @@ def run_folder(output: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def run_folder_again(folder: Path) -> Iterator[Path]:
-    """The folder of a run that goes on; results.json of an earlier end is set aside.
-
-    Raises:
-        StorageError: Another process is training it, or the folder cannot be written.
-    """
-    with _in_use(folder), _explained(folder):
+    """The folder of a run that goes on, which is `in_use`; results.json of an earlier end is set aside."""
+    with _explained(folder):
         results = folder / "results.json"
         if results.exists():
-            epochs = json.loads(results.read_text(encoding="utf-8")).get("epochs_run")
+            try:
+                epochs = json.loads(results.read_text(encoding="utf-8"))["epochs_run"]
+            except (ValueError, KeyError, TypeError):
+                epochs = "damaged"
             results.replace(folder / f"results-{epochs}-epochs.json")
         yield folder
 
 
-def check_not_in_use(folder: Path) -> None:
-    """Makes sure that no other process trains in a run folder.
+@contextmanager
+def in_use(folder: Path) -> Iterator[None]:
+    """Holds a lock on a run folder, which is gone with the process, however it ends.
 
     Raises:
-        StorageError: One does.
+        StorageError: Another process is training it.
     """
-    with _in_use(folder):
-        pass
-
-
-@contextmanager
-def _in_use(folder: Path) -> Iterator[None]:
-    """Holds a lock on a folder, which is gone with the process, however it ends."""
     if fcntl is None:
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise StorageError(f"{folder} is being trained by another process; wait for it, or stop it") from error
-    except OSError:  # some network file systems know no locks
-        pass
-    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StorageError(f"{folder} is being trained by another process; wait for it, or stop it") from error
+        except OSError:  # some network file systems know no locks
+            pass
         yield
     finally:
         os.close(descriptor)
+
+
+def is_in_use(folder: Path) -> bool:
+    """Whether a process trains in a run folder."""
+    try:
+        with in_use(folder):
+            return False
+    except StorageError:
+        return True
 
 
 @contextmanager

@@ -109,7 +109,7 @@ class RunLog:
     ) -> None:
         """A line on the console, a line in metrics.jsonl, and curves."""
         self.epochs.append(figures)
-        train = {"loss": figures.loss, "accuracy": figures.accuracy}
+        train = {"loss": figures.loss, "accuracy": figures.accuracy} if figures.num_images else {}
         val = {key: val[key] for key in SUMMARY_METRICS if key in val}
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
         epochs = self.config.recipe.epochs
@@ -137,6 +137,9 @@ class RunLog:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
         if busy := describe_contention(results["contention_share"]):
             self.console.say(f"     note: {busy}")
+        if results["test"]["accuracy"] <= 1.1 * max(tested.confusion.sum(1)) / len(tested.targets):
+            advice = "try another learning rate or more epochs"
+            self.console.say(f"     note: no better than naming the most frequent class; {advice}")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
         worst = tested.worst_mistakes(_NUM_PICTURES)
         if len(worst):

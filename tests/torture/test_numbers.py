@@ -90,14 +90,45 @@ def test_a_nan_is_survived(cli: Cli, small: Path, tmp_path: Path, policy: str) -
 
 
 @pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.parametrize("batch_size", [64, 256])
 def test_nothing_but_nans_ends_training(
-    cli: Cli, small: Path, tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, small: Path, tmp_path: Path, policy: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     update = Learner.update
     monkeypatch.setattr(Learner, "update", lambda learner, loss_sum: update(learner, loss_sum * math.nan))
-    stopped = cli("train", small, "--output", tmp_path / "runs", "--set", f"recipe.on_nonfinite={policy}")
+    settings = ["--set", f"recipe.on_nonfinite={policy}", "--set", f"recipe.batch_size={batch_size}"]
+    stopped = cli("train", small, "--output", tmp_path / "runs", *settings)
     assert stopped.code == 6
-    assert ("training loss in epoch 1 is nan" if policy == "skip" else "gone back 5 times") in stopped.err
+    assert ("so were 10 steps before" if policy == "skip" else "gone back 5 times") in stopped.err
+    assert "it is left out" in stopped.err or policy == "rollback"
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+@pytest.mark.parametrize("precision", ["float16", "float32"])
+def test_an_epoch_of_a_single_step_can_be_left_out(
+    cli: Cli, small: Path, tmp_path: Path, policy: str, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Learner.update
+    monkeypatch.setattr(
+        Learner,
+        "update",
+        lambda learner, loss_sum: update(learner, loss_sum * (math.nan if learner.step == 2 else 1)),
+    )
+    settings = [f"recipe.on_nonfinite={policy}", "recipe.batch_size=2000", f"recipe.precision={precision}"]
+    more = [part for setting in settings for part in ("--set", setting)]
+    done = cli("train", small, "--output", tmp_path / "runs", *more)
+    assert done.code == 0, done.err
+    lines = [json.loads(line) for line in next(tmp_path.glob("runs/*/2*/metrics.jsonl")).read_text().splitlines()]
+    assert len(lines) == 4
+    assert lines[2]["train"] == {}
+    assert json.loads(next(tmp_path.glob("runs/*/2*/results.json")).read_text())["nonfinite_steps"] == 1
+
+
+def test_bench_meets_a_nan_with_one_message(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    update = Learner.update
+    monkeypatch.setattr(Learner, "update", lambda learner, loss_sum: update(learner, loss_sum * math.nan))
+    stopped = cli("bench", small, "--rounds", 1, "--set", "recipe.on_nonfinite=rollback")
+    assert stopped.code == 6, stopped.err
 
 
 def finite(path: Path) -> bool:

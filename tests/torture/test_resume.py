@@ -175,6 +175,131 @@ def test_another_configuration_is_refused_unless_asked_for(
     assert "lr: 0.1" in (only(tmp_path / "runs") / "config.yaml").read_text()
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["recipe.batch_size=128"], "note: 11 steps an epoch instead of 6: epoch 2 begins anew"),
+        (["recipe.batch_size=512"], "note: 3 steps an epoch instead of 6: epoch 2 begins anew"),
+        (["recipe.optimizer=adam"], "changed: recipe.optimizer.name: sgd -> adam"),
+        (["recipe.optimizer.momentum=0.5", "recipe.optimizer.weight_decay=0"], "momentum: 0.9 -> 0.5"),
+        (["recipe.schedule=one_cycle"], "changed: recipe.schedule.name: reduce_on_plateau -> one_cycle"),
+        (["recipe.early_stopping.metric=accuracy"], "changed: recipe.early_stopping.metric: loss -> accuracy"),
+        (["recipe.averaging=null"], "changed: recipe.averaging"),
+        (["recipe.precision=float16"], "changed: recipe.precision: float32 -> float16"),
+        (["data.augment=[]"], "changed: data.augment"),
+    ],
+)
+def test_what_is_changed_holds_from_then_on(
+    run: Run, tmp_path: Path, settings: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    more = [part for setting in settings for part in ("--set", setting)]
+    done = run("runs", "--resume", "--allow-changes", *more)
+    assert done.code == 0, done.err
+    assert message in done.err
+    folder = only(tmp_path / "runs")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+    assert lines[3]["step"] - lines[2]["step"] == {"128": 11, "512": 3}.get(settings[0][-3:], 6)
+    assert json.loads((folder / "results.json").read_text())["test"]["accuracy"] > 0.2
+    [group] = torch.load(max(folder.glob("checkpoints/step-*.pt")), weights_only=True)["optimizer"]["param_groups"]
+    if "momentum" in settings[0]:
+        assert (group["momentum"], group["weight_decay"]) == (0.5, 0)
+
+
+def test_another_network_is_refused_and_nothing_is_changed(run: Run, tmp_path: Path) -> None:
+    assert run("runs").code == 0
+    folder = only(tmp_path / "runs")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    refused = run("runs", "--resume", "--allow-changes", "--epochs", 6, "--set", "model=lenet5")
+    assert refused.code in (2, 4)
+    refused = run(
+        "runs", "--resume", "--allow-changes", "--epochs", 6,
+        "--set", "model.layers.0={name: conv2d, out_channels: 5, kernel_size: 3}",
+    )  # fmt: skip
+    assert refused.code == 4, refused.err
+    assert "the checkpoint is of another network" in refused.err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_of_several_unfinished_runs_the_one_of_the_same_configuration_is_meant(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        for seed in (0, 1, 2):
+            assert run("runs", "--seed", seed).code == 75
+    folders = sorted((tmp_path / "runs").glob("small/2*"))
+    done = run("runs", "--resume", "--seed", 1)
+    assert done.code == 0, done.err
+    assert f"going on with {folders[1]}" in done.err
+    again = run("runs", "--resume", "--seed", 1)
+    assert f"{folders[1]} is finished" in again.out
+
+
+def test_a_name_with_brackets_is_found(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs", "--name", "a[1]")
+    assert "going on with" in run("runs", "--resume", "--name", "a[1]").err
+    assert only(tmp_path / "runs").parent.name == "a[1]"
+
+
+def test_a_run_is_named_in_many_ways(run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    folder = only(tmp_path / "runs")
+    shutil.copytree(folder, tmp_path / "elsewhere")
+    monkeypatch.chdir(tmp_path)
+    for name in (f"small/{folder.name}", "runs/latest", "runs/small", "elsewhere/"):
+        shutil.copytree(tmp_path / "elsewhere", tmp_path / "spare")
+        done = cli("train", "--resume", name)
+        assert done.code == 0, done.err
+        assert "on from step 8" in done.err
+        shutil.rmtree(folder if name != "elsewhere/" else tmp_path / "elsewhere")
+        (tmp_path / "spare").rename(folder if name != "elsewhere/" else tmp_path / "elsewhere")
+
+
+def test_fine_tuning_goes_on_without_the_weights_that_it_began_with(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run("pretrained", "--set", "data.resize=letterbox").code == 0
+    weights = only(tmp_path / "pretrained")
+    more = ["--set", f"model.weights={weights}", "--set", "model.layers.5={name: dropout, p: 0.1}"]
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        assert run("runs", *more).code == 75
+    other = run("runs", "--resume", "--set", "model.weights=/nowhere", *more[2:])
+    assert other.code == 2
+    assert "model.weights: " in other.err
+    (weights / "checkpoints" / "best.safetensors").unlink()
+    done = run("runs", "--resume", *more)
+    assert done.code == 0, done.err
+    assert "resize: letterbox" in (only(tmp_path / "runs") / "config.yaml").read_text()
+
+
+def test_weights_that_no_checkpoint_knows_of_are_set_aside(run: Run, tmp_path: Path) -> None:
+    assert run("runs").code == 0
+    folder = only(tmp_path / "runs")
+    best = (folder / "checkpoints" / "best.safetensors").read_bytes()
+    (folder / "results.json").unlink()
+    for path in folder.glob("checkpoints/step-*.json"):
+        path.unlink()
+    done = run("runs", "--resume")
+    assert done.code == 0
+    assert "no checkpoint knows of best.safetensors; it is kept as set-aside.safetensors" in done.err
+    assert (folder / "checkpoints" / "set-aside.safetensors").read_bytes() == best
+
+
+def test_a_damaged_results_file_is_no_disaster(run: Run, tmp_path: Path) -> None:
+    assert run("runs", "--epochs", 2).code == 0
+    (only(tmp_path / "runs") / "results.json").write_text("{")
+    assert run("runs", "--resume", "--epochs", 3).code == 0
+
+
 def test_other_images_are_refused_unless_asked_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = write_photos(tmp_path / "photos", {"train": 30})
     more = ["--set", "data.source=image_folder", "--set", f"data.root={root}", "--set", "recipe.batch_size=20"]

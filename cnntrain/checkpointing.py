@@ -8,9 +8,17 @@ from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner
 from cnntrain.nonfinite import check_weights
 from cnntrain.progress import EpochSums, Progress
-from cnntrain.records.checkpoints import Header, Saved, network_bytes, newest_training, remove_later, save_training
+from cnntrain.records.checkpoints import (
+    Header,
+    Saved,
+    network_bytes,
+    newest_training,
+    remove_later,
+    remove_uncommitted,
+    save_training,
+)
 from cnntrain.records.files import write_bytes
-from cnntrain.records.resume import environment
+from cnntrain.records.resume import environment, understood
 from cnntrain.records.run_folder import BEST
 from cnntrain.records.run_log import NOTHING_LOGGED, SUMMARY_METRICS, RunLog
 from cnntrain.runtime.signals import StopSignals
@@ -89,6 +97,7 @@ class Checkpointing:
         else:
             self.log.load_state_dict(NOTHING_LOGGED)
             self._set_best_aside()
+            remove_uncommitted(self.log.folder / BEST.parent)
         learner = self.learner
         self.log.console.say(
             f"     on from step {learner.step}, epoch {self.progress.epoch}, learning rate {learner.learning_rate:.3g}"
@@ -100,8 +109,9 @@ class Checkpointing:
         self.save()
 
     def _restore(self, saved: Saved) -> None:
-        self.progress.load_state_dict(saved.state["progress"], self.learner.device)
-        self.log.load_state_dict(saved.state["log"])
+        with understood(saved):
+            self.progress.load_state_dict(saved.state["progress"], self.learner.device)
+            self.log.load_state_dict(saved.state["log"])
         remove_later(saved)
         before, now = (_steps_per_epoch(header) for header in (saved.header, self.header))
         if before != now:  # other batches: no step of the one is a step of the other

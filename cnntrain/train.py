@@ -27,7 +27,7 @@ from cnntrain.recipe.resizing import training_size
 from cnntrain.records.checkpoints import Header, Saved, load_network
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
-from cnntrain.records.resume import Resumed
+from cnntrain.records.resume import Resumed, understood, use_threads
 from cnntrain.records.run_folder import BEST, check_writable, run_folder, run_folder_again
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device
@@ -78,11 +78,11 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
     """
     started = time.perf_counter()
     device, output = resolve_device(config.run.device), Path(config.run.output).expanduser()
-    check_writable(resumed.folder if resumed else output)
+    check_writable(resumed.folder if resumed else output, "" if resumed else "; say where with --output")
 
     saved = resumed.saved if resumed else None
-    if saved:  # another number of threads adds up in another order
-        torch.set_num_threads(saved.state["environment"]["threads"])
+    if saved:
+        use_threads(saved)
     with StopSignals(training=True) as stop:
         config, splits, learner = set_up(config, device, console, saved)
         stop.check()
@@ -150,7 +150,8 @@ def set_up(config: Config, device: torch.device, console: Console, saved: Saved 
 
     learner = build_learner(config, splits, device, weights)
     if saved:
-        learner.load_state_dict(saved.state)
+        with understood(saved):
+            learner.load_state_dict(saved.state)
     start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
     name = f"{config.model.name}, {count_parameters(learner.model):,} parameters"
     console.step(2, "model initialisation", f"{name}, {f'from {saved.path}' if saved else start}")

@@ -1,6 +1,7 @@
 """`data.on_error: skip`: images that cannot be read are left out, counted and named; never silently, never too many."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,20 @@ def broken(tmp_path: Path) -> Path:
     (root / "train" / "red" / "train 03.png").write_bytes(b"no image")
     (root / "test" / "blue" / "test 05.png").write_bytes(b"")
     return tmp_path
+
+
+def test_links_to_nothing_and_pipes_are_left_out_too(cli: Cli, broken: Path) -> None:
+    folder = broken / "photos" / "train" / "green"
+    (folder / "link.png").symlink_to(broken / "gone.png")
+    (folder / "loop.png").symlink_to(folder / "loop.png")
+    os.mkfifo(folder / "pipe.png")
+    assert train(cli, broken)[0] == 3
+    code, text, run = train(cli, broken, "data.on_error=skip")
+    assert code == 0, text
+    named = (run / "skipped_images.txt").read_text()
+    assert "pipe.png: cannot be read: is no regular file" in named
+    assert "link.png: cannot be read: No such file" in named
+    assert "loop.png: cannot be read" in named
 
 
 def train(cli: Cli, folder: Path, *settings: str) -> tuple[int, str, Path]:

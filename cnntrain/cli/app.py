@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cnntrain import __version__
-from cnntrain.errors import CnntrainError, Interrupted, StorageError
+from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
 
 EPILOG = (
     "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device or memory, 6 numerical, "
@@ -29,6 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# How libraries that cannot be loaded say that there is no memory.
+_NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "cannot allocate memory", "MemoryError")
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -52,6 +55,9 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if any(sign in traceback.format_exc() for sign in _NO_MEMORY):
+            print("error: out of memory while libraries were loaded; close other programs", file=sys.stderr)
+            return DeviceError.exit_code
         print(f"error: a bug of cnntrain: {type(error).__name__}: {error}\n{_log_bug(arguments)}", file=sys.stderr)
         return 1
     return 0

@@ -62,9 +62,7 @@ def train(
     if config is None and not resume:
         raise ConfigError("say what to train: cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)")
     if resume and run is None and config:
-        runs = output or Path("runs")
-        if Path(config).is_dir() or (runs / config / "config.yaml").is_file():
-            config, run = None, config
+        config, run = _config_or_run(config, output or Path("runs"))
 
     from cnntrain.config import load_config
 
@@ -78,7 +76,7 @@ def train(
         _train(given, console)
         return
 
-    from cnntrain.records.resume import find_run, open_run
+    from cnntrain.records.resume import find_run, open_run, restore_config
     from cnntrain.records.run_folder import in_use
 
     runs = Path(given.config.run.output) if given else output or Path("runs")
@@ -89,8 +87,10 @@ def train(
         console.say(f"nothing to go on with in {runs}: this is the beginning")
         _train(given, console)
         return
-    given = given or load_config(str(folder / "config.yaml"), set_ or [], flags)
     with in_use(folder):
+        if given is None:
+            restore_config(folder, console.say)
+            given = load_config(str(folder / "config.yaml"), set_ or [], flags)
         resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
         if resumed.finished:
             print(f"{folder} is finished: {resumed.finished}")
@@ -148,6 +148,18 @@ def reproduce(
     for note in [*notes, *([f"the band: {expect.note}"] if expect.note else [])]:
         error.add_note(note)
     raise error
+
+
+def _config_or_run(named: str, runs: Path) -> tuple[str | None, str | None]:
+    """What the only argument of `train --resume` means: a configuration, or a run by its folder or a file in it."""
+    path = Path(named)
+    if path.parent.name == "checkpoints" and path.is_file():
+        return None, str(path.parent.parent)
+    if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir():
+        return None, str(path.parent)
+    if path.is_dir() or (runs / named).is_dir():
+        return None, named
+    return named, None
 
 
 def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None" = None) -> "TrainResult":

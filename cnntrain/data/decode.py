@@ -1,6 +1,7 @@
 """Image files to pixels, with Pillow, as a person would see them."""
 
 import os
+import stat
 from io import BytesIO
 from pathlib import Path
 
@@ -43,6 +44,8 @@ def read_bytes(path: Path) -> bytes:
         DataError: The file is missing or unreadable.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise DataError(f"{path}: cannot be read: is no regular file")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from error

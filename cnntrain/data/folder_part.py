@@ -98,8 +98,12 @@ class FolderPart:
                 looked_at = reporter.progress(faults, len(self.files), f"looking at {self.folder.name}")
                 return np.array([index for index, text in enumerate(looked_at) if text], dtype=np.int64)
 
-        key = cache.key_of_text(f"unreadable {cache.key_of(self.folder, self.files, preprocessing)}")
-        found = {int(index): fault(int(index)) for index in cache.remember(key, look)}
+        try:
+            key = cache.key_of_text(f"unreadable {cache.key_of(self.folder, self.files, preprocessing)}")
+            positions = cache.remember(key, look)
+        except DataError:  # a file that is not even there, such as a dangling link: nothing to remember it by
+            positions = look()
+        found = {int(index): fault(int(index)) for index in positions}
         return {index: text for index, text in found.items() if text}
 
     def without(self, positions: Container[int]) -> "FolderPart":

@@ -137,8 +137,8 @@ def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
     write_bytes(path, content)
     write_bytes(manifest_of(path), manifest(digest))
 
-    committed = sorted(file for file in folder.glob("step-*.pt") if manifest_of(file).exists())
-    _remove(set(folder.glob("step-*.pt")) - set(committed[-KEPT_STEPS:]))
+    committed = sorted(file for file in folder.glob("step-*.pt") if file.is_file() and manifest_of(file).exists())
+    _remove({file for file in folder.glob("step-*.pt") if file.is_file()} - set(committed[-KEPT_STEPS:]))
 
 
 def _remove(checkpoints: Iterable[Path]) -> None:
@@ -157,7 +157,12 @@ class Saved(NamedTuple):
 
 def remove_later(saved: Saved) -> None:
     """Removes the checkpoints of later steps, which are damaged, or training would not go on from this one."""
-    _remove(file for file in saved.path.parent.glob("step-*.pt") if file.name > saved.path.name)
+    _remove(file for file in saved.path.parent.glob("step-*.pt") if file.is_file() and file.name > saved.path.name)
+
+
+def remove_uncommitted(folder: Path) -> None:
+    """Removes what a killed process was saving, where nothing else was saved."""
+    _remove(file for file in folder.glob("step-*.pt") if not manifest_of(file).exists())
 
 
 def newest_training(folder: Path, say: Callable[[str], None]) -> Saved | None:
@@ -170,18 +175,19 @@ def newest_training(folder: Path, say: Callable[[str], None]) -> Saved | None:
     Raises:
         CheckpointError: There are some, and all are damaged.
     """
-    damaged = 0
-    for path in sorted(folder.glob("step-*.pt"), reverse=True):
-        if not manifest_of(path).exists():
-            continue
+    names = sorted({path.stem for path in folder.glob("step-*.*")}, reverse=True)
+    uncommitted = [name for name in names if not manifest_of(folder / f"{name}.pt").exists()]
+    for name in uncommitted:
+        say(f"     note: {folder / name}.pt has no manifest, so its writing did not come to an end; it is left out")
+    for name in [name for name in names if name not in uncommitted]:
         try:
-            return _read_training(path)
+            return _read_training(folder / f"{name}.pt")
         except CheckpointError as error:
-            damaged += 1
             say(f"     note: {error}; trying the one before")
-    if damaged:
+    # A crash leaves one such file behind, and then there is nothing else.
+    if len(names) > len(uncommitted) or len(uncommitted) > 1:
         raise CheckpointError(
-            f"{folder}: no training checkpoint is whole, so this run cannot go on; "
+            f"{folder}: no training checkpoint is whole and has its manifest (.json), so this run cannot go on; "
             f"best.safetensors can still be evaluated, or trained on with model.weights"
         )
     return None

@@ -1,18 +1,19 @@
 """Going on with a run: finding it, and what may differ from when it began."""
 
 import glob
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
-from cnntrain.config import Config, load_config
+from cnntrain.config import Config, dump_config, load_config
 from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.models.pretrained import PREPROCESSING
 from cnntrain.records.checkpoints import Saved, newest_training
-from cnntrain.records.files import remove_partials
+from cnntrain.records.files import remove_partials, write_text
 from cnntrain.records.run_folder import BEST, is_in_use
 from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.machine import available_cores
@@ -21,13 +22,17 @@ from cnntrain.runtime.machine import available_cores
 _FREE = {
     "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.log_every_steps",
     "recipe.checkpoint_every_steps", "recipe.checkpoint_every_minutes", "recipe.on_nonfinite",
-    "data.storage", "data.num_workers", "expect",
+    "data.storage", "data.num_workers", "data.on_error", "data.max_skipped", "expect",
 }  # fmt: skip
 # What a run pins when it begins, and a configuration may leave open.
 _OPEN = {
     "run.data_root", "run.device", "recipe.precision", "recipe.micro_batch",
     "data.channels", "data.image_size", "data.stored_size",
 }  # fmt: skip
+
+
+# What decides which image is in which split.
+_SPLITTING = tuple(f"data.{key}" for key in ("source", "root", "splits", "val_fraction", "test_fraction", "split_seed"))
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
     """
     if run is not None:
         for path in (Path(run), output / run):
-            if (path / "config.yaml").is_file():
+            if (path / "config.yaml").is_file() or (path / BEST.parent).is_dir():
                 return path.resolve()
             if found := _newest(_runs(path, "*") or _runs(path, "*/*"), given):
                 return found
@@ -111,15 +116,40 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
     saved = newest_training(folder / BEST.parent, say)
     before = saved.header.config if saved else load_config(str(folder / "config.yaml")).config
     config, changes = merge(before, given) if given else (before, [])
+    moved = [change for change in changes if change.startswith(_SPLITTING)]
+    if moved:
+        raise ConfigError(
+            f"{folder} has begun, and {'; '.join(moved)} would move images between training and test; train a new run"
+        )
+    if saved and config.recipe.epochs < _epochs_done(saved):
+        raise ConfigError(f"recipe.epochs is {config.recipe.epochs}, and {_epochs_done(saved)} are done in {folder}")
     if changes and not allow_changes:
         raise ConfigError(
             f"{folder} was trained with another configuration:\n"
             + "\n".join(f"  {change}" for change in changes)
             + "\nadd --allow-changes to go on with the new one, name another run, or start anew without --resume"
         )
-    notices = [f"changed: {change}" for change in changes] + (_differences(saved, config) if saved else [])
-    finished = _finished(folder, saved, config)
+    notices, finished = [f"changed: {change}" for change in changes], ""
+    if saved:
+        with understood(saved):
+            notices += _differences(saved, config)
+            finished = _finished(folder, saved, config)
+    elif (folder / "results.json").exists():
+        finished = "its training checkpoints are gone, so it cannot be trained on"
     return Resumed(folder, config, saved, allow_changes, finished, tuple(notices))
+
+
+def restore_config(folder: Path, say: Callable[[str], None]) -> None:
+    """Writes a run's config.yaml anew from its newest checkpoint, where it is damaged or missing."""
+    path = folder / "config.yaml"
+    try:
+        load_config(str(path))
+    except ConfigError:
+        saved = newest_training(folder / BEST.parent, lambda _: None)
+        if saved is None:
+            raise
+        write_text(path, dump_config(saved.header.config))
+        say(f"     note: {path} was damaged or missing, and is that of the newest checkpoint again")
 
 
 def merge(before: Config, given: Config) -> tuple[Config, list[str]]:
@@ -144,6 +174,32 @@ def merge(before: Config, given: Config) -> tuple[Config, list[str]]:
         if flat_old.get(key) != flat_new.get(key) and key not in _FREE and not _extends(key, flat_old, flat_new)
     ]
     return Config.model_validate(new), changes
+
+
+@contextmanager
+def understood(saved: Saved) -> Iterator[None]:
+    """While a checkpoint is loaded whose digest is right, but which another program may have written.
+
+    Raises:
+        CheckpointError: Something in it is missing, or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{saved.path}: no training checkpoint of this version of cnntrain ({error})") from error
+
+
+def use_threads(saved: Saved) -> None:
+    """Computes with as many threads as when the run began: another number adds up in another order.
+
+    Raises:
+        CheckpointError: The checkpoint has no sensible number.
+    """
+    with understood(saved):
+        threads = saved.state["environment"]["threads"]
+        if type(threads) is not int or not 0 < threads <= 1024:
+            raise ValueError(f"{threads!r} threads")
+    torch.set_num_threads(threads)
 
 
 def environment() -> dict[str, Any]:
@@ -173,18 +229,21 @@ def _differences(saved: Saved, config: Config) -> list[str]:
     return notices
 
 
-def _finished(folder: Path, saved: Saved | None, config: Config) -> str:
+def _finished(folder: Path, saved: Saved, config: Config) -> str:
     if not (folder / "results.json").exists():
         return ""
-    if saved is None:
-        return "its training checkpoints are gone, so it cannot be trained on"
-    epochs, stopping, before = config.recipe.epochs, config.recipe.early_stopping, saved.header.config.recipe
+    stopping, done = config.recipe.early_stopping, _epochs_done(saved)
     waited = saved.state["stopping"]["num_waited"]
-    if stopping and waited >= stopping.patience:
+    if stopping and stopping.metric == saved.state["stopping"]["metric"] and waited >= stopping.patience:
         return f"early stopping ended it, after {waited} epochs without improvement (recipe.early_stopping.patience)"
-    if epochs <= before.epochs:
-        return f"all {before.epochs} epochs are done; --epochs says how many there should be, to train on"
+    if config.recipe.epochs <= done:
+        return f"all {done} epochs are done; --epochs says how many there should be, to train on"
     return ""
+
+
+def _epochs_done(saved: Saved) -> int:
+    with understood(saved):
+        return int(saved.state["progress"]["epoch"]) - 1
 
 
 def _runs(parent: Path, pattern: str) -> list[Path]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from cnntrain.errors import CheckpointError, StorageError
+from cnntrain.errors import CheckpointError, NumericalError, StorageError
 
 try:
     import fcntl
@@ -45,10 +45,11 @@ def run_folder(output: Path, name: str) -> Iterator[Path]:
 def run_folder_again(folder: Path) -> Iterator[Path]:
     """The folder of a run that goes on, which is `in_use`; results.json of an earlier end is set aside."""
     with _explained(folder):
+        (folder / BEST.parent).mkdir(exist_ok=True)
         results = folder / "results.json"
         if results.exists():
             try:
-                epochs = json.loads(results.read_text(encoding="utf-8"))["epochs_run"]
+                epochs = str(int(json.loads(results.read_text(encoding="utf-8"))["epochs_run"]))
             except (ValueError, KeyError, TypeError):
                 epochs = "damaged"
             results.replace(folder / f"results-{epochs}-epochs.json")
@@ -94,7 +95,8 @@ def _explained(folder: Path) -> Iterator[None]:
         yield
     except BaseException as error:
         if any((folder / BEST.parent).glob("step-*.json")):
-            error.add_note(f"go on with it: cnntrain train --resume {folder}")
+            changed = " --allow-changes --set KEY=VALUE" if isinstance(error, NumericalError) else ""
+            error.add_note(f"go on with it: cnntrain train --resume {folder}{changed}")
         if (folder / BEST).exists():
             error.add_note(f"what was learnt until then is kept: cnntrain evaluate {folder}")
         raise
@@ -111,7 +113,7 @@ def unfinished(checkpoint: Path) -> str:
     return "" if ended else " (note: this run has not finished)"
 
 
-def check_writable(output: Path) -> None:
+def check_writable(output: Path, advice: str = "; say where with --output") -> None:
     """Says early, before anything slow, that a run could not be written.
 
     Raises:
@@ -120,7 +122,7 @@ def check_writable(output: Path) -> None:
     nearest = next(path for path in (output, *output.absolute().parents) if path.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         reason = "is not writable" if nearest.is_dir() else "is a file"
-        raise StorageError(f"no run folder can be made in {output}: {nearest} {reason}; say where with --output")
+        raise StorageError(f"no run can be written to {output}: {nearest} {reason}{advice}")
 
 
 def find_checkpoint(run: str | None, output: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import io
 import os
+import socket
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,7 +12,7 @@ from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import summary_v2
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 _EVENTS = "events.out.tfevents.*"
 
@@ -26,14 +27,14 @@ class TensorBoard:
 
     def __init__(self, folder: Path, *, enabled: bool) -> None:
         self._folder = folder
-        if enabled:
-            _let_names_rise(folder)
-        self._writer = EventFileWriter(str(folder)) if enabled else None
+        self._file = (folder / _next_name(folder)).open("wb") if enabled else None
+        if self._file:
+            self._write(Event(wall_time=time.time(), file_version="brain.Event:2"))
 
     def flush(self) -> dict[str, int]:
         """Writes what is still in memory; the size of each event file in the folder, bytes, by name."""
-        if self._writer:
-            self._writer.flush()
+        if self._file:
+            self._file.flush()
         return {path.name: path.stat().st_size for path in self._folder.glob(_EVENTS)}
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -59,21 +60,23 @@ class TensorBoard:
 
     def close(self) -> None:
         """Writes what is still in memory."""
-        if self._writer:
-            self._writer.close()
+        if self._file:
+            self._file.close()
 
     def _add(self, summary: Summary, step: int) -> None:
-        if self._writer:
-            self._writer.add_event(Event(wall_time=time.time(), step=step, summary=summary))
+        if self._file:
+            self._write(Event(wall_time=time.time(), step=step, summary=summary))
+
+    def _write(self, event: Event) -> None:
+        # In this thread: TensorBoard's own writer leaves a full disk to another one, which dies of it.
+        RecordWriter(self._file).write(event.SerializeToString())
 
 
-def _let_names_rise(folder: Path) -> None:
-    # Files are named after the second they were begun in, and TensorBoard reads them in the order of their names.
-    newest = max((path.name for path in folder.glob(_EVENTS)), default="")
-    for _ in range(20):
-        if newest < f"{_EVENTS[:-1]}{int(time.time()):010d}":
-            return
-        time.sleep(0.05)
+def _next_name(folder: Path) -> str:
+    """TensorBoard reads files in the order of their names, so this one comes after those that are there."""
+    newest = max((path.name.split(".")[3] for path in folder.glob(_EVENTS)), default="")
+    moment = max(time.time_ns(), int(newest) + 1 if newest.isdecimal() else 0)
+    return f"{_EVENTS[:-1]}{moment}.{socket.gethostname()}.{os.getpid()}"
 
 
 def cut_back(folder: Path, sizes: Mapping[str, int]) -> None:

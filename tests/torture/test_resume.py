@@ -1,5 +1,6 @@
 """`cnntrain train --resume`: what it goes on with, what it refuses, and that it ends as if it had not stopped."""
 
+import hashlib
 import json
 import shutil
 import signal
@@ -254,13 +255,15 @@ def test_a_run_is_named_in_many_ways(run: Run, cli: Cli, tmp_path: Path, monkeyp
     folder = only(tmp_path / "runs")
     shutil.copytree(folder, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
-    for name in (f"small/{folder.name}", "runs/latest", "runs/small", "elsewhere/"):
+    for name in (f"small/{folder.name}", "runs/latest", "latest", "runs/small", "elsewhere/", "elsewhere/config.yaml"):
         shutil.copytree(tmp_path / "elsewhere", tmp_path / "spare")
         done = cli("train", "--resume", name)
         assert done.code == 0, done.err
         assert "on from step 8" in done.err
-        shutil.rmtree(folder if name != "elsewhere/" else tmp_path / "elsewhere")
-        (tmp_path / "spare").rename(folder if name != "elsewhere/" else tmp_path / "elsewhere")
+        used = tmp_path / "elsewhere" if name.startswith("elsewhere") else folder
+        assert (used / "results.json").exists()
+        shutil.rmtree(used)
+        (tmp_path / "spare").rename(used)
 
 
 def test_fine_tuning_goes_on_without_the_weights_that_it_began_with(
@@ -286,7 +289,7 @@ def test_weights_that_no_checkpoint_knows_of_are_set_aside(run: Run, tmp_path: P
     folder = only(tmp_path / "runs")
     best = (folder / "checkpoints" / "best.safetensors").read_bytes()
     (folder / "results.json").unlink()
-    for path in folder.glob("checkpoints/step-*.json"):
+    for path in folder.glob("checkpoints/step-*"):
         path.unlink()
     done = run("runs", "--resume")
     assert done.code == 0
@@ -324,6 +327,16 @@ def test_a_finished_run_is_trained_further(run: Run, tmp_path: Path) -> None:
     assert "on from step 18, epoch 4, learning rate 0.3" in further.err
     assert outcome(tmp_path / "runs") == outcome(tmp_path / "whole")
     assert json.loads((only(tmp_path / "runs") / "results-3-epochs.json").read_text())["epochs_run"] == 3
+
+
+def test_more_patience_trains_a_run_further_that_stopped_early(run: Run) -> None:
+    early = ["--set", "recipe.early_stopping={metric: loss, patience: 1, min_delta: 100}"]
+    assert run("runs", *early).code == 0
+    patient = ["--set", "recipe.early_stopping={metric: loss, patience: 9, min_delta: 100}"]
+    further = run("runs", "--resume", "--allow-changes", *patient)
+    assert further.code == 0
+    assert "on from step 12, epoch 3" in further.err
+    assert "all 4 epochs are done" in run("runs", "--resume", *patient).out
 
 
 def test_a_run_that_stopped_early_stays_finished(run: Run) -> None:
@@ -367,6 +380,82 @@ def test_damaged_checkpoints_are_named_and_the_newest_whole_one_is_taken(
     lost = run("hopeless", "--resume")
     assert lost.code == 4
     assert "no training checkpoint is whole" in lost.err
+
+
+def test_no_image_moves_from_training_to_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    refused = run("runs", "--resume", "--allow-changes", "--set", "data.test_fraction=0.4")
+    assert refused.code == 2
+    assert "data.test_fraction: 0.2 -> 0.4 would move images between training and test" in refused.err
+
+
+def test_fewer_epochs_than_are_done_are_refused(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(20, patch)
+        run("runs")
+    refused = run("runs", "--resume", "--allow-changes", "--epochs", 2)
+    assert refused.code == 2
+    assert "recipe.epochs is 2, and 3 are done" in refused.err
+
+
+def test_a_damaged_config_is_restored_from_the_checkpoint(
+    run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    path = only(tmp_path / "runs") / "config.yaml"
+    content = path.read_text()
+    for step, damage in ((9, lambda: path.unlink()), (10, lambda: path.write_bytes(b"\0"))):
+        damage()
+        with monkeypatch.context() as patch:
+            stop_at(step, patch)
+            stopped = cli("train", "--resume", path.parent)
+        assert stopped.code == 75, stopped.err
+        assert "was damaged or missing, and is that of the newest checkpoint again" in stopped.err
+        assert path.read_text() == content
+    assert cli("train", "--resume", path.parent).code == 0
+
+
+def test_checkpoints_without_their_manifests_are_not_overwritten(run: Run, cli: Cli, tmp_path: Path) -> None:
+    assert run("runs").code == 0
+    folder = only(tmp_path / "runs")
+    (folder / "results.json").unlink()
+    manifests = {path: path.read_bytes() for path in folder.glob("checkpoints/step-*.json")}
+    for path in manifests:
+        path.unlink()
+    refused = run("runs", "--resume")
+    assert refused.code == 4
+    assert "step-00000024.pt has no manifest" in refused.err
+    for path, content in manifests.items():
+        path.write_bytes(content)
+    max(folder.glob("checkpoints/step-*.pt")).unlink()
+    done = cli("train", "--resume", max(folder.glob("checkpoints/step-*.pt")))
+    assert done.code == 0, done.err
+    assert "step-00000024.pt: cannot be read: No such file" in done.err
+
+
+def test_a_checkpoint_of_another_program_is_no_bug_of_ours(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    path = max(only(tmp_path / "runs").glob("checkpoints/step-*.pt"))
+    state = torch.load(path, weights_only=True)
+    environment = state["environment"]
+    for key, value in (
+        ("environment", {**environment, "threads": 10**6}), ("environment", {}), ("optimizer", {}), ("progress", {}),
+        ("log", {}), ("scheduler", {"next_step": "x"}), ("stopping", 3),
+    ):  # fmt: skip
+        torch.save({**state, key: value}, path)
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        path.with_suffix(".json").write_text(json.dumps({"sha256": [digest]}))
+        refused = run("runs", "--resume")
+        assert refused.code == 4, (key, refused.err)
+        assert f"{path.name}: no training checkpoint of this version" in refused.err
 
 
 def test_damaged_weights_are_refused(run: Run, cli: Cli, tmp_path: Path) -> None:

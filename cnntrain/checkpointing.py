@@ -1,6 +1,7 @@
 """When a training is saved, and how it is brought back."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from cnntrain.data.batches import steps_per_epoch
@@ -86,7 +87,7 @@ class Checkpointing:
             save_training(self.log.folder / BEST.parent, self._state(), self.header)
         self._saved = time.monotonic()
 
-    def resume(self, saved: Saved | None) -> None:
+    def resume(self, saved: Saved | None, changes: Sequence[str]) -> None:
         """Goes on where a checkpoint was saved, from which the learner has been loaded; without one, at the beginning.
 
         What was recorded since is taken back; weights that no checkpoint knows of are set aside.
@@ -94,6 +95,7 @@ class Checkpointing:
         if saved:
             self._restore(saved)
             saved.state.clear()  # tensors that nobody needs any more
+            self.progress.changes += [f"step {self.learner.step}: {change}" for change in changes]
         else:
             self.log.load_state_dict(NOTHING_LOGGED)
             self._set_best_aside()
@@ -154,12 +156,13 @@ class Checkpointing:
             f"     note: {reason}; back to step {self.learner.step}, with half the learning rate and without that step"
         )
 
-    def troubles(self) -> dict[str, int]:
-        """Steps that were left out and rollbacks, for results.json."""
+    def troubles(self) -> dict[str, Any]:
+        """Steps that were left out, rollbacks and changes on the way, for results.json."""
         progress = self.progress
         return {
             "nonfinite_steps": progress.nonfinite_steps,
             "rollbacks": progress.rollbacks,
+            "changes": progress.changes,
             "scaler_skips": self.learner.scaler_skips,
         }
 

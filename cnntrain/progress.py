@@ -81,6 +81,7 @@ class Progress:
         nonfinite_steps: How many steps were left out because their loss or gradients were not finite.
         left_out: Steps that are left out when training goes over them again.
         rollbacks: How often training went back to a checkpoint.
+        changes: What the configuration said anew when training went on, such as `step 8: recipe.optimizer.lr: 1 -> 2`.
     """
 
     epoch: int = 1
@@ -92,6 +93,7 @@ class Progress:
     nonfinite_steps: int = 0
     left_out: list[int] = field(default_factory=list)
     rollbacks: int = 0
+    changes: list[str] = field(default_factory=list)
 
     def next_epoch(self) -> None:
         """To be called when the epoch is trained, validated and judged."""

@@ -98,7 +98,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             log.skipped_images(splits.skipped)
             checkpointing = Checkpointing(learner, log, header, stop)
             if resumed:
-                checkpointing.resume(saved)
+                checkpointing.resume(saved, resumed.changes)
             fit(learner, splits, config, checkpointing)
             train_seconds, val = checkpointing.seconds, checkpointing.progress.val
             why = learner.reason_to_stop(config.recipe.epochs)

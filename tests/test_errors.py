@@ -61,6 +61,8 @@ MISTAKES = [
     Mistake("band the wrong way round", TRAIN, 2, "my.yaml:3: expect: accuracy goes from small to large (got [0.99, 0.98])", config(DIGITS + "expect: {accuracy: [0.99, 0.98], basis: measured}\n")),
     Mistake("band of unknown origin", TRAIN, 2, "my.yaml:3: expect.basis: is missing", config(DIGITS + "expect: {accuracy: [0.98, 0.99]}\n")),
     Mistake("a control character", TRAIN, 2, "my.yaml:2: not valid YAML: a character that is not allowed, 0x2", config("model: lenet5\ndata: \x02\n")),
+    Mistake("no images at once", TRAIN, 2, "my.yaml:3: recipe.micro_batch: must be a whole number above 0, or auto (got 0)", config(DIGITS + "recipe: {micro_batch: 0}\n")),
+    Mistake("neither a run nor a configuration", ["train", "--resume", "gone"], 2, "gone: no such file, and no shipped configuration"),
     Mistake("an unknown policy", TRAIN, 2, "my.yaml:3: recipe.on_nonfinite: must be", config(DIGITS + "recipe: {on_nonfinite: ignore}\n")),
     Mistake("no YAML", TRAIN, 2, "my.yaml:2: not valid YAML", config("model: [\n}")),
     Mistake("image too small for the network", TRAIN, 2, "my.yaml:2: data.image_size: LeNet-5 with padding 0 needs images of at least 16 px (got 8)", config("model: lenet5\ndata: {source: digits, image_size: 8}\n")),

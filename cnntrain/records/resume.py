@@ -43,6 +43,7 @@ class Resumed:
         folder: The run folder.
         config: What to do, as the run began and with what was said anew.
         saved: Its newest checkpoint that is whole; None where nothing was saved yet.
+        changes: What the configuration says anew.
         allow_changes: Whether it may go on with another configuration, or other images.
         finished: Why there is nothing left to do; empty if there is.
         notices: What the user should know, one sentence each.
@@ -51,6 +52,7 @@ class Resumed:
     folder: Path
     config: Config
     saved: Saved | None
+    changes: tuple[str, ...]
     allow_changes: bool
     finished: str
     notices: tuple[str, ...]
@@ -76,7 +78,7 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
     """The run folder to go on with.
 
     Args:
-        run: A run folder, or one below `output`; None means the newest unfinished run (without results.json), where
+        run: A run folder, perhaps below `output` or its folder for this name; None means the newest unfinished run (without results.json), where
             there are several, of the same configuration; else the newest finished one.
         output: The folder of all runs.
         given: The configuration to go on with.
@@ -88,14 +90,14 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
     Raises:
         CheckpointError: The run that is named does not exist.
     """
+    name = given.run.name if given else name
     if run is not None:
-        for path in (Path(run), output / run):
+        for path in (Path(run), output / run, output / str(name) / run):
             if (path / "config.yaml").is_file() or (path / BEST.parent).is_dir():
                 return path.resolve()
             if found := _newest(_runs(path, "*") or _runs(path, "*/*"), given):
                 return found
         raise CheckpointError(f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}")
-    name = given.run.name if given else name
     return _newest(_runs(output, f"{glob.escape(name) if name else '*'}/*"), given)
 
 
@@ -105,6 +107,7 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
     Args:
         folder: The run folder.
         given: What to do now, if it was said; compared with what the run was doing.
+        changes: What the configuration says anew.
         allow_changes: Whether they may differ.
         say: Is told of each damaged checkpoint.
 
@@ -117,7 +120,7 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
     before = saved.header.config if saved else load_config(str(folder / "config.yaml")).config
     config, changes = merge(before, given) if given else (before, [])
     moved = [change for change in changes if change.startswith(_SPLITTING)]
-    if moved:
+    if saved and moved:
         raise ConfigError(
             f"{folder} has begun, and {'; '.join(moved)} would move images between training and test; train a new run"
         )
@@ -136,7 +139,7 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
             finished = _finished(folder, saved, config)
     elif (folder / "results.json").exists():
         finished = "its training checkpoints are gone, so it cannot be trained on"
-    return Resumed(folder, config, saved, allow_changes, finished, tuple(notices))
+    return Resumed(folder, config, saved, tuple(changes), allow_changes, finished, tuple(notices))
 
 
 def restore_config(folder: Path, say: Callable[[str], None]) -> None:

@@ -78,7 +78,7 @@ def sites(
             if saving.save(folder, step, careless=careless, inject=f"{call}:signal=KILL:when={number}") == 0:
                 break
             yield f"{call} {number}"
-            if not FULL and number >= 4:
+            if not FULL and number >= 3:
                 break
 
 
@@ -197,7 +197,7 @@ def test_a_loss_of_power_loses_no_acknowledged_checkpoint(
         pytest.skip("mkfs.ext4 is not installed")
     subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
     disk, rng, snapshots = mounted("-o", "loop", str(image)), random.Random(3), 0
-    wanted = amount(3, 50)
+    wanted = amount(2, 50)
     while snapshots < wanted:
         shutil.rmtree(disk / "runs", ignore_errors=True)
         command = [

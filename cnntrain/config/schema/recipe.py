@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Strict, model_validator
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Strict, model_validator
 
 from cnntrain.config.schema.base import Betas, Fraction, ProperFraction, Section
 from cnntrain.config.shorthand import Shorthand
@@ -166,12 +166,22 @@ class ProgressiveResizing(Section):
     until: ProperFraction = Field(0.7, description="share of the epochs by which images have their full size")
 
 
+def _check_micro_batch(value: object) -> object:
+    if value != "auto" and not (type(value) is int and value > 0):
+        raise ValueError(f"must be a whole number above 0, or auto (got {value!r})")
+    return value
+
+
+# Checked beforehand: pydantic's own message would speak of both kinds.
+MicroBatch = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_check_micro_batch)]
+
+
 class Recipe(Section):
     """How the network is trained."""
 
     epochs: PositiveInt = 20
     batch_size: PositiveInt = 128
-    micro_batch: PositiveInt | Literal["auto"] | None = Field(
+    micro_batch: MicroBatch | None = Field(
         None,
         description="images per backward pass; gradients add up to the whole batch (gradient accumulation); auto: on a "
         "GPU as many as fit into its memory",

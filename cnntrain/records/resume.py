@@ -78,8 +78,8 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
     """The run folder to go on with.
 
     Args:
-        run: A run folder, perhaps below `output` or its folder for this name; None means the newest unfinished run (without results.json), where
-            there are several, of the same configuration; else the newest finished one.
+        run: A run folder, perhaps below `output` or its folder for this name. None means the newest unfinished run
+            (without results.json), where there are several, of the same configuration; else the newest finished one.
         output: The folder of all runs.
         given: The configuration to go on with.
         name: Of the runs that come into question; None means the configuration's, or all.

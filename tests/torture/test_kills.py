@@ -43,7 +43,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     rng, kills, runs = random.Random(0), 0, amount(3, 100)
     for number in range(runs):
         for _ in range(rng.randint(3, 6)):
-            ended = train(server, f"killed{number}", signals=[(moments(rng, duration), KILL)])
+            ended = train(server, f"killed{number}", signals=[(moments(rng, duration / 2), KILL)])
             assert ended.status in (0, -KILL), ended.text
             kills += ended.status == -KILL
         ended = train(server, f"killed{number}")

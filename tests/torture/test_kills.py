@@ -91,7 +91,7 @@ def test_a_signal_while_everything_is_imported_is_one_message(server: Server) ->
     command = [sys.executable, "-m", "cnntrain", "train", "small.yaml", "--resume", "--output", "imported"]
     for _ in range(count):
         with subprocess.Popen(command, cwd=server.folder, stderr=subprocess.PIPE, text=True) as process:
-            time.sleep(rng.uniform(0.2, 3))  # Python itself needs a moment before it can listen
+            time.sleep(rng.uniform(0.5, 3))  # Python itself needs a moment before it can listen
             process.send_signal(TERM)
             text = process.communicate(timeout=60)[1]
         assert process.returncode in (75, 0), text

@@ -10,7 +10,7 @@ ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML fi
 OptionalConfigArgument = Annotated[
     str | None, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a shipped one.")
 ]
-RunArgument = Annotated[str | None, typer.Argument(metavar="[RUN]", help="Run folder or checkpoint file.")]
+RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder or checkpoint file.")]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as recipe.epochs=5.")
 ]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 @command
 def train(
     config: OptionalConfigArgument = None,
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="With --resume: the run folder.")] = None,
+    run: Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: the run folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
     allow_changes: Annotated[
         bool, typer.Option("--allow-changes", help="With --resume: also with another configuration or other images.")

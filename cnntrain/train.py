@@ -88,7 +88,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
         stop.check()
         header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
         if resumed:
-            resumed.check_data(header.splits)
+            resumed.check_data(header.splits, console.say)
         where = run_folder_again(resumed.folder) if resumed else run_folder(output, str(config.run.name))
         with (
             where as folder,

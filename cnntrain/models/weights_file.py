@@ -58,8 +58,8 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
 
 def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
     try:
-        raw = path.read_bytes()
-        if read_manifest(path):  # even where damage hides whose it is
+        raw, listed = path.read_bytes(), read_manifest(path)
+        if listed:  # even where damage hides whose it is
             check_manifest(path, raw)
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
@@ -74,7 +74,8 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
     header, tensors = None, content
     if isinstance(content, dict):
         if isinstance(content.get("header"), str) and isinstance(content.get("kept"), dict):  # one of ours
-            check_manifest(path, raw)
+            if not listed:
+                check_manifest(path, raw)
             header, tensors = content["header"], content["kept"]
         else:
             tensors = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), dict)), content)

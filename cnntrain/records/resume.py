@@ -31,8 +31,8 @@ _OPEN = {
 }  # fmt: skip
 
 
-# What decides which image is in which split.
-_SPLITTING = tuple(f"data.{key}" for key in ("source", "root", "splits", "val_fraction", "test_fraction", "split_seed"))
+# What decides which image is in which split. (The folder does not: it may have moved, and its images are compared.)
+_SPLITTING = tuple(f"data.{key}" for key in ("source", "splits", "val_fraction", "test_fraction", "split_seed"))
 
 
 @dataclass(frozen=True)
@@ -57,11 +57,15 @@ class Resumed:
     finished: str
     notices: tuple[str, ...]
 
-    def check_data(self, splits: Mapping[str, Mapping[str, Any]]) -> None:
+    def check_data(self, splits: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]) -> None:
         """Compares the images with those that the run began with.
 
+        Args:
+            splits: Number of images and sha256 of each split, as they are now.
+            say: Is told where they are others, and may be.
+
         Raises:
-            DataError: They are others.
+            DataError: They are others, and may not be.
         """
         before = self.saved.header.splits if self.saved else splits
         others = [name for name in splits if splits[name]["sha256"] != before[name]["sha256"]]
@@ -71,6 +75,11 @@ class Resumed:
             raise DataError(
                 f"the images are not those that {self.folder} began with ({found}; their sha256 differs); "
                 f"bring them back, or add --allow-changes to go on with these"
+            )
+        if others:
+            say(
+                f"     note: other images than the run began with ({', '.join(others)}): it may have been trained on "
+                f"some that are for validation or test now"
             )
 
 
@@ -107,7 +116,6 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
     Args:
         folder: The run folder.
         given: What to do now, if it was said; compared with what the run was doing.
-        changes: What the configuration says anew.
         allow_changes: Whether they may differ.
         say: Is told of each damaged checkpoint.
 

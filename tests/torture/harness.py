@@ -5,9 +5,12 @@ import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import pytest
 import safetensors
 import torch
 
@@ -106,6 +109,15 @@ class Server:
         print(json.dumps(order), file=self._process.stdin, flush=True)
         answer = json.loads(self._process.stdout.readline())
         return Ended(answer["status"], answer["seconds"], log.read_text(encoding="utf-8", errors="replace"))
+
+
+@contextmanager
+def serving(factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server in a folder of its own, with the small training as small.yaml."""
+    folder = factory.mktemp("torture")
+    (folder / "small.yaml").write_text(CONFIG)
+    with Server(folder) as server:
+        yield server
 
 
 def outcome(output: Path) -> dict[str, Any]:

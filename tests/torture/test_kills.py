@@ -9,16 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from harness import CONFIG, Ended, Server, amount, moments, outcome, report
+from harness import Ended, Server, amount, moments, outcome, report, serving
 
 TERM, INT, USR1, KILL = signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGKILL
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("torture")
-    (folder / "small.yaml").write_text(CONFIG)
-    with Server(folder) as made:
+    with serving(tmp_path_factory) as made:
         yield made
 
 

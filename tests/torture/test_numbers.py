@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import Cli, write_photos
-from harness import CONFIG, Server, outcome, report
+from harness import CONFIG, Server, outcome, report, serving
 
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.learner import Learner
@@ -25,9 +25,7 @@ def small(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("torture")
-    (folder / "small.yaml").write_text(CONFIG)
-    with Server(folder) as made:
+    with serving(tmp_path_factory) as made:
         yield made
 
 

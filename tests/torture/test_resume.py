@@ -322,7 +322,23 @@ def test_other_images_are_refused_unless_asked_for(run: Run, tmp_path: Path, mon
     refused = run("runs", "--resume", *more)
     assert refused.code == 3
     assert "the images are not those that" in refused.err
-    assert run("runs", "--resume", "--allow-changes", *more).code == 0
+    done = run("runs", "--resume", "--allow-changes", *more)
+    assert done.code == 0
+    assert "it may have been trained on some that are for validation or test now" in done.err
+
+
+def test_a_folder_of_images_may_move(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_photos(tmp_path / "here", {"train": 30})
+    more = ["--set", "data.source=image_folder", "--set", "recipe.batch_size=20"]
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        assert run("runs", *more, "--set", f"data.root={tmp_path / 'here'}").code == 75
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = [*more, "--set", f"data.root={tmp_path / 'there'}"]
+    assert run("runs", "--resume", *moved).code == 2
+    done = run("runs", "--resume", "--allow-changes", *moved)
+    assert done.code == 0, done.err
+    assert "may have been trained on" not in done.err
 
 
 def test_a_finished_run_is_trained_further(run: Run, tmp_path: Path) -> None:

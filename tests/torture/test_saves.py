@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness import CONFIG, FULL, HERE, Server, amount, report
+from harness import FULL, HERE, Server, amount, report, serving
 
 from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
@@ -164,9 +164,7 @@ def mounted(tmp_path: Path) -> Iterator[Callable[..., Path]]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("torture")
-    (folder / "small.yaml").write_text(CONFIG)
-    with Server(folder) as made:
+    with serving(tmp_path_factory) as made:
         yield made
 
 

@@ -1,5 +1,6 @@
 """Evaluation: what a network makes of a whole split. Serves validation, the final test and `cnntrain evaluate`."""
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,16 +33,26 @@ def evaluate(
     Raises:
         DataError: A streamed image cannot be read.
     """
+    columns = [
+        (targets, *_judge(task, outputs, targets))
+        for outputs, targets in network_outputs(model, split, preprocessing=preprocessing, batch_size=batch_size)
+    ]
+    # The host waits for the device here, once.
+    found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
+    return Evaluation(task.class_names, *found)
+
+
+@torch.inference_mode()
+def network_outputs(
+    model: nn.Module, split: Split, *, preprocessing: Preprocessing, batch_size: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs, float32 (M, K), and targets, int64 (M,), of a whole split, some batches at a time; as `evaluate`."""
     model.eval()
-    columns: list[tuple[Tensor, ...]] = []
     batches = eval_batches(split, preprocessing, batch_size)
     with exact_float32():
         while some := [(model(images), targets) for images, targets in islice(batches, _BATCHES_AT_ONCE)]:
             outputs, targets = (torch.cat(parts) for parts in zip(*some, strict=True))
-            columns.append((targets, *_judge(task, outputs, targets)))
-    # The host waits for the device here, once.
-    found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
-    return Evaluation(task.class_names, *found)
+            yield outputs, targets
 
 
 # Judged together: for a small network, doing so batch by batch takes a tenth of the time.
@@ -88,10 +99,8 @@ def evaluate_checkpoint(
             f"the data have the classes {', '.join(class_names)}; "
             f"the network of {path} knows {', '.join(header.class_names)}"
         )
-    task = SingleLabel(header.class_names, config.recipe.loss.name)
-    found = evaluate(
-        model, split, preprocessing=header.preprocessing, task=task, batch_size=config.recipe.images_at_once
-    )
+    batch_size = config.recipe.images_at_once
+    found = evaluate(model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size)
     sha256 = split.identity()["sha256"]
     return {
         "checkpoint": str(path),

@@ -15,10 +15,13 @@ class SingleLabel:
     Attributes:
         class_names: K names.
         loss: `cross_entropy` or `squared_error`.
+        temperature: Divides the outputs of a trained network, so that its confidence is its accuracy (Guo et al.:
+            "On calibration of modern neural networks", ICML 2017); 1 changes nothing.
     """
 
     class_names: tuple[str, ...]
     loss: str = "cross_entropy"
+    temperature: float = 1.0
 
     def criterion(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Criterion:
         """The loss to train with."""
@@ -45,11 +48,11 @@ class SingleLabel:
             outputs: (N, K).
             targets: int64 (N,).
         """
-        return self.criterion().per_image(outputs, targets)
+        return self.criterion().per_image(outputs / self.temperature, targets)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Logits (N, K) -> float32 (N, K) that add up to 1."""
-        return outputs.float().softmax(1)
+        return (outputs.float() / self.temperature).softmax(1)
 
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """How many outputs (N, K) have their maximum at the target, int64; of mixed labels the larger share counts."""

@@ -11,14 +11,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room imports from the rooms of lower floors only; those of one floor do not know each other.
 FLOORS = [
     {"errors"},
-    {"config", "runtime", "metrics"},
+    {"config", "runtime", "metrics", "extras", "pages", "doctor"},
     {"models", "data", "recipe"},
     {"task", "summarise", "start", "progress"},
-    {"records", "learner"},
-    {"evaluate", "predict", "reproduce", "nonfinite", "memory"},
-    {"checkpointing"},
+    {"records", "learner", "analysis"},
+    {"evaluate", "predict", "reproduce", "nonfinite", "memory", "explain", "export", "inspection"},
+    {"checkpointing", "report"},
     {"train"},
-    {"check", "bench"},
+    {"check", "bench", "lr_find", "serve"},
     {"cli"},
     {"__main__"},
 ]

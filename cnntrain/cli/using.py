@@ -84,19 +84,19 @@ def predict(
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import resolve_device
-    from cnntrain.task import SingleLabel
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
     where = resolve_device(device or "auto")
     model, header = load_network(path, where)
     console.say(f"predicting with {path}{unfinished(path)}")
-    task = SingleLabel(header.class_names)
     if "" in images:
         raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")
     files = list(find_images(images))
     failed, found = 0, []
-    for outcome in predict_files(model, files, preprocessing=header.preprocessing, task=task, device=where, top=top):
+    for outcome in predict_files(
+        model, files, preprocessing=header.preprocessing, task=header.task, device=where, top=top
+    ):
         if isinstance(outcome, DataError):
             failed += 1
             print(f"error: {outcome}", file=sys.stderr)

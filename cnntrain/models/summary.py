@@ -132,7 +132,7 @@ def _send_through(
 
     for name, layer in _leaves(network):
         layer.register_forward_hook(noted(name, worked.append))
-    for block in _main_way(network):
+    for block in main_way(network):
         block.register_forward_hook(noted("", lambda call: passed.append((call, max(len(worked) - 1, 0)))))
     with torch.inference_mode(), fields:
         network(image)
@@ -146,11 +146,11 @@ def _leaves(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:
             yield name, module
 
 
-def _main_way(network: nn.Module) -> Iterator[nn.Module]:
+def main_way(network: nn.Module) -> Iterator[nn.Module]:
     """Layers and blocks one after the other; what happens inside a block is its own affair."""
     for child in network.children():
         if isinstance(child, nn.Sequential):
-            yield from _main_way(child)
+            yield from main_way(child)
         elif not isinstance(child, nn.Identity):
             yield child
 

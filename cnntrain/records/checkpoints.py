@@ -32,6 +32,7 @@ from cnntrain.runtime.sealing import (
     read_manifest,
     seal,
 )
+from cnntrain.task import SingleLabel
 
 KEPT_STEPS = 2
 
@@ -45,6 +46,7 @@ class Header:
         epoch: Of these weights; of a training checkpoint, the one in progress.
         step: Updates so far.
         val: Validation metrics of these weights, numbers alone; of a training checkpoint, of the best so far.
+        temperature: See `SingleLabel`; other than 1 only where `recipe.temperature_scaling` asked for it.
     """
 
     config: Config
@@ -54,6 +56,12 @@ class Header:
     epoch: int = 0
     step: int = 0
     val: dict[str, float] = field(default_factory=dict)
+    temperature: float = 1.0
+
+    @property
+    def task(self) -> SingleLabel:
+        """What the network's outputs mean."""
+        return SingleLabel(self.class_names, self.config.recipe.loss.name, self.temperature)
 
     def at(self, epoch: int, step: int, val: dict[str, float]) -> "Header":
         """The same at a moment of training."""
@@ -61,7 +69,7 @@ class Header:
 
     def to_json(self) -> str:
         """As text, for a checkpoint's header."""
-        values = {key: getattr(self, key) for key in ("class_names", "splits", "epoch", "step", "val")}
+        values = {key: getattr(self, key) for key in ("class_names", "splits", "epoch", "step", "val", "temperature")}
         values |= {"config": self.config.model_dump(mode="json"), "preprocessing": self.preprocessing.to_dict()}
         return json.dumps(values, ensure_ascii=False)
 

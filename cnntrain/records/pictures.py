@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard, drawn with Pillow."""
+"""Pictures, drawn with Pillow."""
 
 from collections.abc import Sequence
 
@@ -64,6 +64,33 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
             middle = (margin + (column + 0.5) * cell, margin + (row + 0.5) * cell)
             draw.text(middle, str(confusion[row, column]), fill=ink, font=font, anchor="mm")
     return sheet
+
+
+def heat_overlay(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32], *, min_side: int = 96) -> Image.Image:
+    """An image under a map of heat, from none (the image in grey) to dark red, orange and yellow.
+
+    Args:
+        pixels: uint8 (H, W, C), C 1 or 3.
+        heat: float32 (h, w), at least 0; scaled by its own maximum and smoothly enlarged.
+        min_side: Smaller images are enlarged to it, px.
+    """
+    picture = as_picture(pixels, min_side)
+    shares = Image.fromarray((heat / max(float(heat.max()), 1e-12)).astype(np.float32))
+    levels = np.asarray(shares.resize(picture.size, Image.Resampling.BILINEAR)).clip(0, 1)[..., None]
+    grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
+    colours = np.concatenate([np.interp(levels, _HEAT_AT, channel) for channel in np.array(_HEAT).T], axis=-1)
+    opacity = 0.65 * np.sqrt(levels)
+    return Image.fromarray((grey * (1 - opacity) + colours * opacity).round().astype(np.uint8))
+
+
+_HEAT_AT, _HEAT = (0, 0.5, 0.8, 1), ((80, 0, 40), (200, 40, 30), (250, 150, 20), (255, 240, 120))
+
+
+def as_picture(pixels: npt.NDArray[np.uint8], min_side: int = 96) -> Image.Image:
+    """Pixels uint8 (H, W, C), C 1 or 3, in RGB; a small one is enlarged by a whole number, its squares sharp."""
+    picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels).convert("RGB")
+    factor = -(-min_side // max(picture.size))
+    return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
 
 def _label_axes(

@@ -1,0 +1,56 @@
+"""Pages for people: one self-contained HTML file each, light and dark, for a desk, a phone and a printer.
+
+Templates are Jinja2 with every value escaped; style.css is written into the page. Nothing is fetched from anywhere.
+"""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
+
+_HERE = Path(__file__).parent
+
+
+def render(template: str, **values: Any) -> str:
+    """A page as text.
+
+    Args:
+        template: Its name in this folder, such as `report.html`; it extends `base.html`.
+        values: What it shows. Text is escaped; `Markup` (of charts) is not.
+    """
+    loader = FileSystemLoader(_HERE)
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "picture": picture}
+    style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
+    return environment.get_template(template).render(style=style, **values)
+
+
+def percent(fraction: float, digits: int = 1) -> str:
+    """0.98765 -> `98.8 %`, with a space that does not break."""
+    return f"{100 * fraction:.{digits}f}\u00a0%"
+
+
+def picture(image: Image.Image, alt: str, kind: str = "") -> Markup:
+    """An `<img>` that carries its own content.
+
+    Args:
+        image: Shown at its own size, or smaller where there is no room.
+        alt: What it shows, for those who do not see it.
+        kind: Classes of style.css: `pixels` keeps the squares of an enlarged image sharp.
+    """
+    buffer = io.BytesIO()
+    photo = image.mode == "RGB" and image.width * image.height > 96 * 96 and "pixels" not in kind
+    if photo:
+        image.save(buffer, format="JPEG", quality=80)
+    else:
+        image.save(buffer, format="PNG", optimize=True)
+    content = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return Markup('<img class="{}" src="data:image/{};base64,{}" width="{}" height="{}" alt="{}">').format(
+        kind, "jpeg" if photo else "png", content, image.width, image.height, alt
+    )

@@ -1,0 +1,119 @@
+"""Charts as SVG, by matplotlib, in the page's own ink, so that one drawing serves light and dark.
+
+Every function needs the extra `report` (see `extras.py`).
+"""
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INK = "#010203"  # to draw with; becomes the page's ink
+COLOURS = ("#3b82d6", "#e0772b", "#2fa36b", "#c94f7c", "#8a6fd1", "#9a8b2f", "#4aa6b5", "#8c8c8c")  # seen on both
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve.
+
+    Attributes:
+        x: Positions.
+        y: Values, as many.
+        style: matplotlib's, such as `-`, `--` or `o`.
+    """
+
+    x: Sequence[float]
+    y: Sequence[float]
+    style: str = "-"
+
+
+def line_chart(
+    lines: Mapping[str, Line],
+    alt: str,
+    *,
+    x_label: str = "",
+    y_label: str = "",
+    log_y: bool = False,
+    log_x: bool = False,
+    marks: Mapping[str, float] | None = None,
+    size: tuple[float, float] = (5.2, 3.1),
+) -> Markup:
+    """Curves in one pair of axes.
+
+    Args:
+        lines: By the name that the legend gives them; without a legend where there is one only.
+        alt: What is to be seen, for those who do not see it.
+        x_label: Of the axis, with its unit.
+        y_label: Likewise.
+        log_y: A logarithmic axis.
+        log_x: Likewise.
+        marks: Vertical lines by name, such as the best epoch.
+        size: Inches; the page scales it.
+    """
+
+    def draw(axes: "Axes") -> None:
+        for index, (name, line) in enumerate(lines.items()):
+            colour = COLOURS[index % len(COLOURS)]
+            axes.plot(line.x, line.y, line.style, color=colour, label=name, linewidth=1.6, markersize=3)
+        for name, x in (marks or {}).items():
+            axes.axvline(x, color=INK, linewidth=0.8, linestyle=":", label=name)
+        axes.set_xlabel(x_label)
+        axes.set_ylabel(y_label)
+        if log_y:
+            axes.set_yscale("log")
+        if log_x:
+            axes.set_xscale("log")
+        if len(lines) + len(marks or {}) > 1:
+            axes.legend(frameon=False, fontsize=8, ncols=1 if len(lines) < 5 else 2)
+
+    return svg(draw, alt, size)
+
+
+def svg(draw: "Callable[[Axes], None]", alt: str, size: tuple[float, float] = (5.2, 3.1)) -> Markup:
+    """What a function draws into a pair of axes, as an `<svg>` with a text alternative.
+
+    Args:
+        draw: Draws; what should be in the page's ink has the colour `INK`.
+        alt: What is to be seen.
+        size: Inches.
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    settings: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "cnntrain",  # the same chart is the same text
+        "font.family": "sans-serif",
+        "font.size": 9,
+        **dict.fromkeys(
+            ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "grid.color"), INK
+        ),
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "grid.alpha": 0.15,
+    }
+    with mpl.rc_context(settings):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    return _embed(buffer.getvalue(), alt)
+
+
+def _embed(text: str, alt: str) -> Markup:
+    """The `<svg>` element alone, in the page's ink and font, without what could meet other charts of the page."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<(metadata|style)\b.*?</\1>", "", text, flags=re.DOTALL)
+    text = re.sub(r' id="[\w.]*_\d+"', "", text)  # what is referred to has a hash for a name
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace(INK, "currentColor")
+    opening = re.sub(r' (width|height)="[^"]*"', "", text[: text.index(">")])
+    label = f'<svg role="img" aria-label="{escape(alt)}"'
+    return Markup(opening.replace("<svg", label, 1) + text[text.index(">") :])  # noqa: S704 (matplotlib escapes texts)

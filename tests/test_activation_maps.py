@@ -1,0 +1,37 @@
+"""Class-activation maps against captum's."""
+
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from cnntrain.analysis.activation_maps import activation_maps
+from cnntrain.config import parse_config
+from cnntrain.models import build_model
+
+
+# LeNet-5 pools before it activates, so its finest plane is the convolution's own.
+@pytest.mark.parametrize(
+    ("name", "size", "layer"),
+    [
+        ("lenet5", 28, "features.3"),
+        ("resnet20", 32, "layer3"),
+        ("resnet18", 64, "layer4"),
+        ("alexnet", 64, "features.11"),
+    ],
+)
+def test_maps_are_those_of_captum(name: str, size: int, layer: str) -> None:
+    config = parse_config(f"model: {name}\ndata: {{source: digits, image_size: {size}}}\n", "test")
+    model = build_model(config.model, in_channels=3, num_classes=5, image_size=size).eval()
+    images, classes = torch.rand(3, 3, size, size), torch.tensor([0, 3, 4])
+    found = activation_maps(model, images, classes)
+    chosen = dict(model.named_modules())[layer]
+    expected = LayerGradCam(model, chosen).attribute(images, classes, relu_attributions=True)
+    torch.testing.assert_close(found, expected.squeeze(1))
+    assert found.shape[-1] > 1
+
+
+def test_a_network_without_planes_is_refused() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+    with pytest.raises(ValueError, match="keeps the image's plane"):
+        activation_maps(model, torch.rand(1, 3, 2, 2), torch.tensor([0]))

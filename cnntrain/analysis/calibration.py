@@ -1,0 +1,94 @@
+"""Is a network as sure as it is right? Reliability, and one number that mends confidences."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Values = npt.NDArray[np.float64]
+
+NUM_BINS = 15
+_WIDEST = 100.0  # temperatures from 1/100 to 100
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Images by confidence, in bins of equal width; of a bin without images confidence and accuracy are NaN.
+
+    Attributes:
+        edges: (B + 1,), from 0 to 1; a bin holds its upper edge.
+        counts: int64 (B,).
+        confidence: (B,), the mean.
+        accuracy: (B,).
+    """
+
+    edges: Values
+    counts: npt.NDArray[np.int64]
+    confidence: Values
+    accuracy: Values
+
+    @property
+    def expected_calibration_error(self) -> float:
+        """The mean distance of confidence and accuracy over all images, in [0, 1].
+
+        Naeini et al.: "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015; Guo et al., ICML
+        2017, equation 3.
+        """
+        filled = self.counts > 0
+        gaps = np.abs(self.confidence[filled] - self.accuracy[filled])
+        return float((gaps * self.counts[filled]).sum() / self.counts.sum())
+
+
+def reliability(confidences: npt.ArrayLike, right: npt.ArrayLike, num_bins: int = NUM_BINS) -> Reliability:
+    """Sorts predictions into bins.
+
+    Args:
+        confidences: (N,) in [0, 1], the probability of the predicted class.
+        right: bool (N,).
+        num_bins: B.
+    """
+    confidences, right = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
+    edges = np.linspace(0, 1, num_bins + 1)
+    bins = np.clip(np.searchsorted(edges, confidences, side="left") - 1, 0, num_bins - 1)
+    counts = np.bincount(bins, minlength=num_bins)
+    with np.errstate(invalid="ignore"):
+        confidence, accuracy = (
+            np.bincount(bins, weights=values, minlength=num_bins) / counts for values in (confidences, right)
+        )
+    return Reliability(edges, counts, confidence, accuracy)
+
+
+def fit_temperature(outputs: Tensor, targets: Tensor) -> float:
+    """The number that logits are divided by so that the likelihood of the targets is largest.
+
+    Guo et al.: "On calibration of modern neural networks", ICML 2017, section 4.2. The order of the classes, and so
+    accuracy, stays as it is. The loss is convex in 1 / T, so that bisecting its slope finds the minimum.
+
+    Args:
+        outputs: float32 (N, K), of images that were not trained on.
+        targets: int64 (N,).
+
+    Returns:
+        In [0.01, 100]; an end where the images say no more, such as when every one is right.
+    """
+    logits = outputs.double().cpu()
+    logits = logits - logits.gather(1, targets.cpu()[:, None])  # the target's becomes 0
+
+    def slope(inverse: float) -> float:
+        """The derivative of the mean loss, log(sum(exp(logits / T))), by 1 / T."""
+        return float((F.softmax(logits * inverse, dim=1) * logits).sum(1).mean())
+
+    low, high = 1 / _WIDEST, _WIDEST
+    for _ in range(60):
+        middle = float(np.sqrt(low * high))
+        low, high = (middle, high) if slope(middle) < 0 else (low, middle)
+    return 1 / float(np.sqrt(low * high))
+
+
+def top_confidences(outputs: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Confidence, float32 (N,), and predicted class, int64 (N,), of outputs (N, K)."""
+    confidences, predictions = torch.softmax(outputs.float() / temperature, dim=1).max(1)
+    return confidences, predictions

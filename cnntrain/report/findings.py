@@ -1,0 +1,180 @@
+"""What there is to say about a run, as numbers: gathered from its records, its weights and its images."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from cnntrain.analysis.bootstrap import Interval, bootstrap_intervals
+from cnntrain.analysis.calibration import Reliability, fit_temperature, reliability, top_confidences
+from cnntrain.analysis.labels import suspected_labels
+from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
+from cnntrain.data import Reporter, Split
+from cnntrain.errors import DataError
+from cnntrain.evaluate import network_outputs, recorded_split
+from cnntrain.metrics import confusion_matrix, summarise_confusion
+from cnntrain.models.summary import summarise
+from cnntrain.records.checkpoints import Header
+from cnntrain.records.run_records import RunRecords
+from cnntrain.runtime.device import exact_float32
+
+# What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
+_BUDGET = {"cpu": 1e12, "cuda": 2e13}
+_MOST_IMAGES, _FEWEST_IMAGES = 500, 50
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a network made of a split.
+
+    Attributes:
+        split: Its images.
+        outputs: float32 (N, K), on the CPU; as the network gives them, whatever the temperature.
+        probabilities: float32 (N, K), with the saved temperature.
+        targets: int64 (N,).
+        same_images: Whether they are those of the training.
+    """
+
+    split: Split
+    outputs: Tensor
+    probabilities: npt.NDArray[np.float32]
+    targets: npt.NDArray[np.int64]
+    same_images: bool
+
+    @property
+    def predictions(self) -> npt.NDArray[np.int64]:
+        """int64 (N,)."""
+        return self.probabilities.argmax(1)
+
+    @property
+    def confidences(self) -> npt.NDArray[np.float32]:
+        """float32 (N,), of the predicted class."""
+        return self.probabilities.max(1)
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """bool (N,)."""
+        return self.predictions == self.targets
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How sure the network is beside how right it is, on test images.
+
+    Attributes:
+        temperature: Fitted on validation images, of outputs as the network gives them.
+        saved: Whether the checkpoint carries a temperature.
+        before: With temperature 1.
+        after: With the fitted one.
+    """
+
+    temperature: float
+    saved: bool
+    before: Reliability
+    after: Reliability
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that the page shows of images; absent where the images are not at hand.
+
+    Attributes:
+        intervals: By metric, of the test.
+        suspects: By split, positions of images whose label the network doubts, the most doubtful first.
+        robustness: Of some test images; None where it was left out.
+        robustness_left_out: Why, in words.
+    """
+
+    val: Outcome
+    test: Outcome
+    intervals: dict[str, Interval]
+    calibration: Calibration
+    suspects: dict[str, npt.NDArray[np.int64]]
+    robustness: Robustness | None = None
+    robustness_left_out: str = ""
+
+    @property
+    def confusion(self) -> npt.NDArray[np.int64]:
+        """int64 (K, K), of the test."""
+        return confusion_matrix(self.test.targets, self.test.predictions, self.test.outputs.shape[1])
+
+    def summary(self, class_names: tuple[str, ...]) -> dict[str, object]:
+        """Accuracy, precision, recall and so on, of the test."""
+        return summarise_confusion(self.confusion, class_names)
+
+
+def find(
+    model: nn.Module,
+    header: Header,
+    *,
+    data_root: str | None,
+    reporter: Reporter,
+    num_robustness: int | None = None,
+) -> Findings:
+    """Looks at the validation and test images with a trained network.
+
+    Args:
+        model: In evaluation mode, on its device.
+        header: The checkpoint's.
+        data_root: Where data sets live, if not where they were in training.
+        reporter: Tells the user what takes its time.
+        num_robustness: Test images to attack and corrupt; None takes as many as are quickly done, 0 none.
+
+    Raises:
+        DataError: The images are missing, or other ones.
+    """
+    val, test = (_outcome(model, header, name, data_root, reporter) for name in ("val", "test"))
+    temperature = fit_temperature(val.outputs, torch.from_numpy(val.targets))
+    before, after = (_reliability(test, temperature) for temperature in (1.0, temperature))
+    found = Findings(
+        val=val,
+        test=test,
+        intervals=dict(
+            bootstrap_intervals(confusion_matrix(test.targets, test.predictions, len(header.class_names)))
+        ),
+        calibration=Calibration(temperature, header.temperature != 1, before, after),
+        suspects={name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))},
+    )
+    num_images, why_none = _robustness_images(model, header, len(test.targets), num_robustness)
+    if not num_images:
+        return replace(found, robustness_left_out=why_none)
+    reporter.say(f"     robustness: attacking and corrupting {num_images:,} test images")
+    chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(test.targets))[:num_images])
+    images, targets = next(test.split.read(chosen, [slice(None)]))
+    return replace(found, robustness=robustness(model, images.clone(), targets, header.preprocessing))
+
+
+def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None, reporter: Reporter) -> Outcome:
+    device = next(model.parameters()).device
+    split, _ = recorded_split(header, name, device=device, data_root=data_root, reporter=reporter)
+    batch_size = header.config.recipe.images_at_once
+    outputs = torch.cat(
+        [some.cpu() for some, _ in network_outputs(model, split, preprocessing=header.preprocessing, batch_size=batch_size)]
+    )
+    return Outcome(
+        split,
+        outputs,
+        header.task.probabilities(outputs).numpy(),
+        split.targets.cpu().numpy(),
+        split.identity()["sha256"] == header.splits[name]["sha256"],
+    )
+
+
+def _reliability(outcome: Outcome, temperature: float) -> Reliability:
+    confidences, predictions = top_confidences(outcome.outputs, temperature)
+    return reliability(confidences.numpy(), predictions.numpy() == outcome.targets)
+
+
+def _robustness_images(model: nn.Module, header: Header, num_test: int, asked: int | None) -> tuple[int, str]:
+    """How many test images, and if none, why."""
+    if asked is not None:
+        return min(asked, num_test), "it was not asked for"
+    fitting = header.preprocessing
+    cost = PASSES_PER_IMAGE * summarise(model, fitting.channels, fitting.image_size).totals.multiply_adds
+    affordable = int(_BUDGET["cuda" if next(model.parameters()).is_cuda else "cpu"] / max(cost, 1))
+    if affordable < _FEWEST_IMAGES:
+        return 0, f"for this network it takes long, about {cost / 1e9:,.0f} billion multiply-adds an image"
+    return min(affordable, num_test, _MOST_IMAGES), ""

@@ -7,9 +7,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from cnntrain.records.pictures import heat_colours
-
-Floats = npt.NDArray[np.float32]
+from cnntrain.records.pictures import as_picture, heat_colours
 
 _GAP, _PAPER = 4, (255, 255, 255)
 
@@ -66,23 +64,15 @@ def filter_grid(weights: Tensor, *, columns: int = 16, side: int = 48) -> Image.
     kernels = (weights if weights.shape[1] == 3 else weights.mean(1, keepdim=True)).float()
     levels = kernels / kernels.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
     pixels = (127.5 + 127.5 * levels).round().byte().permute(0, 2, 3, 1).numpy()
-    return _grid(
-        [_enlarged(Image.fromarray(tile.squeeze(-1) if tile.shape[-1] == 1 else tile), side) for tile in pixels],
-        columns,
-    )
+    return _grid([as_picture(tile, side) for tile in pixels], columns)
 
 
-def _as_tile(values: Floats, side: int) -> Image.Image:
+def _as_tile(values: npt.NDArray[np.float32], side: int) -> Image.Image:
     levels = values / max(float(np.abs(values).max()), 1e-12)
-    return _enlarged(Image.fromarray(heat_colours(levels).round().astype(np.uint8)), side)
-
-
-def _enlarged(tile: Image.Image, side: int) -> Image.Image:
+    tile = as_picture(heat_colours(levels).round().astype(np.uint8), side)
     if max(tile.size) > 1.25 * side:
         tile.thumbnail((side, side), Image.Resampling.BOX)
-        return tile
-    factor = -(-side // max(tile.size))
-    return tile.resize((tile.width * factor, tile.height * factor), Image.Resampling.NEAREST)
+    return tile
 
 
 def _grid(tiles: Sequence[Image.Image], columns: int) -> Image.Image:

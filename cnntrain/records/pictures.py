@@ -1,6 +1,7 @@
 """Pictures, drawn with Pillow."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -85,7 +86,7 @@ def heat_overlay(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32], *
     return Image.fromarray((grey * (1 - opacity) + heat_colours(levels) * opacity).round().astype(np.uint8))
 
 
-def heat_colours(levels: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+def heat_colours(levels: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     """Levels from -1 to 1, of any shape, as RGB of 0 to 255: light blue over black (0) to red, orange and yellow."""
     return np.stack([np.interp(levels, _HEAT_AT, channel) for channel in np.array(_HEAT).T], axis=-1)
 

@@ -1,6 +1,7 @@
 """Pictures, drawn with Pillow."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +33,7 @@ def image_grid(
         picture = Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels)
         sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (left, top))
         if captions:
-            lines = [_shorten(line, side, font) for line in captions[index].split("\n")]
+            lines = [shorten(line, side, font) for line in captions[index].split("\n")]
             draw.multiline_text((left, top + side + 1), "\n".join(lines), fill=_INK, font=font, spacing=2)
     return sheet
 
@@ -67,23 +68,31 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
 
 
 def heat_overlay(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32], *, min_side: int = 96) -> Image.Image:
-    """An image under a map of heat, from none (the image in grey) to dark red, orange and yellow.
+    """An image in grey under a map of heat: the colours of `heat_colours`, where there is none the image alone.
 
     Args:
         pixels: uint8 (H, W, C), C 1 or 3.
-        heat: float32 (h, w), at least 0; scaled by its own maximum and smoothly enlarged.
+        heat: float32 (h, w); scaled by its largest magnitude, and enlarged smoothly, or as sharp squares where it is as
+            fine as the image.
         min_side: Smaller images are enlarged to it, px.
     """
     picture = as_picture(pixels, min_side)
-    shares = Image.fromarray((heat / max(float(heat.max()), 1e-12)).astype(np.float32))
-    levels = np.asarray(shares.resize(picture.size, Image.Resampling.BILINEAR)).clip(0, 1)[..., None]
+    shares = Image.fromarray((heat / max(float(np.abs(heat).max()), 1e-12)).astype(np.float32))
+    as_fine = heat.shape == pixels.shape[:2]
+    shares = shares.resize(picture.size, Image.Resampling.NEAREST if as_fine else Image.Resampling.BILINEAR)
+    levels = np.asarray(shares).clip(-1, 1)
     grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
-    colours = np.concatenate([np.interp(levels, _HEAT_AT, channel) for channel in np.array(_HEAT).T], axis=-1)
-    opacity = 0.65 * np.sqrt(levels)
-    return Image.fromarray((grey * (1 - opacity) + colours * opacity).round().astype(np.uint8))
+    opacity = 0.65 * np.sqrt(np.abs(levels))[..., None]
+    return Image.fromarray((grey * (1 - opacity) + heat_colours(levels) * opacity).round().astype(np.uint8))
 
 
-_HEAT_AT, _HEAT = (0, 0.5, 0.8, 1), ((80, 0, 40), (200, 40, 30), (250, 150, 20), (255, 240, 120))
+def heat_colours(levels: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
+    """Levels from -1 to 1, of any shape, as RGB of 0 to 255: light blue over black (0) to red, orange and yellow."""
+    return np.stack([np.interp(levels, _HEAT_AT, channel) for channel in np.array(_HEAT).T], axis=-1)
+
+
+_HEAT_AT = (-1, -0.8, -0.5, 0, 0.5, 0.8, 1)
+_HEAT = ((190, 235, 255), (80, 165, 250), (25, 75, 190), (0, 0, 0), (200, 40, 30), (250, 150, 20), (255, 240, 120))
 
 
 def as_picture(pixels: npt.NDArray[np.uint8], min_side: int = 96) -> Image.Image:
@@ -102,7 +111,7 @@ def _label_axes(
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     for index, name in enumerate(class_names):
-        text, middle = _shorten(name, margin - 20, font), margin + index * cell + cell / 2
+        text, middle = shorten(name, margin - 20, font), margin + index * cell + cell / 2
         draw.text((margin - 4, middle), text, fill=_INK, font=font, anchor="rm")
         label = Image.new("RGB", (margin - 16, 16), _PAPER)
         ImageDraw.Draw(label).text((2, 8), text, fill=_INK, font=font, anchor="lm")
@@ -112,7 +121,7 @@ def _label_axes(
         draw.line((edge, margin, edge, end), fill=_LINE)
 
 
-def _shorten(text: str, width: int, font: _Font) -> str:
+def shorten(text: str, width: int, font: _Font) -> str:
     """Cuts the middle out of a text that is too long, because names often begin alike and paths end differently."""
     if font.getlength(text) <= width:
         return text

@@ -93,7 +93,8 @@ def recorded_split(
     )
     if class_names != header.class_names:
         raise DataError(
-            f"the data have the classes {', '.join(class_names)}; the network of this checkpoint knows {', '.join(header.class_names)}"
+            f"the data have the classes {', '.join(class_names)}; "
+            f"the network of this checkpoint knows {', '.join(header.class_names)}"
         )
     return split, num_skipped
 

@@ -19,7 +19,8 @@ from cnntrain.data.stores import ResidentImages
 # Small enough that two test processes on two cores do not fight over them.
 torch.set_num_threads(1)
 
-SHORT = ["--epochs", "3", "--set", "recipe.schedule.warmup_fraction=0.1"]
+NO_REPORT = ["--set", "run.report=false"]
+SHORT = ["--epochs", "3", "--set", "recipe.schedule.warmup_fraction=0.1", *NO_REPORT]
 
 
 class Outcome(NamedTuple):
@@ -41,6 +42,13 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     patch.setenv("COLUMNS", "120")
     yield
     patch.undo()
+
+
+@pytest.fixture(autouse=True)
+def without_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs in this process end without a report, which takes seconds, save in tests that are marked `report`."""
+    if not request.node.get_closest_marker("report"):
+        monkeypatch.setattr("cnntrain.cli.training.write_report_at_end", lambda *_: None)
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ from cnntrain.cli.options import (
     SetOption,
     assignments,
 )
-from cnntrain.errors import CheckpointError, ConfigError, ReproductionError
+from cnntrain.errors import CheckpointError, CnntrainError, ConfigError, ReproductionError
 
 if TYPE_CHECKING:
-    from cnntrain.config import LoadedConfig
+    from cnntrain.config import Config, LoadedConfig
     from cnntrain.records.console import Console
     from cnntrain.records.resume import Resumed
     from cnntrain.train import TrainResult
@@ -94,6 +94,8 @@ def train(
         resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
         if resumed.finished:
             print(f"{folder} is finished: {resumed.finished}")
+            if not (folder / "report.html").exists():  # it was stopped on the way
+                write_report_at_end(folder, resumed.config, console)
             return
         console.say(f"going on with {folder}")
         for notice in resumed.notices:
@@ -184,5 +186,26 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
         f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}"
     )
     print(f"run folder {folder}")
+    write_report_at_end(folder, loaded.config, console)
     console.say(f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}")
     return result
+
+
+def write_report_at_end(folder: Path, config: "Config", console: "Console") -> None:
+    """Writes the report of a finished run, which stays finished whatever happens to its report."""
+    if not config.run.report:
+        return
+
+    from cnntrain.report import write_report
+    from cnntrain.runtime.device import memory_explained, resolve_device
+
+    later = f"cnntrain report {folder}"
+    try:
+        with memory_explained("close other programs"):
+            page, _ = write_report(folder, device=resolve_device(config.run.device), reporter=console)
+        print(f"report     {page}")
+    except CnntrainError as error:
+        console.say(f"note: the run is finished, but its report is not written: {error}; try again: {later}")
+    except KeyboardInterrupt as error:
+        error.add_note(f"the run is finished, only its report is not: {later}")
+        raise

@@ -18,6 +18,9 @@ INK = "#010203"  # to draw with; becomes the page's ink
 COLOURS = ("#3b82d6", "#e0772b", "#2fa36b", "#c94f7c", "#8a6fd1", "#9a8b2f", "#4aa6b5", "#8c8c8c")  # seen on both
 
 
+COUNTED = ("epoch", "step", "severity")  # labels of axes that have whole numbers
+
+
 @dataclass(frozen=True)
 class Line:
     """A curve.
@@ -56,11 +59,13 @@ def line_chart(
         marks: Vertical lines by name, such as the best epoch.
         size: Inches; the page scales it.
     """
+    from matplotlib.ticker import MaxNLocator
 
     def draw(axes: "Axes") -> None:
         for index, (name, line) in enumerate(lines.items()):
             colour = COLOURS[index % len(COLOURS)]
-            axes.plot(line.x, line.y, line.style, color=colour, label=name, linewidth=1.6, markersize=3)
+            style = line.style if len(line.x) > 1 else "o"  # a line of one point would not be seen
+            axes.plot(line.x, line.y, style, color=colour, label=name, linewidth=1.6, markersize=3)
         for name, x in (marks or {}).items():
             axes.axvline(x, color=INK, linewidth=0.8, linestyle=":", label=name)
         axes.set_xlabel(x_label)
@@ -69,6 +74,8 @@ def line_chart(
             axes.set_yscale("log")
         if log_x:
             axes.set_xscale("log")
+        if x_label in COUNTED:
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if len(lines) + len(marks or {}) > 1:
             axes.legend(frameon=False, fontsize=8, ncols=1 if len(lines) < 5 else 2)
 

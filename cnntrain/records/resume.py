@@ -20,7 +20,7 @@ from cnntrain.runtime.machine import available_cores
 
 # What may be said anew when a run goes on: none of it changes what is learnt, or it is about how long and how safely.
 _FREE = {
-    "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.log_every_steps",
+    "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.report", "run.log_every_steps",
     "recipe.checkpoint_every_steps", "recipe.checkpoint_every_minutes", "recipe.on_nonfinite",
     "data.storage", "data.num_workers", "data.on_error", "data.max_skipped", "expect",
 }  # fmt: skip

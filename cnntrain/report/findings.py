@@ -1,7 +1,7 @@
 """What there is to say about a run, as numbers: gathered from its records, its weights and its images."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +13,10 @@ from cnntrain.analysis.calibration import Reliability, fit_temperature, reliabil
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
 from cnntrain.data import Reporter, Split
-from cnntrain.errors import DataError
 from cnntrain.evaluate import network_outputs, recorded_split
 from cnntrain.metrics import confusion_matrix, summarise_confusion
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header
-from cnntrain.records.run_records import RunRecords
-from cnntrain.runtime.device import exact_float32
 
 # What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
 _BUDGET = {"cpu": 1e12, "cuda": 2e13}
@@ -44,20 +41,23 @@ class Outcome:
     targets: npt.NDArray[np.int64]
     same_images: bool
 
-    @property
+    @cached_property
     def predictions(self) -> npt.NDArray[np.int64]:
-        """int64 (N,)."""
-        return self.probabilities.argmax(1)
+        """The likeliest class, int64 (N,)."""
+        found: npt.NDArray[np.int64] = self.probabilities.argmax(1)
+        return found
 
-    @property
+    @cached_property
     def confidences(self) -> npt.NDArray[np.float32]:
-        """float32 (N,), of the predicted class."""
-        return self.probabilities.max(1)
+        """Its probability, float32 (N,)."""
+        found: npt.NDArray[np.float32] = self.probabilities.max(1)
+        return found
 
-    @property
+    @cached_property
     def right(self) -> npt.NDArray[np.bool_]:
-        """bool (N,)."""
-        return self.predictions == self.targets
+        """Whether it is the label, bool (N,)."""
+        found: npt.NDArray[np.bool_] = self.predictions == self.targets
+        return found
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,11 @@ def find(
     found = Findings(
         val=val,
         test=test,
-        intervals=dict(
-            bootstrap_intervals(confusion_matrix(test.targets, test.predictions, len(header.class_names)))
-        ),
+        intervals=dict(bootstrap_intervals(confusion_matrix(test.targets, test.predictions, len(header.class_names)))),
         calibration=Calibration(temperature, header.temperature != 1, before, after),
-        suspects={name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))},
+        suspects={
+            name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))
+        },
     )
     num_images, why_none = _robustness_images(model, header, len(test.targets), num_robustness)
     if not num_images:
@@ -152,7 +152,10 @@ def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None,
     split, _ = recorded_split(header, name, device=device, data_root=data_root, reporter=reporter)
     batch_size = header.config.recipe.images_at_once
     outputs = torch.cat(
-        [some.cpu() for some, _ in network_outputs(model, split, preprocessing=header.preprocessing, batch_size=batch_size)]
+        [
+            some.cpu()
+            for some, _ in network_outputs(model, split, preprocessing=header.preprocessing, batch_size=batch_size)
+        ]
     )
     return Outcome(
         split,

@@ -31,4 +31,5 @@ class Run(Section):
         False, description="let torch.compile make the network's kernels (on a GPU as CUDA graphs): slower to start"
     )
     tensorboard: bool = True
+    report: bool = Field(True, description="write report.html into the run folder at the end")
     log_every_steps: PositiveInt = Field(50, description="how often TensorBoard gets loss, rate and gradient norms")

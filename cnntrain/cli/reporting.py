@@ -1,0 +1,82 @@
+"""The command that writes reports."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnntrain.cli.app import command
+from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption
+from cnntrain.errors import CheckpointError, ConfigError
+
+
+@command
+def report(
+    runs: Annotated[
+        list[str] | None, typer.Argument(metavar="[RUN...]", help="Run folders; the newest run by default.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The page.  [default: report.html in the run folder; comparison.html in --output]"),
+    ] = None,
+    robustness: Annotated[
+        int | None,
+        typer.Option(min=0, help="Test images to attack and corrupt; 0 none.  [default: as many as take little time]"),
+    ] = None,
+    data_root: DataRootOption = None,
+    device: DeviceOption = None,
+    output: OutputOption = Path("runs"),
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Write the report of a run anew, or compare several runs on one page.
+
+    Examples:
+        cnntrain report
+        cnntrain report runs/my/20260131-120000 --robustness 1000
+        cnntrain report runs/my/20260131-120000 runs/my/20260201-090000 --out comparison.html
+    """
+    from cnntrain.records.files import to_json
+    from cnntrain.records.run_folder import find_checkpoint
+
+    named: list[str | None] = [*runs] if runs else [None]
+    folders = [find_checkpoint(run, output).parents[1] for run in named]
+    for folder in folders:
+        if not (folder / "results.json").exists():
+            raise CheckpointError(f"{folder} has not finished, so there is nothing to report: no results.json")
+
+    if len(folders) > 1:
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise ConfigError("a run is named twice; name different ones to compare")
+        for unused, option in ((robustness, "--robustness"), (data_root, "--data-root"), (device, "--device")):
+            if unused is not None:
+                raise ConfigError(f"{option} is for the report of one run; runs are compared by their records alone")
+
+        from cnntrain.report.compare import compare_runs
+
+        page = out or output / "comparison.html"
+        compared = compare_runs(folders, page)
+        found = [
+            {"run": str(run.folder), "accuracy": run.results["test"]["accuracy"], "interval": list(run.interval)}
+            for run in compared
+        ]
+        print(to_json(found) if as_json else f"wrote {page}")
+        return
+
+    from cnntrain.records.console import Console
+    from cnntrain.report import report_summary, write_report
+    from cnntrain.runtime.device import memory_explained, resolve_device
+
+    console = Console(quiet=quiet)
+    console.say(f"reporting on {folders[0]}")
+    with memory_explained("use --device cpu, or close other programs"):
+        path, findings = write_report(
+            folders[0],
+            device=resolve_device(device or "auto"),
+            reporter=console,
+            data_root=str(data_root) if data_root else None,
+            num_robustness=robustness,
+            out=out,
+        )
+    found_of_images = report_summary(findings) if findings else {}
+    print(to_json({"report": str(path), **found_of_images}) if as_json else f"wrote {path}")

@@ -1,0 +1,184 @@
+"""Several runs side by side."""
+
+import csv
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from cnntrain.analysis.bootstrap import Interval, bootstrap_difference, bootstrap_intervals
+from cnntrain.errors import CheckpointError
+from cnntrain.extras import how_to_install, is_installed
+from cnntrain.pages import render
+from cnntrain.pages.charts import Line, line_chart
+from cnntrain.records.files import write_text
+from cnntrain.records.run_records import RunRecords, read_records
+
+# What is another for every run and says nothing of it.
+_OWN = ("run.name", "run.output", "run.data_root")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run among others.
+
+    Attributes:
+        name: Short, and different from those of the others.
+        interval: Of its test accuracy.
+        link: To its own report, relative to the page; empty where there is none.
+    """
+
+    name: str
+    records: RunRecords
+    interval: Interval
+    link: str
+
+    @property
+    def folder(self) -> Path:
+        """The run's."""
+        return self.records.folder
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """Of results.json."""
+        return self.records.results
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much more accurate the second of two runs is, on the same test images."""
+
+    first: str
+    second: str
+    difference: float
+    interval: Interval
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0."""
+        return self.interval.low > 0 or self.interval.high < 0
+
+
+def compare_runs(folders: Sequence[Path], out: Path) -> list[Compared]:
+    """Writes a page that compares finished runs, by their records alone.
+
+    Args:
+        folders: Of the runs, at least two.
+        out: The page.
+
+    Raises:
+        CheckpointError: A run has not finished, or its records are damaged.
+        StorageError: The page cannot be written.
+    """
+    names = _short_names(folders)
+    runs = [_compared(folder, name, out) for folder, name in zip(folders, names, strict=True)]
+    hashes = {run.results["splits"]["test"]["sha256"] for run in runs}
+    page = render(
+        "compare.html",
+        as_given=runs,
+        runs=sorted(runs, key=lambda run: -run.results["test"]["accuracy"]),
+        same_test=len(hashes) == 1,
+        differences=_differences(runs) if len(hashes) == 1 else [],
+        settings=_different_settings(runs),
+        classes=_classes(runs),
+        charts=_charts(runs),
+        advice="" if is_installed("report") else how_to_install("report"),
+        made=time.strftime("%Y-%m-%d %H:%M"),
+    )
+    write_text(out, page)
+    return runs
+
+
+def _compared(folder: Path, name: str, out: Path) -> Compared:
+    records = read_records(folder)
+    if not records.results:
+        raise CheckpointError(f"{folder} has not finished: there is no results.json to compare")
+    confusion = np.array(records.results["test"]["confusion"])
+    report = folder / "report.html"
+    link = Path(os.path.relpath(report, out.parent)).as_posix() if report.exists() else ""
+    return Compared(name, records, bootstrap_intervals(confusion)["accuracy"], link)
+
+
+def _short_names(folders: Sequence[Path]) -> list[str]:
+    """The run's name where that tells it from the others, else with its time."""
+    names = [folder.resolve().parent.name for folder in folders]
+    return [
+        name if names.count(name) == 1 else f"{name} {folder.resolve().name}"
+        for name, folder in zip(names, folders, strict=True)
+    ]
+
+
+def _differences(runs: Sequence[Compared]) -> list[Difference]:
+    """Of each pair whose predictions were kept."""
+    right = {run.name: found for run in runs if (found := _right(run.folder)) is not None}
+    differences = []
+    for (first, before), (second, after) in combinations(right.items(), 2):
+        if len(before) == len(after):
+            interval = bootstrap_difference(before, after)
+            differences.append(Difference(first, second, float(after.mean() - before.mean()), interval))
+    return differences
+
+
+def _right(folder: Path) -> npt.NDArray[np.bool_] | None:
+    try:
+        with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            return np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
+    except (OSError, KeyError):
+        return None
+
+
+def _different_settings(runs: Sequence[Compared]) -> dict[str, list[str]]:
+    """The keys in which the configurations differ, with the value of each run."""
+    flat = [_flatten(yaml.safe_load(run.records.config_text) or {}) for run in runs]
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in _OWN]
+    values = {key: [str(one.get(key, "")) for one in flat] for key in keys}
+    return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _classes(runs: Sequence[Compared]) -> list[tuple[str, list[float]]]:
+    """The recall of each class in each run, where all know the same classes."""
+    rows = [run.results["test"]["per_class"] for run in runs]
+    names = [[row["class"] for row in one] for one in rows]
+    if any(one != names[0] for one in names):
+        return []
+    return [(name, [one[index]["recall"] for one in rows]) for index, name in enumerate(names[0])]
+
+
+def _charts(runs: Sequence[Compared]) -> dict[str, Any]:
+    if not is_installed("report"):
+        return {}
+
+    def lines(key: str, factor: float, over_time: bool) -> dict[str, Line]:
+        found = {}
+        for run in runs:
+            epochs = run.records.epochs
+            seconds = np.cumsum([line["seconds"] for line in epochs]).tolist()
+            x = seconds if over_time else [line["epoch"] for line in epochs]
+            found[run.name] = Line(x, [factor * line["val"][key] for line in epochs])
+        return found
+
+    last = [(run.name, run.records.epochs[-1]["val"]["accuracy"]) for run in runs if run.records.epochs]
+    ends = "At the end: " + ", ".join(f"{name} {accuracy:.2%}" for name, accuracy in last)
+    chart = partial(line_chart, y_label="validation accuracy, %")
+    return {
+        "Validation accuracy over epochs": chart(lines("accuracy", 100, False), ends, x_label="epoch"),
+        "Validation accuracy over time": chart(lines("accuracy", 100, True), ends, x_label="seconds of training steps"),
+        "Validation loss over epochs": line_chart(
+            lines("loss", 1, False), "Validation loss over epochs.", x_label="epoch", y_label="validation loss"
+        ),
+    }

@@ -1,0 +1,141 @@
+"""Images worth looking at, each beside a map of where the network looked."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from markupsafe import Markup
+from PIL import Image
+from torch import nn
+
+from cnntrain.analysis.activation_maps import activation_maps
+from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.metrics import most_confused
+from cnntrain.pages import picture
+from cnntrain.records.pictures import heat_overlay
+from cnntrain.report.findings import Findings, Outcome
+from cnntrain.runtime.device import exact_float32
+
+MOST = 16  # of each kind
+_PAIRS, _PER_PAIR = 4, 4
+_THUMBNAIL_PX = 144
+Positions = Sequence[int] | npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image of a split.
+
+    Attributes:
+        name: The file's, or the position in a set that comes as one array.
+        label: The class that it is said to be.
+        said: What the network says.
+        confidence: Of that, in [0, 1].
+        image: As the network saw it.
+        map: The same under its class-activation map for `said`; empty for networks that have none.
+    """
+
+    name: str
+    label: str
+    said: str
+    confidence: float
+    image: Markup
+    map: Markup
+
+
+class Examples:
+    """Draws images of a split.
+
+    Args:
+        model: In evaluation mode.
+        preprocessing: The checkpoint's.
+        class_names: K names.
+    """
+
+    def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: tuple[str, ...]) -> None:
+        self._model = model
+        self._preprocessing = preprocessing
+        self._class_names = class_names
+
+    def draw(self, outcome: Outcome, positions: Positions) -> list[Example]:
+        """The images at these positions of an outcome's split."""
+        if not len(positions):
+            return []
+        device = next(self._model.parameters()).device
+        stored, _ = next(outcome.split.read(torch.as_tensor(np.asarray(positions)), [slice(None)]))
+        images = self._preprocessing.network_input(stored)
+        said = torch.from_numpy(outcome.predictions[positions])
+        pixels, maps = self._preprocessing.pixels(images).numpy(), self._maps(images, said.to(device))
+        return [
+            self._example(outcome, int(position), shown, heat)
+            for position, shown, heat in zip(positions, pixels, maps, strict=True)
+        ]
+
+    def _maps(self, images: torch.Tensor, classes: torch.Tensor) -> Iterator[npt.NDArray[np.float32] | None]:
+        with exact_float32():
+            try:
+                yield from activation_maps(self._model, images, classes).cpu().numpy()
+            except ValueError:  # no layer keeps the plane
+                yield from [None] * len(images)
+
+    def _example(
+        self, outcome: Outcome, position: int, pixels: Pixels, heat: npt.NDArray[np.float32] | None
+    ) -> Example:
+        label, said = (self._class_names[found[position]] for found in (outcome.targets, outcome.predictions))
+        alt = f"an image labelled {label}, called {said}"
+        seen_at = f"where the network sees {said} in it"
+        overlay = Markup() if heat is None else thumbnail_of(heat_overlay(pixels, heat), seen_at)
+        return Example(
+            outcome.split.names[position],
+            label,
+            said,
+            float(outcome.confidences[position]),
+            thumbnail(pixels, alt),
+            overlay,
+        )
+
+    def worst_mistakes(self, outcome: Outcome) -> list[Example]:
+        """Wrong ones with the least probability of their label, worst first."""
+        wrong = np.flatnonzero(~outcome.right)
+        of_label = outcome.probabilities[wrong, outcome.targets[wrong]]
+        return self.draw(outcome, wrong[np.argsort(of_label, kind="stable")][:MOST])
+
+    def least_certain(self, outcome: Outcome) -> list[Example]:
+        """Right ones of the least confidence, least first."""
+        right = np.flatnonzero(outcome.right)
+        return self.draw(outcome, right[np.argsort(outcome.confidences[right], kind="stable")][:MOST])
+
+    def confused_pairs(self, findings: Findings) -> list[tuple[str, str, int, list[Example]]]:
+        """For the pairs that were mistaken most often: truth, prediction, how often, and the surest of them."""
+        test, found = findings.test, []
+        for pair in most_confused(findings.confusion, self._class_names, _PAIRS):
+            truth, said = (self._class_names.index(pair[key]) for key in ("true", "predicted"))
+            members = np.flatnonzero((test.targets == truth) & (test.predictions == said))
+            surest = members[np.argsort(-test.confidences[members], kind="stable")][:_PER_PAIR]
+            found.append((pair["true"], pair["predicted"], pair["count"], self.draw(test, surest)))
+        return found
+
+    def of_each_class(self, outcome: Outcome, most: int = 40) -> list[tuple[str, Markup]]:
+        """The first image of each class, up to `most` classes."""
+        found = []
+        for label, name in enumerate(self._class_names[:most]):
+            members = np.flatnonzero(outcome.targets == label)[:1]
+            if len(members):
+                stored = torch.from_numpy(outcome.split.pixels(members.tolist()))
+                shown = self._preprocessing.pixels(self._preprocessing.network_input(stored.permute(0, 3, 1, 2)))
+                found.append((name, thumbnail(shown[0].numpy(), f"an image of {name}")))
+        return found
+
+
+def thumbnail(pixels: Pixels, alt: str) -> Markup:
+    """Pixels uint8 (H, W, C) for the page, small ones with sharp squares."""
+    return thumbnail_of(Image.fromarray(pixels.squeeze(-1) if pixels.shape[-1] == 1 else pixels), alt)
+
+
+def thumbnail_of(image: Image.Image, alt: str) -> Markup:
+    """A picture at the size of a thumbnail, or smaller as it is."""
+    small = image.width <= 96
+    image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+    return picture(image, alt, "pixels" if small else "")

@@ -1,0 +1,124 @@
+"""The charts of a report, from its numbers. They need the extra `report`."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from markupsafe import Markup
+
+from cnntrain.analysis.calibration import Reliability
+from cnntrain.analysis.robustness import Robustness
+from cnntrain.pages.charts import COLOURS, INK, Line, line_chart, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MOST_LAYERS = 8  # that can be told apart in one chart
+
+
+def curves(epochs: Sequence[Mapping[str, Any]], best_epoch: int | None) -> dict[str, Markup]:
+    """Loss, accuracy, learning rate and speed over epochs, by caption."""
+    numbers = [line["epoch"] for line in epochs]
+    marks = {f"best epoch, {best_epoch}": float(best_epoch)} if best_epoch else {}
+
+    def course(part: str, key: str, factor: float = 1) -> Line:
+        return Line(numbers, [factor * line[part].get(key, np.nan) for line in epochs])
+
+    def both(key: str, factor: float = 1) -> dict[str, Line]:
+        return {"training": course("train", key, factor), "validation": course("val", key, factor)}
+
+    def ends(key: str, spoken: str) -> str:
+        found = (format(epochs[-1][part].get(key, np.nan), spoken) for part in ("train", "val"))
+        return "At the end {} in training, {} in validation.".format(*found).replace("%", "\u00a0%")
+
+    rates = [line["learning_rate"] for line in epochs]
+    speeds = [line["images_per_second"] for line in epochs]
+    chart = partial(line_chart, x_label="epoch")
+    losses, accuracies = ends("loss", ".4f"), ends("accuracy", ".2%")
+    spread = f"Images per second over epochs, between {min(speeds):,.0f} and {max(speeds):,.0f}."
+    return {
+        f"Loss. {losses}": chart(both("loss"), f"Loss over epochs. {losses}", y_label="loss", marks=marks),
+        f"Accuracy. {accuracies}": chart(
+            both("accuracy", 100), f"Accuracy over epochs. {accuracies}", y_label="accuracy, %", marks=marks
+        ),
+        "Learning rate at the end of each epoch": chart(
+            {"learning rate": Line(numbers, rates)},
+            f"Learning rate over epochs, from {rates[0]:.3g} to {rates[-1]:.3g}.",
+            y_label="learning rate",
+        ),
+        "Throughput of training": chart(
+            {"images per second": Line(numbers, speeds)}, spread, y_label="images per second"
+        ),
+    }
+
+
+def signal_chart(signals: Sequence[Mapping[str, Any]], key: str, y_label: str) -> Markup:
+    """A signal of each layer over steps, on a logarithmic axis; of many layers, some from first to last.
+
+    Args:
+        signals: The lines of signals.jsonl.
+        key: `gradient_norm` or `update_ratio`.
+        y_label: Of the axis.
+    """
+    layers = list(signals[-1][key])
+    chosen = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, _MOST_LAYERS).round().astype(int))]
+    steps = [line["step"] for line in signals]
+    lines = {layer: Line(steps, [_positive(line[key].get(layer)) for line in signals]) for layer in chosen}
+    ends = ", ".join(f"{layer} {_positive(signals[-1][key].get(layer)):.2g}" for layer in chosen)
+    return line_chart(
+        lines, f"{y_label} of layers over steps. At the end: {ends}.", x_label="step", y_label=y_label, log_y=True
+    )
+
+
+def _positive(value: float | None) -> float:
+    return value if value and value > 0 else float("nan")
+
+
+def reliability_chart(found: Reliability, title: str) -> Markup:
+    """Accuracy by confidence; a calibrated network's bars end on the diagonal.
+
+    Args:
+        found: Of test images.
+        title: Above the chart.
+    """
+    middles = (found.edges[:-1] + found.edges[1:]) / 2
+    error = found.expected_calibration_error
+
+    def draw(axes: "Axes") -> None:
+        width = 1 / len(middles)
+        axes.bar(middles, found.accuracy, width * 0.92, color=COLOURS[0], label="accuracy")
+        axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.9, label="as sure as right")
+        share = found.counts / found.counts.sum()
+        axes.plot(middles, share, "o-", color=COLOURS[1], markersize=2.5, linewidth=1, label="share of images")
+        axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=title)
+        axes.legend(frameon=False, fontsize=8, loc="upper left")
+
+    alt = f"Reliability diagram, {title}: expected calibration error {error:.3f}."
+    return svg(draw, alt, (4.2, 3.6))
+
+
+def robustness_charts(found: Robustness) -> dict[str, Markup]:
+    """Accuracy under attacks and corruptions, by caption."""
+    levels = [0.0, *(255 * strength for strength in found.strengths)]
+
+    def lines(x: Sequence[float], rows: Mapping[str, Sequence[float]]) -> dict[str, Line]:
+        return {name: Line(x, [100 * value for value in (found.clean, *row)], "o-") for name, row in rows.items()}
+
+    def ends(rows: Mapping[str, Sequence[float]]) -> str:
+        return ", ".join(f"{name} {row[-1]:.1%}" for name, row in rows.items())
+
+    return {
+        "Attacks: accuracy by the largest change of a pixel": line_chart(
+            lines(levels, found.attacked),
+            f"Accuracy {found.clean:.1%} without an attack; at the strongest: {ends(found.attacked)}.",
+            x_label="largest change of a pixel, of 255",
+            y_label="accuracy, %",
+        ),
+        "Corruptions: accuracy by severity": line_chart(
+            lines(range(6), found.corrupted),
+            f"Accuracy {found.clean:.1%} without corruption; at severity 5: {ends(found.corrupted)}.",
+            x_label="severity",
+            y_label="accuracy, %",
+        ),
+    }

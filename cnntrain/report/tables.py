@@ -1,0 +1,41 @@
+"""The tables beside a report, as CSV for other programs."""
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+
+from cnntrain.report.findings import Findings, Outcome
+
+
+def predictions_csv(test: Outcome, class_names: Sequence[str]) -> str:
+    """A row for each test image."""
+    rows = zip(test.split.names, test.targets, test.predictions, test.confidences, strict=True)
+    return _csv(
+        ("image", "label", "predicted", "confidence"),
+        ((name, class_names[label], class_names[said], _spoken(share)) for name, label, said, share in rows),
+    )
+
+
+def suspects_csv(findings: Findings, class_names: Sequence[str]) -> str:
+    """A row for each validation and test image whose label the network doubts, the most doubtful of each first."""
+
+    def rows(part: str, outcome: Outcome) -> Iterator[tuple[str, ...]]:
+        for position in findings.suspects[part]:
+            label, said = int(outcome.targets[position]), int(outcome.predictions[position])
+            shares = (_spoken(outcome.probabilities[position, known]) for known in (label, said))
+            yield part, outcome.split.names[position], class_names[label], class_names[said], *shares
+
+    header = ("split", "image", "label", "predicted", "probability_of_label", "probability_of_predicted")
+    return _csv(header, [*rows("val", findings.val), *rows("test", findings.test)])
+
+
+def _spoken(share: float) -> str:
+    return f"{share:.6f}"
+
+
+def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return buffer.getvalue()

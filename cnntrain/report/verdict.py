@@ -1,0 +1,88 @@
+"""What a run comes to, in a few sentences."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from cnntrain.pages import percent
+from cnntrain.report.findings import Findings
+
+
+class Sentence(NamedTuple):
+    """A sentence of the verdict.
+
+    Attributes:
+        tone: `good`, `warn` or `bad`, or empty.
+        text: The sentence.
+    """
+
+    tone: str
+    text: str
+
+
+def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sentence]:
+    """The sentences that come first on the page.
+
+    Args:
+        results: Of results.json.
+        findings: Of the images, where they are at hand.
+    """
+    found = [_beside_guessing(results["test"])]
+    if findings:
+        found += [*_reach(results, findings), *_trust(findings)]
+    if pairs := results["test"]["most_confused"]:
+        pair = pairs[0]
+        found.append(
+            Sentence("", f"Most often, {pair['true']} is taken for {pair['predicted']} ({pair['count']:,} times).")
+        )
+    return found
+
+
+def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
+    support = [row["support"] for row in test["per_class"]]
+    guessing, accuracy = max(support) / sum(support), test["accuracy"]
+    always = f"naming the most frequent class would be right for {percent(guessing)}"
+    if accuracy <= 1.1 * guessing:
+        return Sentence("bad", f"No better than guessing: {always}.")
+    return Sentence("good", f"Better than guessing: {always}.")
+
+
+def _reach(results: Mapping[str, Any], findings: Findings) -> Iterator[Sentence]:
+    val, test = results["val"], results["test"]
+    mean = (val["accuracy"] + test["accuracy"]) / 2
+    deviation = math.sqrt(mean * (1 - mean) * (1 / val["num_images"] + 1 / test["num_images"]))
+    if not findings.test.same_images:
+        yield Sentence("bad", "The test images here are not those of the training's end, so the figures may differ.")
+    if abs(val["accuracy"] - test["accuracy"]) > 3 * deviation:
+        text = (
+            f"Validation ({percent(val['accuracy'])}) and test ({percent(test['accuracy'])}) differ by more than chance"
+        )
+        yield Sentence("warn", f"{text}: they may differ in kind, or validation was looked at too often.")
+    copies = results.get("splits", {}).get("test", {}).get("also_in_train", 0)
+    if copies:
+        yield Sentence(
+            "bad", f"{copies:,} test images are also in the training set, which makes the accuracy too high."
+        )
+    elif "splits" in results:
+        yield Sentence("good", "No test image is in the training set, byte for byte.")
+
+
+def _trust(findings: Findings) -> Iterator[Sentence]:
+    found = findings.calibration
+    error = found.after.expected_calibration_error if found.saved else found.before.expected_calibration_error
+    confidence, accuracy = float(findings.test.confidences.mean()), float(findings.test.right.mean())
+    how = "more" if confidence > accuracy else "less"
+    if error < 0.03:
+        yield Sentence(
+            "good", f"Its confidence can be taken at its word (expected calibration error {percent(error)})."
+        )
+    else:
+        advice = "" if found.saved else "; recipe.temperature_scaling mends what it can"
+        yield Sentence(
+            "warn", f"It is {how} sure than it is right (expected calibration error {percent(error)}){advice}."
+        )
+    if findings.robustness:
+        robust = findings.robustness
+        text = f"Of accuracy {percent(robust.clean)}, {percent(robust.mean_corrupted)} are left on corrupted images"
+        strongest = robust.attacked["PGD"][3]
+        yield Sentence("", f"{text} (mean), {percent(strongest)} where an opponent changes pixels by 8 of 255 (PGD).")

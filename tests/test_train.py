@@ -173,12 +173,14 @@ def test_micro_batches_never_leave_a_single_image(num_images: int, micro_batch: 
     assert seen == sizes
 
 
-def test_gradient_norms_are_of_whole_layers() -> None:
+def test_norms_are_of_whole_layers() -> None:
     config, splits = digits()
     learner = build_learner(config, splits, CPU)
-    norms = train_step(learner, first_batch(config, splits, 8), with_norms=True).gradient_norms
-    assert list(norms) == ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
-    assert all(float(norm) > 0 for norm in norms.values())
+    measured = train_step(learner, first_batch(config, splits, 8), with_norms=True).norms
+    assert measured
+    for norms in measured.by_layer().values():
+        assert list(norms) == ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
+        assert all(norm > 0 for norm in norms.values())
 
 
 def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,4 +31,8 @@ class Run(Section):
         False, description="let torch.compile make the network's kernels (on a GPU as CUDA graphs): slower to start"
     )
     tensorboard: bool = True
-    log_every_steps: PositiveInt = Field(50, description="how often TensorBoard gets loss, rate and gradient norms")
+    log_every_steps: PositiveInt = Field(
+        50,
+        description="how often TensorBoard and signals.jsonl get loss, rate, gradient norms and update ratios; more "
+        "often in the first steps",
+    )

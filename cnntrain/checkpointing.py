@@ -7,6 +7,7 @@ from typing import Any
 from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner
+from cnntrain.models import count_parameters
 from cnntrain.nonfinite import check_weights
 from cnntrain.progress import EpochSums, Progress
 from cnntrain.records.checkpoints import (
@@ -156,10 +157,17 @@ class Checkpointing:
             f"     note: {reason}; back to step {self.learner.step}, with half the learning rate and without that step"
         )
 
-    def troubles(self) -> dict[str, Any]:
-        """Steps that were left out, rollbacks and changes on the way, for results.json."""
+    def outcome(self) -> dict[str, Any]:
+        """What training came to, for results.json."""
         progress = self.progress
         return {
+            "val": progress.val,
+            "epochs": self.log.epochs,
+            "train_seconds": self.seconds,
+            "splits": self.header.splits,
+            "parameters": count_parameters(self.learner.model),
+            "weights": self.learner.weights,
+            "contention_share": self.log.contention.share(),
             "nonfinite_steps": progress.nonfinite_steps,
             "rollbacks": progress.rollbacks,
             "changes": progress.changes,

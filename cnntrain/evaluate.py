@@ -8,9 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data import Preprocessing, Reporter, Split, prepare_split
+from cnntrain.analysis.dead_relus import dead_relus
+from cnntrain.config import Config
+from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.errors import DataError
+from cnntrain.learner import Learner
 from cnntrain.metrics import Evaluation
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.runtime.device import exact_float32
@@ -40,6 +43,23 @@ def evaluate(
     # The host waits for the device here, once.
     found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
     return Evaluation(task.class_names, *found)
+
+
+def evaluation_settings(config: Config, task: SingleLabel, splits: Splits) -> dict[str, Any]:
+    """How validation and test are measured alike: arguments of `evaluate`."""
+    return {"preprocessing": splits.preprocessing, "task": task, "batch_size": config.recipe.images_at_once}
+
+
+def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int) -> dict[str, float]:
+    """What `dead_relus` finds after epochs 1, 2, 4, 8, ... and the last one; nothing after the others.
+
+    Raises:
+        DataError: A streamed image cannot be read.
+    """
+    is_last = learner.stopping.gives_up or epoch == config.recipe.epochs
+    if not is_last and epoch.bit_count() > 1:
+        return {}
+    return dead_relus(learner.kept, splits.val, splits.preprocessing, config.recipe.images_at_once)
 
 
 @torch.inference_mode()

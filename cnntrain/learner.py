@@ -295,12 +295,3 @@ def _check_batch_norm(config: schema.Config, model: nn.Module, freezing: Freezin
             f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)",
             key="recipe.batch_size" if recipe.batch_size == 1 else "recipe.micro_batch",
         )
-
-
-def gradient_norms(model: nn.Module) -> dict[str, Tensor]:
-    """For each layer with parameters the Euclidean norm of its gradient, scalars on the device."""
-    layers: dict[str, list[Tensor]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.grad is not None:
-            layers.setdefault(name.rpartition(".")[0], []).append(parameter.grad)
-    return {layer: nn.utils.get_total_norm(gradients) for layer, gradients in layers.items()}

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cnntrain.analysis.step_norms import StepNorms
+from cnntrain.calibrate import save_temperature
 from cnntrain.checkpointing import Checkpointing
 from cnntrain.config import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
 from cnntrain.data.batches import Batch, micro_batches, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner, build_learner, gradient_norms
+from cnntrain.evaluate import evaluate, evaluation_settings, find_dead_relus
+from cnntrain.learner import Learner, build_learner
 from cnntrain.memory import fit_into_memory, smaller_batches
 from cnntrain.models import count_parameters
 from cnntrain.nonfinite import NonfiniteStep, check_finite, leave_out, restore_buffers
@@ -30,6 +32,7 @@ from cnntrain.records.results import build_results
 from cnntrain.records.resume import Resumed, understood, use_threads
 from cnntrain.records.run_folder import BEST, check_writable, run_folder, run_folder_again
 from cnntrain.records.run_log import RunLog
+from cnntrain.records.signal_lines import is_logged
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.start import initial_weights
@@ -55,13 +58,14 @@ class StepResult(NamedTuple):
 
     Attributes:
         updated: Whether the weights were moved; not where loss or gradients are infinite or not a number.
+        norms: Of gradients, weights and update, if they were asked for.
     """
 
     loss_sum: Tensor
     total_weight: Tensor | int
     num_correct: Tensor
-    gradient_norms: dict[str, Tensor]
     updated: bool = True
+    norms: StepNorms | None = None
 
 
 def run(config: Config, console: Console, resumed: Resumed | None = None) -> TrainResult:
@@ -100,31 +104,27 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             if resumed:
                 checkpointing.resume(saved, resumed.changes)
             fit(learner, splits, config, checkpointing)
-            train_seconds, val = checkpointing.seconds, checkpointing.progress.val
+            outcome = checkpointing.outcome()
             why = learner.reason_to_stop(config.recipe.epochs)
             console.step(9, "termination", f"{why}; best epoch {learner.stopping.best_epoch}")
 
             best, header = load_network(folder / BEST, device)
+            if config.recipe.temperature_scaling:
+                header, outcome["val"] = save_temperature(folder / BEST, best, header, splits.val)
+                console.say(f"     temperature {header.temperature:.3f}, fitted on validation")
             on = f"on {len(splits.test):,} test images"
             console.step(10, "testing", f"the weights of epoch {header.epoch}, once, {on}")
-            tested = evaluate(best, splits.test, **evaluation_settings(learner, splits, config))
+            tested = evaluate(best, splits.test, **evaluation_settings(config, header.task, splits))
             results = build_results(
                 config,
+                **outcome,
                 test=tested.summary(),
-                val=val,
-                epochs=log.epochs,
                 best_epoch=header.epoch,
                 stopped_because=why,
-                train_seconds=train_seconds,
                 total_seconds=time.perf_counter() - started,
-                splits=header.splits,
-                parameters=count_parameters(learner.model),
-                weights=learner.weights,
                 device=device_name(device),
                 images_held=splits.held,
                 skipped_images={part: len(faults) for part, faults in splits.skipped.items()},
-                **checkpointing.troubles(),
-                contention_share=log.contention.share(),
             )
             log.finish(results, tested, splits.test, learner.step)
     return TrainResult(folder, results)
@@ -200,15 +200,16 @@ def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpo
             if progress.epoch == 1:
                 log.first_epoch(splits)
             # 8 evaluation: validate, judge, keep the best, save, in this order
-            val = evaluate(learner.kept, splits.val, **evaluation_settings(learner, splits, config)).summary()
+            val = evaluate(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits)).summary()
             check_finite(val["loss"], learner, f"validation loss after epoch {progress.epoch}")
             with stop.later():  # or for the end of all this
                 learner.scheduler.epoch_end(progress.epoch, val)
                 verdict = learner.stopping.update(progress.epoch, val)
+                dead = find_dead_relus(learner, splits, config, progress.epoch)
                 if verdict.improved:
                     checkpointing.keep_best(val)
                 step, rate = learner.step, learner.last_learning_rate
-                log.epoch(progress.epoch, figures, val, step=step, learning_rate=rate, best=verdict.improved)
+                log.epoch(progress.epoch, figures, val, step=step, learning_rate=rate, best=verdict.improved, dead=dead)
                 progress.next_epoch()
                 checkpointing.save()
     except Stopped:
@@ -234,7 +235,8 @@ def train_epoch(
         NumericalError: The loss is no longer a finite number.
     """
     recipe, epoch, sums = config.recipe, progress.epoch, progress.sums
-    size = training_size(recipe, epoch, splits.preprocessing.image_size)
+    full_size = splits.preprocessing.image_size
+    size = training_size(recipe, epoch, full_size)
     num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
     done = learner.step - (epoch - 1) * num_steps
     batches = train_batches(
@@ -248,10 +250,7 @@ def train_epoch(
         image_size=size,
     )
     learner.begin_epoch(epoch)
-    if news := learner.describe_freezing(epoch):
-        log.console.say(f"     {news}")
-    if size < splits.preprocessing.image_size:
-        log.console.say(f"     images of {size} px")
+    log.begin_epoch(learner.describe_freezing(epoch), f"images of {size} px" if size < full_size else "")
     mark = time.perf_counter()
     for _ in log.bar(range(done, num_steps), epoch):
         asked = time.perf_counter()
@@ -260,17 +259,16 @@ def train_epoch(
         if learner.step in progress.left_out:
             learner.advance()
         else:
-            logged = learner.step % config.run.log_every_steps == 0
-            result = train_step(learner, batch, with_norms=logged)
+            result = train_step(learner, batch, with_norms=is_logged(learner.step, config.run.log_every_steps))
             if not result.updated:
                 leave_out(learner, batch, progress, log.console.say)
             else:
                 progress.nonfinite_in_a_row = 0
                 sums.add(result.loss_sum, result.total_weight, result.num_correct, len(batch.targets))
-            if logged and result.updated:  # the host waits for the device here
+            if result.norms and result.updated:  # the host waits for the device here
                 loss = float(result.loss_sum / result.total_weight)
                 check_finite(loss, learner, f"training loss in epoch {epoch}")
-                log.step(learner.step, loss, learner.last_learning_rate, result.gradient_norms)
+                log.step(learner.step, epoch, loss, learner.last_learning_rate, result.norms.by_layer())
             if learner.step == 1 and result.updated:
                 log.first_step(batch, splits, learner.criterion.at_chance(), num_steps)
         sums.seconds += time.perf_counter() - mark
@@ -282,15 +280,6 @@ def train_epoch(
     if sums.num_images:  # else every step was left out
         check_finite(figures.loss, learner, f"training loss in epoch {epoch}")
     return figures
-
-
-def evaluation_settings(learner: Learner, splits: Splits, config: Config) -> dict[str, Any]:
-    """How validation and test are measured alike."""
-    return {
-        "preprocessing": splits.preprocessing,
-        "task": learner.task,
-        "batch_size": config.recipe.images_at_once,
-    }
 
 
 def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> StepResult:
@@ -312,8 +301,10 @@ def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> S
 
     # 6 update
     learner.scaler.unscale_(learner.optimizer)
-    norms = gradient_norms(learner.model) if with_norms else {}
+    norms = StepNorms(learner.model) if with_norms else None
     updated = learner.update(loss_sum)
+    if norms:
+        norms.weights_moved()
     if buffers and not updated:
         restore_buffers(learner.model, buffers)
-    return StepResult(loss_sum, total_weight, num_correct, norms, updated)
+    return StepResult(loss_sum, total_weight, num_correct, updated, norms)

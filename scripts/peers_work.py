@@ -18,14 +18,14 @@ from torch import Tensor, nn
 from cnntrain.config import load_config
 from cnntrain.data import Split
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate
+from cnntrain.evaluate import evaluate, evaluation_settings
 from cnntrain.models import build_model
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.progress import Progress
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import resolve_device
-from cnntrain.train import SetUp, evaluation_settings, set_up, train_epoch
+from cnntrain.train import SetUp, set_up, train_epoch
 
 BATCH_SIZE = 128
 SAME_FOR_ALL = (
@@ -178,7 +178,7 @@ def evaluation(made: SetUp) -> Callable[[], None]:
     config, splits, learner = made
 
     def run() -> None:
-        evaluate(learner.kept, splits.test, **evaluation_settings(learner, splits, config)).summary()
+        evaluate(learner.kept, splits.test, **evaluation_settings(config, learner.task, splits)).summary()
 
     return run
 

@@ -16,7 +16,7 @@ FLOORS = [
     {"task", "summarise", "start", "progress"},
     {"records", "learner", "analysis"},
     {"evaluate", "predict", "reproduce", "nonfinite", "memory", "explain", "export", "inspection"},
-    {"checkpointing", "report"},
+    {"checkpointing", "calibrate", "report"},
     {"train"},
     {"check", "bench", "lr_find", "serve"},
     {"cli"},

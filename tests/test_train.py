@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import Cli
+from conftest import SHORT, Cli
 from torch import nn
 
 from cnntrain.config import Config, load_config
@@ -173,12 +173,14 @@ def test_micro_batches_never_leave_a_single_image(num_images: int, micro_batch: 
     assert seen == sizes
 
 
-def test_gradient_norms_are_of_whole_layers() -> None:
+def test_norms_are_of_whole_layers() -> None:
     config, splits = digits()
     learner = build_learner(config, splits, CPU)
-    norms = train_step(learner, first_batch(config, splits, 8), with_norms=True).gradient_norms
-    assert list(norms) == ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
-    assert all(float(norm) > 0 for norm in norms.values())
+    measured = train_step(learner, first_batch(config, splits, 8), with_norms=True).norms
+    assert measured
+    for norms in measured.by_layer().values():
+        assert list(norms) == ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
+        assert all(norm > 0 for norm in norms.values())
 
 
 def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -296,3 +298,21 @@ def test_real_mnist_is_learnt_within_an_epoch(real_data: Path, tmp_path: Path, c
     results = json.loads((tmp_path / "latest" / "results.json").read_text())
     assert results["test"]["num_images"] == 10_000
     assert results["test"]["accuracy"] > 0.97
+
+
+def test_a_temperature_is_saved_and_evaluated_with(cli: Cli, tmp_path: Path) -> None:
+    plain = cli("train", "digits_lenet", *SHORT, "--output", tmp_path / "plain")
+    scaled = cli(
+        "train", "digits_lenet", *SHORT, "--output", tmp_path / "scaled", "--set", "recipe.temperature_scaling=true"
+    )
+    assert (plain.code, scaled.code) == (0, 0)
+    assert "fitted on validation" in scaled.err
+    before, after = (json.loads((tmp_path / name / "latest/results.json").read_text()) for name in ("plain", "scaled"))
+    assert after["test"]["confusion"] == before["test"]["confusion"]
+    assert after["val"]["loss"] < before["val"]["loss"]  # it minimises just that
+    for split in ("val", "test"):
+        found = json.loads(cli("evaluate", tmp_path / "scaled/latest", "--split", split, "--json").out)
+        assert found["loss"] == after[split]["loss"]
+    _, header = load_network(tmp_path / "scaled/latest/checkpoints/best.safetensors", torch.device("cpu"))
+    assert header.temperature != 1
+    assert header.val["loss"] == after["val"]["loss"]

@@ -19,7 +19,7 @@ from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batc
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentImages, StreamedImages
 from cnntrain.errors import CnntrainError
-from cnntrain.evaluate import evaluate
+from cnntrain.evaluate import evaluate, evaluation_settings
 from cnntrain.learner import Learner
 from cnntrain.progress import Progress
 from cnntrain.records.console import Console
@@ -27,7 +27,7 @@ from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
 from cnntrain.runtime.load import Contention
 from cnntrain.runtime.machine import peak_memory
-from cnntrain.train import evaluation_settings, set_up, train_epoch
+from cnntrain.train import set_up, train_epoch
 
 SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
 
@@ -215,7 +215,7 @@ class Bout:
     def evaluate(self) -> int:
         """What validation does, on as many images as are trained on."""
         split = self._splits.train
-        evaluate(self.learner.model, split, **evaluation_settings(self.learner, self._splits, self.config))
+        evaluate(self.learner.model, split, **evaluation_settings(self.config, self.learner.task, self._splits))
         return len(split)
 
     def training_forward(self) -> int:

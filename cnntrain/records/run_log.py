@@ -1,4 +1,4 @@
-"""The record of one run: console, metrics.jsonl and TensorBoard."""
+"""The record of one run: console, metrics.jsonl, signals.jsonl and TensorBoard."""
 
 import json
 import math
@@ -8,7 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from cnntrain.config import Config, dump_config
@@ -19,6 +18,7 @@ from cnntrain.progress import EpochFigures
 from cnntrain.records.console import Console, percent
 from cnntrain.records.files import to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
+from cnntrain.records.signal_lines import SignalLines
 from cnntrain.records.tensorboard import TensorBoard, cut_back
 from cnntrain.runtime.load import Contention, describe_contention
 
@@ -47,6 +47,7 @@ class RunLog:
         self.epochs: list[EpochFigures] = []
         self.contention = Contention()
         self._lines: list[str] = []
+        self._signals = SignalLines()
         self._last_step = (math.nan, math.nan, math.nan)
         self._first_batch: Batch | None = None
         write_text(folder / "config.yaml", dump_config(config))
@@ -54,8 +55,13 @@ class RunLog:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values from which the record can go on; what was logged until now is written."""
-        figures = [asdict(figures) for figures in self.epochs]
-        return {"epochs": figures, "lines": list(self._lines), "event_files": self._tensorboard.flush()}
+        self._write("signals.jsonl", self._signals.lines)
+        return {
+            "epochs": [asdict(figures) for figures in self.epochs],
+            "lines": list(self._lines),
+            "signals": self._signals.state_dict(),
+            "event_files": self._tensorboard.flush(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes the record back to where `state_dict` was taken."""
@@ -63,8 +69,11 @@ class RunLog:
         cut_back(self.folder, state["event_files"])
         self._tensorboard = TensorBoard(self.folder, enabled=self.config.run.tensorboard)
         self.epochs = [EpochFigures(**figures) for figures in state["epochs"]]
-        self._lines = list(state["lines"])
-        self._write_lines()
+        self._lines, self._signals = list(state["lines"]), SignalLines()
+        if "signals" in state:  # else of a version without them
+            self._signals.load_state_dict(state["signals"])
+        self._write("metrics.jsonl", self._lines)
+        self._write("signals.jsonl", self._signals.lines)
 
     def skipped_images(self, faults: Mapping[str, Sequence[str]]) -> None:
         """Names the images that could not be read, and why, in skipped_images.txt."""
@@ -75,13 +84,26 @@ class RunLog:
         """The steps of an epoch, with a bar where there is a terminal."""
         return self.console.progress(steps, len(steps), f"epoch {epoch}/{self.config.recipe.epochs}")
 
-    def step(self, step: int, loss: float, learning_rate: float, gradient_norms: Mapping[str, Tensor]) -> None:
-        """What a logged training step shows."""
-        found = torch.stack(list(gradient_norms.values())).tolist()  # one read from the device, not one per layer
-        norms = {f"gradient_norm/{layer}": norm for layer, norm in zip(gradient_norms, found, strict=True)}
-        finite = {tag: norm for tag, norm in norms.items() if math.isfinite(norm)}  # float16 skips a step now and then
-        self._tensorboard.scalars(step, {"train/loss_step": loss, "learning_rate": learning_rate, **finite})
-        self._last_step = (loss, learning_rate, math.hypot(*found))
+    def begin_epoch(self, *news: str) -> None:
+        """Lines on the console; empty ones say nothing."""
+        for line in filter(None, news):
+            self.console.say(f"     {line}")
+
+    def step(
+        self, step: int, epoch: int, loss: float, learning_rate: float, norms: Mapping[str, Mapping[str, float]]
+    ) -> None:
+        """What a logged training step shows; norms by kind and layer, as `StepNorms.by_layer` gives them."""
+        self._last_step = (loss, learning_rate, math.hypot(*norms["gradient_norm"].values()))
+        finite = {  # float16 skips a step now and then
+            kind: {layer: norm for layer, norm in layers.items() if math.isfinite(norm)}
+            for kind, layers in norms.items()
+        }
+        scalars = {f"{kind}/{layer}": norm for kind, layers in finite.items() for layer, norm in layers.items()}
+        self._tensorboard.scalars(step, {"train/loss_step": loss, "learning_rate": learning_rate, **scalars})
+        rounded = {
+            kind: {layer: float(f"{norm:.4g}") for layer, norm in layers.items()} for kind, layers in finite.items()
+        }
+        self._signals.add({"step": step, "epoch": epoch, "loss": loss, "learning_rate": learning_rate, **rounded})
 
     def first_step(self, batch: Batch, splits: Splits, loss_at_chance: float, num_steps: int) -> None:
         """Names steps 3 to 7 with the figures of the first batch, and keeps it to be drawn."""
@@ -105,9 +127,27 @@ class RunLog:
             )
 
     def epoch(
-        self, epoch: int, figures: EpochFigures, val: Mapping[str, Any], *, step: int, learning_rate: float, best: bool
+        self,
+        epoch: int,
+        figures: EpochFigures,
+        val: Mapping[str, Any],
+        *,
+        step: int,
+        learning_rate: float,
+        best: bool,
+        dead: Mapping[str, float],
     ) -> None:
-        """A line on the console, a line in metrics.jsonl, and curves."""
+        """A line on the console, a line in metrics.jsonl, and curves.
+
+        Args:
+            epoch: From 1.
+            figures: Of its training.
+            val: Metrics of its validation.
+            step: Updates so far.
+            learning_rate: Of the last one.
+            best: Whether it is the best so far.
+            dead: The share of dead units after each ReLU, where they were looked for.
+        """
         self.epochs.append(figures)
         train = {"loss": figures.loss, "accuracy": figures.accuracy} if figures.num_images else {}
         val = {key: val[key] for key in SUMMARY_METRICS if key in val}
@@ -122,16 +162,18 @@ class RunLog:
         )
         line = {"epoch": epoch, "step": step, "train": train, "val": val, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
+        line |= {"dead_relus": {layer: round(share, 4) for layer, share in dead.items()}} if dead else {}
         self._lines.append(json.dumps(line) + "\n")
         scalars = {f"train/{key}": value for key, value in train.items()}
         scalars |= {f"val/{key}": value for key, value in val.items()}
+        scalars |= {f"dead_relus/{layer}": share for layer, share in dead.items()}
         scalars |= {f"speed/{key}": value for key, value in speed.items()}
         self._tensorboard.scalars(step, {**scalars, "epoch": epoch})
-        self._write_lines()
+        self._write("metrics.jsonl", self._lines)
 
-    def _write_lines(self) -> None:
-        if self._lines or (self.folder / "metrics.jsonl").exists():
-            write_text(self.folder / "metrics.jsonl", "".join(self._lines))
+    def _write(self, name: str, lines: Sequence[str]) -> None:
+        if lines or (self.folder / name).exists():
+            write_text(self.folder / name, "".join(lines))
 
     def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""

@@ -135,6 +135,7 @@ def outcome(output: Path) -> dict[str, Any]:
         "best": _bytes(best),
         "results": without_times(json.loads((folder / "results.json").read_text())),
         "metrics": [without_times(json.loads(line)) for line in (folder / "metrics.jsonl").read_text().splitlines()],
+        "signals": (folder / "signals.jsonl").read_text(),
         "scalars": scalars(folder),
     }
 

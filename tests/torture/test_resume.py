@@ -341,6 +341,12 @@ def test_a_folder_of_images_may_move(run: Run, tmp_path: Path, monkeypatch: pyte
     assert "may have been trained on" not in done.err
 
 
+def without_dead_relus(found: dict[str, Any]) -> dict[str, Any]:
+    """They are looked for at the end too, and the end was another one."""
+    metrics = [{key: value for key, value in line.items() if key != "dead_relus"} for line in found["metrics"]]
+    return {**found, "metrics": metrics, "scalars": [one for one in found["scalars"] if "dead_relus" not in one[1]]}
+
+
 def test_a_finished_run_is_trained_further(run: Run, tmp_path: Path) -> None:
     constant = ["--set", "recipe.schedule=constant", "--set", "recipe.progressive_resizing=null"]
     assert run("whole", "--epochs", 5, *constant).code == 0
@@ -349,7 +355,7 @@ def test_a_finished_run_is_trained_further(run: Run, tmp_path: Path) -> None:
     assert further.code == 0, further.err
     assert "note: 5 epochs instead of 3" in further.err
     assert "on from step 18, epoch 4, learning rate 0.3" in further.err
-    assert outcome(tmp_path / "runs") == outcome(tmp_path / "whole")
+    assert without_dead_relus(outcome(tmp_path / "runs")) == without_dead_relus(outcome(tmp_path / "whole"))
     assert json.loads((only(tmp_path / "runs") / "results-3-epochs.json").read_text())["epochs_run"] == 3
 
 

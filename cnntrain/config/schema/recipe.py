@@ -212,6 +212,9 @@ class Recipe(Section):
         description="when loss or gradients are infinite or not a number: stop; leave the step out; or go back to the "
         "newest checkpoint, halve the learning rate and go on without that step",
     )
+    temperature_scaling: bool = Field(
+        False, description="save a temperature, fitted on validation, with the network, so that it is as sure as right"
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of training (float32 multiplies in TF32 on a GPU); evaluation is always float32"
     )

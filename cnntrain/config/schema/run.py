@@ -32,4 +32,8 @@ class Run(Section):
     )
     tensorboard: bool = True
     report: bool = Field(True, description="write report.html into the run folder at the end")
-    log_every_steps: PositiveInt = Field(50, description="how often TensorBoard gets loss, rate and gradient norms")
+    log_every_steps: PositiveInt = Field(
+        50,
+        description="how often TensorBoard and signals.jsonl get loss, rate, gradient norms and update ratios; more "
+        "often in the first steps",
+    )

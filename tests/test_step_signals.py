@@ -1,0 +1,228 @@
+"""What is measured of a network while it trains: norms in a step, dead ReLUs, and their record in the run folder."""
+
+import itertools
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import Cli, split_of
+from torch import nn
+
+from cnntrain.analysis.dead_relus import dead_relus
+from cnntrain.config import load_config
+from cnntrain.data import Preprocessing, prepare_data
+from cnntrain.data.batches import train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.learner import Learner, build_learner
+from cnntrain.models import build_model
+from cnntrain.records.console import Console
+from cnntrain.records.signal_lines import MAX_LINES, SignalLines, is_logged
+from cnntrain.train import run, train_step
+
+CPU = torch.device("cpu")
+GREY = Preprocessing(1, 8, 8, "crop", (0.5,), (0.5,))
+
+
+def steps(*assignments: str, watched: bool) -> tuple[Learner, list[torch.Tensor], Any]:
+    """Three steps: the learner, its weights before the last one, and what the last one left."""
+    config = load_config("digits_lenet", ["recipe.schedule=constant", *assignments]).config
+    splits = prepare_data(config.data)
+    learner = build_learner(config, splits, CPU)
+    learner.begin_epoch(1)
+    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    for batch, _ in zip(train_batches(splits.train, pipeline, 64, seed=0, epoch=1), range(3), strict=False):
+        before = [parameter.detach().clone() for parameter in learner.model.parameters()]
+        result = train_step(learner, batch, with_norms=watched)
+    return learner, before, result
+
+
+RECIPES = [
+    ["recipe.optimizer=adamw", "recipe.clip_grad_norm=0.1"],
+    ["recipe.precision=bfloat16", "model={name: resnet20}", "recipe.micro_batch=16"],
+    ["recipe.precision=float16", "recipe.on_nonfinite=skip", "recipe.averaging=ema"],
+]
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_that_is_measured_is_the_same_to_the_last_bit(recipe: list[str]) -> None:
+    plain, measured = (steps(*recipe, watched=watched)[0].state_dict() for watched in (False, True))
+    assert measured["step"] == plain["step"] == 3
+    for part in ("model", "kept"):
+        for name, tensor in plain[part].items():
+            assert torch.equal(tensor, measured[part][name]), name
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:2])
+def test_update_ratios_are_those_of_the_weights_themselves(recipe: list[str]) -> None:
+    learner, before, result = steps(*recipe, watched=True)
+    ratios = result.norms.by_layer()["update_ratio"]
+    moved: dict[str, list[np.ndarray[Any, Any]]] = {}
+    for (name, after), old in zip(learner.model.named_parameters(), before, strict=True):
+        pair = np.stack([(after.detach() - old).numpy().ravel(), old.numpy().ravel()])
+        moved.setdefault(name.rpartition(".")[0], []).append(pair)
+    expected = {
+        layer: np.linalg.norm(np.hstack(pairs)[0]) / np.linalg.norm(np.hstack(pairs)[1])
+        for layer, pairs in moved.items()
+    }
+    assert ratios == pytest.approx(expected, rel=1e-4)
+    assert list(ratios) == list(result.norms.by_layer()["gradient_norm"])
+
+
+def test_gradient_norms_are_those_before_clipping() -> None:
+    free, clipped = (steps(f"recipe.clip_grad_norm={norm}", "recipe.optimizer={name: sgd, lr: 1e-12}", watched=True)[2] for norm in ("null", "1e-3"))  # fmt: skip
+    assert clipped.norms.by_layer()["gradient_norm"] == pytest.approx(free.norms.by_layer()["gradient_norm"], rel=1e-3)
+
+
+def test_frozen_layers_and_weights_of_zero_are_told_apart() -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen, self.zero = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
+
+    from cnntrain.analysis.step_norms import StepNorms
+
+    net = Net()
+    for parameter in net.zero.parameters():
+        nn.init.zeros_(parameter)
+    net.zero(net.frozen(torch.ones(1, 2))).sum().backward()
+    norms = StepNorms(net)
+    with torch.no_grad():
+        net.zero.bias.fill_(1.0)
+    norms.weights_moved()
+    assert norms.by_layer()["update_ratio"] == {"zero": math.inf}
+
+
+def test_steps_are_logged_more_often_at_the_beginning() -> None:
+    logged = [step for step in range(5000) if is_logged(step, 50)]
+    assert logged[:45] == [*range(40), 40, 42, 44, 46, 48]
+    assert logged[-3:] == [4850, 4900, 4950]
+    assert all(later - earlier <= 50 for earlier, later in itertools.pairwise(logged))
+    assert len(logged) < 0.045 * 5000
+    assert [step for step in range(9) if is_logged(step, 1)] == list(range(9))
+
+
+def test_long_trainings_keep_some_hundred_lines_spread_over_all_of_it() -> None:
+    lines = SignalLines()
+    for step in range(10_000):
+        lines.add({"step": step})
+        assert len(lines.lines) <= MAX_LINES
+    kept = [json.loads(line)["step"] for line in lines.lines]
+    assert kept[0] == 0
+    assert kept == list(range(0, 10_000, 32))
+    assert len(kept) > MAX_LINES // 2
+
+
+def test_lines_go_on_where_they_were_saved() -> None:
+    whole, begun = SignalLines(), SignalLines()
+    for step in range(1234):
+        whole.add({"step": step})
+    for step in range(777):
+        begun.add({"step": step})
+    again = SignalLines()
+    again.load_state_dict(json.loads(json.dumps(begun.state_dict())))
+    for step in range(777, 1234):
+        again.add({"step": step})
+    assert again.lines == whole.lines
+
+
+def test_the_run_folder_has_the_signals_that_tensorboard_shows(trained_run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    lines = [json.loads(line) for line in (trained_run / "signals.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [step + 1 for step in range(63) if is_logged(step, 50)]
+    events = EventAccumulator(str(trained_run))
+    events.Reload()
+    for line in lines:
+        assert set(line) == {"step", "epoch", "loss", "learning_rate", "gradient_norm", "update_ratio"}
+        assert line["epoch"] == (line["step"] - 1) // 21 + 1
+    for kind in ("gradient_norm", "update_ratio"):
+        for layer in ("features.0", "classifier.5"):
+            shown = [event.value for event in events.Scalars(f"{kind}/{layer}")]
+            assert shown == pytest.approx([line[kind][layer] for line in lines], rel=1e-3)
+    epochs = [json.loads(line) for line in (trained_run / "metrics.jsonl").read_text().splitlines()]
+    assert [set(epoch.get("dead_relus", ())) for epoch in epochs] == [
+        set(lines[0]["update_ratio"]) - {"classifier.5"}
+    ] * 3
+
+
+def test_after_going_back_the_record_has_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoilt = iter([7])
+
+    def spoil(learner: Learner, batch: Any, **more: Any) -> Any:
+        if learner.step == 7 and next(spoilt, None):
+            batch.images.fill_(math.nan)
+        return train_step(learner, batch, **more)
+
+    monkeypatch.setattr("cnntrain.train.train_step", spoil)
+    settings = [
+        "recipe.on_nonfinite=rollback",
+        "recipe.epochs=2",
+        "recipe.checkpoint_every_steps=5",
+        f"run.output={tmp_path}",
+    ]
+    folder, results = run(load_config("digits_lenet", settings).config, Console(quiet=True))
+    assert results["rollbacks"] == 1
+    found = [json.loads(line)["step"] for line in (folder / "signals.jsonl").read_text().splitlines()]
+    assert found == [step + 1 for step in range(42) if is_logged(step, 50) and step != 7]
+
+
+def pictures(num_images: int) -> Any:
+    rng = np.random.default_rng(0)
+    return split_of(rng.integers(0, 256, (num_images, 8, 8, 1), dtype=np.uint8))
+
+
+def test_dead_relus_are_the_units_that_never_fire() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10), nn.ReLU(), nn.Linear(10, 2)
+    )
+    with torch.no_grad():
+        model[0].bias[:2] = -1000.0
+        model[3].bias[0] = -1000.0
+    split = pictures(300)
+    for batch_size in (300, 64):
+        assert dead_relus(model, split, GREY, batch_size) == pytest.approx({"0": 0.25, "3": 0.1})
+    assert not any(module._forward_hooks for module in model.modules())
+
+
+def test_a_unit_is_alive_if_a_single_image_rouses_it() -> None:
+    black = np.zeros((50, 8, 8, 1), np.uint8)
+    black[33, 4, 5] = 255
+    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[0].bias[:] = torch.tensor([0.0, -1.0])  # white is +1, black is -1
+    assert dead_relus(model, split_of(black), GREY, 16) == {"0": 0.5}
+    assert dead_relus(model, split_of(black[:33]), GREY, 16) == {"0": 1.0}
+
+
+@pytest.mark.parametrize("name", ["resnet20", "googlenet", "lenet5", "resnet9"])
+def test_every_relu_is_looked_at_where_modules_are_shared(name: str) -> None:
+    from cnntrain.config import parse_config
+
+    variant = ", variant: small" if name == "googlenet" else ""
+    config = parse_config(f"model: {{name: {name}{variant}}}\ndata: {{source: digits}}\n", "test")
+    model = build_model(config.model, in_channels=1, num_classes=10, image_size=32, seed=0).eval()
+    calls: list[str] = []
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda *_: calls.append(""))
+    images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 1), dtype=np.uint8)
+    found = dead_relus(model, split_of(images), Preprocessing(1, 32, 32, "crop", (0.5,), (0.5,)), 20)
+    assert len(found) == len(calls) > 0
+    assert all(0 <= share < 1 for share in found.values())
+    assert set(found) <= {parameter.rpartition(".")[0] for parameter, _ in model.named_parameters()}
+
+
+def test_relus_of_other_widths_after_the_same_layer_are_kept_apart() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.ReLU())
+    assert set(dead_relus(model, pictures(10), GREY, 10)) == {"0", "3"}
+
+
+def test_a_network_without_relus_has_none_to_look_at(tmp_path: Path, cli: Cli) -> None:
+    more = ["--set", "model.activation=tanh", "--epochs", 1, "--output", tmp_path, "--quiet"]
+    assert cli("train", "digits_lenet", *more).code == 0
+    assert "dead_relus" not in json.loads((tmp_path / "latest" / "metrics.jsonl").read_text())

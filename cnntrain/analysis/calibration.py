@@ -72,7 +72,8 @@ def fit_temperature(outputs: Tensor, targets: Tensor) -> float:
         targets: int64 (N,).
 
     Returns:
-        In [0.01, 100]; an end where the images say no more, such as when every one is right.
+        Between 0.01 and 100; 1 where there is no best one, such as when every image is right: then the colder, the
+        better, which says nothing of other images.
     """
     logits = outputs.double().cpu()
     logits = logits - logits.gather(1, targets.cpu()[:, None])  # the target's becomes 0
@@ -82,6 +83,8 @@ def fit_temperature(outputs: Tensor, targets: Tensor) -> float:
         return float((F.softmax(logits * inverse, dim=1) * logits).sum(1).mean())
 
     low, high = 1 / _WIDEST, _WIDEST
+    if slope(high) <= 0 or slope(low) >= 0:
+        return 1.0
     for _ in range(60):
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)

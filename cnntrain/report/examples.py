@@ -18,7 +18,7 @@ from cnntrain.records.pictures import heat_overlay
 from cnntrain.report.findings import Findings, Outcome
 from cnntrain.runtime.device import exact_float32
 
-MOST = 16  # of each kind
+MOST = 14  # of each kind
 _PAIRS, _PER_PAIR = 4, 4
 _THUMBNAIL_PX = 144
 Positions = Sequence[int] | npt.NDArray[np.int64]

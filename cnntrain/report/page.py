@@ -118,10 +118,8 @@ def _charts(records: RunRecords, findings: Findings | None) -> dict[str, Any]:
         }
     if findings:
         before, after = findings.calibration.before, findings.calibration.after
-        charts["calibration"] = [
-            figures.reliability_chart(before, "as trained"),
-            figures.reliability_chart(after, f"temperature {findings.calibration.temperature:.2f}"),
-        ]
+        scaled = figures.reliability_chart(after, f"temperature {findings.calibration.temperature:.3f}")
+        charts["calibration"] = [figures.reliability_chart(before, "as trained"), scaled]
         if findings.robustness:
             charts["robustness"] = figures.robustness_charts(findings.robustness)
     return charts

@@ -15,17 +15,15 @@ from cnntrain.errors import DataError
 from cnntrain.runtime.device import exact_float32
 from cnntrain.task import SingleLabel
 
+Ranked = tuple[tuple[str, float], ...]  # (class, probability), likeliest first
+
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network makes of an image file.
-
-    Attributes:
-        ranked: (class, probability), likeliest first.
-    """
+    """What a network makes of an image file."""
 
     image: str
-    ranked: tuple[tuple[str, float], ...]
+    ranked: Ranked
 
 
 def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
@@ -53,6 +51,36 @@ def _is_visible_image(file: Path, folder: Path) -> bool:
 
 
 @torch.inference_mode()
+def classify(
+    model: nn.Module,
+    pixels: Sequence[Pixels],
+    *,
+    preprocessing: Preprocessing,
+    task: SingleLabel,
+    device: torch.device,
+    top: int,
+) -> list[Ranked]:
+    """For each image its classes with probabilities.
+
+    Args:
+        model: In evaluation mode, on `device`.
+        pixels: At least one, uint8 (stored_size, stored_size, channels), as `fit_content` gives them.
+        preprocessing: The checkpoint's.
+        task: What the outputs mean.
+        device: Where to compute, in float32.
+        top: How many classes, at most.
+    """
+    images = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
+    with exact_float32():
+        outputs = model(preprocessing.network_input(images))
+    probabilities = task.probabilities(outputs)
+    values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+    return [
+        tuple(zip([task.class_names[index] for index in row], shares, strict=True))
+        for row, shares in zip(classes.tolist(), values.tolist(), strict=True)
+    ]
+
+
 def predict(
     model: nn.Module,
     files: Sequence[Path | DataError],
@@ -77,17 +105,9 @@ def predict(
     for start in range(0, len(files), batch_size):
         opened = [_open(file, preprocessing) for file in files[start : start + batch_size]]
         pixels = [image for image in opened if not isinstance(image, DataError)]
-        ranked: Iterator[tuple[tuple[str, float], ...]] = iter(())
-        if pixels:
-            images = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
-            with exact_float32():
-                outputs = model(preprocessing.network_input(images))
-            probabilities = task.probabilities(outputs)
-            values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
-            ranked = iter(
-                tuple(zip([task.class_names[index] for index in row], shares, strict=True))
-                for row, shares in zip(classes.tolist(), values.tolist(), strict=True)
-            )
+        ranked = iter(
+            classify(model, pixels, preprocessing=preprocessing, task=task, device=device, top=top) if pixels else ()
+        )
         for file, image in zip(files[start : start + batch_size], opened, strict=True):
             yield image if isinstance(image, DataError) else Prediction(str(file), next(ranked))
 

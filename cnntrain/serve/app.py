@@ -1,0 +1,148 @@
+"""The server's answers: a page for people, JSON for programs."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from cnntrain.errors import DataError, DeviceError
+from cnntrain.pages import render
+from cnntrain.serve.classifier import Classifier, as_data_url
+from cnntrain.serve.guard import Asgi, Guard, page_policy
+from cnntrain.serve.uploads import Options, Refused, read_image, read_options
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request may cost.
+
+    Attributes:
+        max_bytes: Of its body.
+        max_seconds: From its beginning to its answer.
+        max_requests: For predictions at once.
+        waiting_seconds: How long one more waits for its turn.
+    """
+
+    max_bytes: int = 10 * 2**20
+    max_seconds: float = 30
+    max_requests: int = 8
+    waiting_seconds: float = 5
+
+
+class Service:
+    """The answers to requests. One thread computes, one request after the other; another thread answers meanwhile.
+
+    Args:
+        classifier: Used by that one thread.
+        worker: With a single thread.
+        limits: Of each request.
+    """
+
+    def __init__(self, classifier: Classifier, worker: ThreadPoolExecutor, limits: Limits) -> None:
+        self._classifier, self._worker, self._limits = classifier, worker, limits
+        self._about = classifier.about()
+        self._places = asyncio.Semaphore(limits.max_requests)
+        self.html = render("serve.html", about=self._about, max_mib=limits.max_bytes / 2**20)
+
+    async def page(self, request: Request) -> Response:
+        """GET /."""
+        return HTMLResponse(self.html)
+
+    async def health(self, request: Request) -> Response:
+        """GET /health."""
+        return JSONResponse({"status": "ok"})
+
+    async def info(self, request: Request) -> Response:
+        """GET /info."""
+        return JSONResponse(self._about)
+
+    async def predict(self, request: Request) -> Response:
+        """POST /predict."""
+        started, seconds = time.perf_counter(), self._limits.max_seconds
+        options = read_options(request.query_params, self._classifier.class_names)
+        content = None
+        try:
+            async with self._place(), asyncio.timeout(seconds):
+                content = await read_image(request, self._limits.max_bytes)
+                loop = asyncio.get_running_loop()
+                answer = await loop.run_in_executor(self._worker, _answer, self._classifier, content, options)
+        except TimeoutError as error:
+            if content is None:
+                raise Refused(408, f"the image did not arrive within {seconds:g} seconds (--max-seconds)") from error
+            raise Refused(503, f"this took longer than {seconds:g} seconds (--max-seconds); try again") from error
+        return JSONResponse({**answer, "seconds": round(time.perf_counter() - started, 4)})
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._limits.waiting_seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise Refused(503, f"{self._limits.max_requests} requests are being answered already; try again") from error
+        try:
+            yield
+        finally:
+            self._places.release()
+
+
+def _answer(classifier: Classifier, content: bytes, options: Options) -> dict[str, Any]:
+    ranked = classifier.predict(content, options.top)
+    answer: dict[str, Any] = {"predictions": [{"class": name, "probability": share} for name, share in ranked]}
+    if options.map_class is not None:
+        picture = classifier.activation_map(content, options.map_class or ranked[0][0])
+        answer["activation_map"] = picture and as_data_url(picture)
+    return answer
+
+
+def build_app(
+    classifier: Classifier, worker: ThreadPoolExecutor, *, limits: Limits, hosts: Collection[str] | None
+) -> Asgi:
+    """The ASGI application.
+
+    Args:
+        classifier: The network.
+        worker: With a single thread, in which the network computes.
+        limits: Of each request.
+        hosts: Names under which the server may be asked, as `Guard` takes them.
+    """
+    service = Service(classifier, worker, limits)
+    app = Starlette(
+        routes=[
+            Route("/", service.page),
+            Route("/health", service.health),
+            Route("/info", service.info),
+            Route("/predict", service.predict, methods=["POST"]),
+        ],
+        exception_handlers=dict.fromkeys((Exception, HTTPException), _explain),
+    )
+    return Guard(app, policy=page_policy(service.html), hosts=hosts)
+
+
+async def _explain(request: Request, error: Exception) -> Response:
+    """Whatever went wrong, as JSON."""
+    message, headers = str(error), {}
+    match error:
+        case Refused():
+            status = error.status
+        case DataError():
+            status = 422
+        case DeviceError():
+            status = 503
+        case ClientDisconnect():
+            status, message = 400, "the request broke off"
+        case HTTPException():  # Starlette's own
+            status, headers = error.status_code, dict(error.headers or {})
+            what = f"{request.method} {request.url.path}: {error.detail.lower()}"
+            message = f"{what}; there are GET /, GET /health, GET /info and POST /predict"
+        case _:  # Starlette raises it again, and uvicorn prints its traceback
+            status, message = 500, f"a bug of cnntrain: {type(error).__name__}: {error}"
+    return JSONResponse({"error": message}, status, headers)

@@ -1,0 +1,137 @@
+"""The server as a process: its port, its signals, its end."""
+
+import errno
+import ipaddress
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import uvicorn
+
+from cnntrain.errors import ConfigError
+from cnntrain.serve.app import Limits, build_app
+from cnntrain.serve.classifier import Classifier
+from cnntrain.serve.guard import Asgi
+
+_STOPPING_SECONDS = 3  # for requests that are being answered
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A port that takes connections.
+
+    Args:
+        host: A name or address of this machine.
+        port: 0 picks a free one.
+
+    Raises:
+        ConfigError: It cannot be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family)
+    except (OSError, UnicodeError) as error:  # UnicodeError of names that cannot be looked up
+        raise ConfigError(f"--host {host} --port {port}: {_why(error, port)}") from error
+
+
+def _why(error: OSError | UnicodeError, port: int) -> str:
+    number = error.errno if isinstance(error, OSError) and not isinstance(error, socket.gaierror) else None
+    match number:
+        case errno.EADDRINUSE:
+            return f"another program uses this port; choose another one (--port {port + 1}), or --port 0 for a free one"
+        case errno.EACCES:
+            return "ports below 1024 are for administrators; choose another one, such as --port 8000"
+        case errno.EADDRNOTAVAIL:
+            return (
+                "this machine does not have this address; --host 127.0.0.1 is for this machine alone, 0.0.0.0 for all"
+            )
+        case None:
+            return "no such name or address; --host 127.0.0.1 is for this machine alone, --host 0.0.0.0 for all"
+        case _:
+            return os.strerror(number)
+
+
+def address_of(listener: socket.socket) -> str:
+    """What to open in a browser on this machine."""
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host)
+    if address.is_unspecified:  # all addresses of this machine
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def is_local(listener: socket.socket) -> bool:
+    """Whether this machine alone can reach it."""
+    return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
+
+
+def serve(classifier: Classifier, listener: socket.socket, *, limits: Limits, when_ready: Callable[[], None]) -> None:
+    """Answers requests until Ctrl-C or SIGTERM.
+
+    Args:
+        classifier: The network.
+        listener: As `listen` gives it; closed in the end.
+        limits: Of each request.
+        when_ready: Called once the server answers, and can be stopped.
+    """
+    worker = ThreadPoolExecutor(1, "network")
+    try:
+        app = build_app(classifier, worker, limits=limits, hosts=_hosts(listener))
+        Server(app, when_ready).run([listener])
+    finally:
+        worker.shutdown(wait=False, cancel_futures=True)
+
+
+def _hosts(listener: socket.socket) -> Collection[str] | None:
+    local = {"localhost", "127.0.0.1", "[::1]"}
+    return local | {listener.getsockname()[0]} if is_local(listener) else None
+
+
+class Server(uvicorn.Server):  # type: ignore[misc]
+    """Uvicorn, saying errors alone.
+
+    Args:
+        app: Answers.
+        when_ready: Called once it does, and signals are taken.
+    """
+
+    def __init__(self, app: Asgi, when_ready: Callable[[], None]) -> None:
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            loop="asyncio",
+            ws="none",
+            interface="asgi3",
+            lifespan="off",
+            log_config=None,
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=_STOPPING_SECONDS,
+        )
+        super().__init__(config)
+        self._when_ready = when_ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        await super().startup(sockets=sockets)
+        self._when_ready()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stops at signals as uvicorn does, but does not raise them again: that is how a server is meant to end."""
+        names = ("SIGINT", "SIGTERM", "SIGHUP")
+        numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
+        heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]  # as under nohup
+        if threading.current_thread() is not threading.main_thread():  # where Python allows no handlers
+            heard = []
+        before = {number: signal.signal(number, self.handle_exit) for number in heard}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

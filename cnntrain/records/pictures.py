@@ -81,8 +81,9 @@ def heat_overlay(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32], *
     as_fine = heat.shape == pixels.shape[:2]
     shares = shares.resize(picture.size, Image.Resampling.NEAREST if as_fine else Image.Resampling.BILINEAR)
     levels = np.asarray(shares).clip(-1, 1)
-    grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
-    opacity = 0.65 * np.sqrt(np.abs(levels))[..., None]
+    # Neither quite black nor quite white, so that dark and light colours are seen on it.
+    grey = 40 + 0.75 * np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
+    opacity = 0.75 * np.sqrt(np.abs(levels))[..., None]
     return Image.fromarray((grey * (1 - opacity) + heat_colours(levels) * opacity).round().astype(np.uint8))
 
 

@@ -81,7 +81,7 @@ def explain(
             print(f"error: {outcome}", file=sys.stderr)
             continue
         content = read_bytes(file)
-        subject = Subject(file.name, fit_content(content, header.preprocessing, file), outcome.ranked)
+        subject = Subject(str(Path(*file.parts[-2:])), fit_content(content, header.preprocessing, file), outcome.ranked)
         with memory_explained("close other programs, or use --device cpu"):
             explained = explainer.answer(subject, question)
         written = pictures.save(explained.picture, file, question.kind, content)
@@ -124,3 +124,54 @@ def _find(images: Sequence[str], pictures: "Pictures", console: "Console") -> li
     if pictures.is_file and len(files) > 1:
         raise ConfigError(f"--out {pictures.out} is one picture, and there are {len(files)} images; name a folder")
     return files
+
+
+@command
+def filter(
+    images: ImagesArgument,
+    kernel: Annotated[
+        list[str],
+        typer.Option(
+            help="sobel-x, sobel-y, laplacian, sharpen, blur, identity, or rows of numbers: '[[-1, 1], [-1, 1]]'. "
+            "May be given again."
+        ),
+    ],
+    padding: Annotated[str, typer.Option(help="zero, reflect or none: what lies around the image.")] = "zero",
+    stride: Annotated[int, typer.Option(min=1, max=100, help="By how many px the kernel moves.")] = 1,
+    colour: Annotated[bool, typer.Option("--colour", help="Red, green and blue each alone, instead of grey.")] = False,
+    out: OutOption = Path("explanations"),
+    quiet: QuietOption = False,
+) -> None:
+    """Show what one convolution does to an image: the image, the kernel and the result side by side.
+
+    Examples:
+        cnntrain filter photo.jpg --kernel sobel-x
+        cnntrain filter photo.jpg --kernel blur --kernel sharpen --kernel '[[-1, 1], [-1, 1]]' --colour
+    """
+    from cnntrain.data.decode import decode_image, read_bytes
+    from cnntrain.explain.filtering import filter_image
+    from cnntrain.explain.kernels import PADDINGS, parse_kernel
+    from cnntrain.explain.saving import Pictures
+    from cnntrain.records.console import Console
+
+    if padding not in PADDINGS:
+        raise typer.BadParameter(f"{padding!r} is no padding (allowed: {', '.join(PADDINGS)})", param_hint="--padding")
+    kernels = [parse_kernel(text) for text in kernel]
+    pictures = Pictures(out)
+    failed, files = 0, _find(images, pictures, Console(quiet=quiet))
+    kind = "+".join(kernel.name for kernel in kernels) if len(kernels) <= 3 else f"{len(kernels)}-kernels"
+    for file in files:
+        try:
+            if isinstance(file, DataError):
+                raise file
+            content = read_bytes(file)
+            image = decode_image(content, 3 if colour else 1, file)
+        except DataError as error:
+            failed += 1
+            print(f"error: {error}", file=sys.stderr)
+            continue
+        picture, lines = filter_image(str(Path(*file.parts[-2:])), image, kernels, padding=padding, stride=stride)
+        written = pictures.save(picture, file, kind, content)
+        print("\n".join([str(file), *(f"  {line}" for line in lines), f"  {written}"]))
+    if failed:
+        raise DataError(f"{failed} of {len(files)} images could not be read")

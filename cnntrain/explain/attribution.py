@@ -28,11 +28,13 @@ class Attribution(NamedTuple):
         heat: float32 (h, w) on the CPU: above 0 speaks for the class, below 0 against it.
         how: The method and its settings, for people.
         facts: The same as plain values.
+        smooth: Whether the map is coarse, and meant to be enlarged smoothly.
     """
 
     heat: Tensor
     how: str
     facts: dict[str, Any]
+    smooth: bool = False
 
     @property
     def is_signed(self) -> bool:
@@ -74,7 +76,7 @@ def _grad_cam(model: nn.Module, image: Tensor, class_index: int) -> Attribution:
         ) from error
     height, width = heat.shape
     how = f"Grad-CAM: where the last convolutional layer, a map of {height} x {width}, raises the class's score"
-    return Attribution(heat, how, {"map": [height, width]})
+    return Attribution(heat, how, {"map": [height, width]}, smooth=True)
 
 
 def _integrated_gradients(model: nn.Module, image: Tensor, class_index: int, black: Tensor) -> Attribution:
@@ -88,7 +90,7 @@ def _integrated_gradients(model: nn.Module, image: Tensor, class_index: int, bla
         internal_batch_size=max(1, _VALUES_AT_ONCE // image.numel()),
         return_convergence_delta=True,
     )
-    square = max(1, image.shape[1] // 56)  # single pixels of a photo are too fine to see
+    square = max(1, image.shape[1] // 28)  # single pixels of a photo are too fine to see
     sums = F.avg_pool2d(found.detach().sum(1), square, ceil_mode=True, divisor_override=1)[0].float().cpu()
     squares = f"; summed over squares of {square} px" if square > 1 else ""
     how = f"Integrated gradients: what each pixel adds to the class's score, from a black image on, in {STEPS} steps"

@@ -101,6 +101,11 @@ def below(parts: Sequence[Image.Image], *, gap: int = 10) -> Image.Image:
     return sheet
 
 
+def widened(picture: Image.Image, width: int) -> Image.Image:
+    """The same with white on its right, px."""
+    return beside([picture, Image.new("RGB", (max(0, width - picture.width), 1), PAPER)], gap=0)
+
+
 def with_margin(picture: Image.Image) -> Image.Image:
     """The same with white around it."""
     sheet = Image.new("RGB", (picture.width + 2 * MARGIN, picture.height + 2 * MARGIN), PAPER)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cnntrain.analysis.stage_maps import StageMap
 from cnntrain.explain.attribution import Attribution
-from cnntrain.explain.drawing import SOFT, below, beside, legend, one_line, ranking, text_picture, with_margin
+from cnntrain.explain.drawing import SOFT, below, beside, legend, one_line, ranking, text_picture, widened, with_margin
 from cnntrain.models.summary import Stage
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
 from cnntrain.records.network_tables import shape_text
@@ -35,7 +35,7 @@ def explanation_slide(
         top: How many classes to list.
     """
     image = as_picture(pixels, _SIDE)
-    overlay = heat_overlay(pixels, attribution.heat.numpy(), min_side=_SIDE)
+    overlay = heat_overlay(pixels, attribution.heat.numpy(), min_side=_SIDE, smooth=attribution.smooth)
     signed = attribution.is_signed
     side = pixels.shape[0]
     heading = f"What speaks for {'and against ' if signed else ''}“{class_name}”"
@@ -101,7 +101,4 @@ def _of(shown: int, count: int) -> str:
 
 def _row(name: str, facts: Sequence[str], picture: Image.Image) -> Image.Image:
     label = [one_line(name, 22, 220), *(text_picture(fact, 16, SOFT, width=220) for fact in facts if fact)]
-    about = below(label, gap=2)
-    wide = Image.new("RGB", (230, about.height), "white")
-    wide.paste(about, (0, 0))
-    return beside([wide, picture], gap=0)
+    return beside([widened(below(label, gap=2), 230), picture], gap=0)

@@ -67,22 +67,24 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
     return sheet
 
 
-def heat_overlay(pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32], *, min_side: int = 96) -> Image.Image:
+def heat_overlay(
+    pixels: npt.NDArray[np.uint8], heat: npt.NDArray[np.float32], *, min_side: int = 96, smooth: bool = True
+) -> Image.Image:
     """An image in grey under a map of heat: the colours of `heat_colours`, where there is none the image alone.
 
     Args:
         pixels: uint8 (H, W, C), C 1 or 3.
-        heat: float32 (h, w); scaled by its largest magnitude, and enlarged smoothly, or as sharp squares where it is as
-            fine as the image.
+        heat: float32 (h, w); scaled by its largest magnitude.
         min_side: Smaller images are enlarged to it, px.
+        smooth: Enlarge the heat smoothly, not as sharp squares.
     """
     picture = as_picture(pixels, min_side)
     shares = Image.fromarray((heat / max(float(np.abs(heat).max()), 1e-12)).astype(np.float32))
-    as_fine = heat.shape == pixels.shape[:2]
-    shares = shares.resize(picture.size, Image.Resampling.NEAREST if as_fine else Image.Resampling.BILINEAR)
+    shares = shares.resize(picture.size, Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST)
     levels = np.asarray(shares).clip(-1, 1)
-    grey = np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
-    opacity = 0.65 * np.sqrt(np.abs(levels))[..., None]
+    # Neither quite black nor quite white, so that dark and light colours are seen on it.
+    grey = 40 + 0.75 * np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
+    opacity = 0.75 * np.sqrt(np.abs(levels))[..., None]
     return Image.fromarray((grey * (1 - opacity) + heat_colours(levels) * opacity).round().astype(np.uint8))
 
 

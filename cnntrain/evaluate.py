@@ -12,7 +12,7 @@ from cnntrain.data import Preprocessing, Reporter, Split, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.errors import DataError
 from cnntrain.metrics import Evaluation
-from cnntrain.records.checkpoints import load_network
+from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.runtime.device import exact_float32
 from cnntrain.task import SingleLabel
 
@@ -83,23 +83,10 @@ def evaluate_checkpoint(
         DataError: The data are missing, or have other classes than the network.
     """
     model, header = load_network(path, device)
-    config, recorded = header.config, header.config.run.data_root
-    data = config.data
-    if data_root and data.source == "image_folder":
-        below = Path(data_root) / str(data.root)
-        if not below.is_relative_to(data_root) or not below.is_dir():  # the flag names the folder of images itself
-            data = data.model_copy(update={"root": "."})
-    if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
-        data_root = recorded
-    split, class_names, num_skipped = prepare_split(
-        data, split_name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
+    split, num_skipped = checkpoint_split(
+        header, split_name, path=path, device=device, data_root=data_root, reporter=reporter
     )
-    if class_names != header.class_names:
-        raise DataError(
-            f"the data have the classes {', '.join(class_names)}; "
-            f"the network of {path} knows {', '.join(header.class_names)}"
-        )
-    batch_size = config.recipe.images_at_once
+    batch_size = header.config.recipe.images_at_once
     found = evaluate(model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size)
     sha256 = split.identity()["sha256"]
     return {
@@ -110,3 +97,37 @@ def evaluate_checkpoint(
         **({"num_skipped": num_skipped} if num_skipped else {}),
         **found.summary(),
     }
+
+
+def checkpoint_split(
+    header: Header, name: str, *, path: Path, device: torch.device, data_root: str | None, reporter: Reporter
+) -> tuple[Split, int]:
+    """A split of the data that a network was trained on, and how many of its images were left out.
+
+    Args:
+        header: Of the checkpoint.
+        name: `train`, `val` or `test`.
+        path: The checkpoint, for messages.
+        device: Where batches are wanted.
+        data_root: As in `evaluate_checkpoint`.
+        reporter: Likewise.
+
+    Raises:
+        DataError: The data are missing, or have other classes than the network.
+    """
+    data, recorded = header.config.data, header.config.run.data_root
+    if data_root and data.source == "image_folder":
+        below = Path(data_root) / str(data.root)
+        if not below.is_relative_to(data_root) or not below.is_dir():  # the flag names the folder of images itself
+            data = data.model_copy(update={"root": "."})
+    if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
+        data_root = recorded
+    split, class_names, num_skipped = prepare_split(
+        data, name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
+    )
+    if class_names != header.class_names:
+        raise DataError(
+            f"the data have the classes {', '.join(class_names)}; "
+            f"the network of {path} knows {', '.join(header.class_names)}"
+        )
+    return split, num_skipped

@@ -1,6 +1,7 @@
 """Handing a trained network on: as ONNX, as a torch.export program, or as plain weights; checked on real images."""
 
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -103,7 +104,8 @@ def _explained(kind: str) -> Iterator[None]:
     except (CnntrainError, MemoryError):
         raise
     except Exception as error:
-        reason = str(error.__cause__ or error).strip().partition("\n")[0] or type(error).__name__
+        first_line = str(error.__cause__ or error).strip().partition("\n")[0]
+        reason = re.sub(r"\x1b\[[\d;]*m", "", first_line) or type(error).__name__  # PyTorch writes in colours
         others = ", ".join(other for other in SUFFIXES if other != kind)
         raise CheckpointError(
             f"this network cannot be exported as {kind} with torch {torch.__version__}: {reason}; nothing was written. "

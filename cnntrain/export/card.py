@@ -38,6 +38,7 @@ def facts(header: Header, kind: str, checkpoint_sha256: str) -> dict[str, Any]:
         "preprocessing": {**fitting.to_dict(), "before_the_network": preparing(fitting)},
         "temperature": header.temperature,
         "network": {"name": model.name, **model.model_dump(mode="json", exclude_defaults=True)},
+        "validation": header.val,
         "checkpoint_sha256": checkpoint_sha256,
         "cnntrain_version": __version__,
     }

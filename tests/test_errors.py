@@ -102,6 +102,15 @@ MISTAKES = [
     Mistake("no CUDA to evaluate on", ["evaluate", "{run}", "--device", "cuda:3"], 5, "device 'cuda:3' is not available"),
     Mistake("unknown device to predict on", ["predict", "x", "--run", "{run}", "--device", "gpu"], 5, "unknown device 'gpu' (allowed: auto, cpu, cuda, cuda:N, mps)"),
     Mistake("output that is a file", ["train", "digits_lenet", "--output", "{tmp}/my.yaml"], 7, "my.yaml is a file; say where with --output", config(DIGITS)),
+    Mistake("export of no run", ["export", "--output", "{tmp}/runs"], 4, "no trained run in"),
+    Mistake("export as something else", ["export", "{run}", "--format", "tflite"], 2, "'tflite' is not one of 'onnx', 'torch-export', 'safetensors'"),
+    Mistake("export under a name of another format", ["export", "{run}", "--out", "{tmp}/x.pt"], 2, "x.pt: files of --format onnx end in .onnx"),
+    Mistake("export over a file", ["export", "{run}", "--out", "{tmp}/x.onnx"], 2, "x.onnx exists already and is left as it is; --overwrite replaces it", lambda tmp: (tmp / "x.onnx").write_text("mine")),
+    Mistake("export over a description", ["export", "{run}", "--out", "{tmp}/x.onnx"], 2, "x.onnx.json exists already", lambda tmp: (tmp / "x.onnx.json").write_text("mine")),
+    Mistake("export into a file", ["export", "{run}", "--format", "safetensors", "--out", "{tmp}/my.yaml/x.safetensors"], 7, "my.yaml cannot be made: ", config(DIGITS)),
+    Mistake("export compared on no image", ["export", "{run}", "--images", "{tmp}"], 3, "no images in this folder"),
+    Mistake("export compared on a broken image", ["export", "{run}", "--images", "{tmp}/x.png"], 3, "x.png: not an image", lambda tmp: (tmp / "x.png").write_text("x")),
+    Mistake("export compared on nothing", ["export", "{run}", "--images", ""], 2, "--images is empty"),
 ]  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 What is heavy is imported inside the commands, so that `cnntrain --help` answers at once.
 """
 
-from cnntrain.cli import explaining, reporting, serving, training, trying, using, viewing
+from cnntrain.cli import explaining, exporting, reporting, serving, training, trying, using, viewing
 from cnntrain.cli.app import main
 
-__all__ = ["main", "explaining", "reporting", "serving", "training", "trying", "using", "viewing"]
+__all__ = ["explaining", "exporting", "main", "reporting", "serving", "training", "trying", "using", "viewing"]

@@ -31,10 +31,9 @@ def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sente
     if findings:
         found += [*_reach(results, findings), *_trust(findings)]
     if pairs := results["test"]["most_confused"]:
-        pair = pairs[0]
-        found.append(
-            Sentence("", f"Most often, {pair['true']} is taken for {pair['predicted']} ({pair['count']:,} times).")
-        )
+        truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))
+        times = "once" if count == 1 else f"{count:,} times"
+        found.append(Sentence("", f"Most often, {truth} is taken for {said} ({times})."))
     return found
 
 

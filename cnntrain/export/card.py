@@ -1,0 +1,114 @@
+"""What a deployer must know of an exported network, as plain values: inside the file, and beside it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from cnntrain import __version__
+from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.records.checkpoints import Header
+
+# How `Preprocessing.fit` does it, for those who have Pillow.
+FIT = {
+    "crop": "ImageOps.fit(image, ({side}, {side}), Image.Resampling.BILINEAR)",
+    "letterbox": "ImageOps.pad(image, ({side}, {side}), Image.Resampling.BILINEAR, color=0)",
+    "squash": "image.resize(({side}, {side}), Image.Resampling.BILINEAR)",
+}
+
+_FIT_IN_WORDS = {
+    "crop": "cut out the largest central square and resize it to {side} x {side} px",
+    "letterbox": "resize it, keeping its shape, until its longer side has {side} px, and centre it on a black square",
+    "squash": "resize it to {side} x {side} px, whatever its shape",
+}
+
+
+def facts(header: Header, kind: str, checkpoint_sha256: str) -> dict[str, Any]:
+    """Everything about an exported network but how it was checked.
+
+    Args:
+        header: Of the checkpoint.
+        kind: `onnx`, `torch-export` or `safetensors`.
+        checkpoint_sha256: Of the checkpoint file.
+    """
+    fitting, model = header.preprocessing, header.config.model
+    return {
+        "description": _description(header, kind),
+        "class_names": list(header.class_names),
+        **(_interface_of_weights(header) if kind == "safetensors" else _interface(header)),
+        "preprocessing": {**fitting.to_dict(), "before_the_network": preparing(fitting)},
+        "temperature": header.temperature,
+        "network": {"name": model.name, **model.model_dump(mode="json", exclude_defaults=True)},
+        "validation": header.val,
+        "checkpoint_sha256": checkpoint_sha256,
+        "cnntrain_version": __version__,
+    }
+
+
+def _interface(header: Header) -> dict[str, Any]:
+    """Of a network with its preprocessing."""
+    fitting, shape = header.preprocessing, f"float32 (batch, {len(header.class_names)})"
+    return {
+        "input": {
+            "name": "images",
+            "dtype": "uint8",
+            "shape": ["batch", fitting.stored_size, fitting.stored_size, fitting.channels],
+            "meaning": f"{_colours(fitting)}, channels last, any batch size; crop, mean and std are inside the network",
+        },
+        "outputs": {
+            "logits": f"{shape}, divided by the temperature",
+            "probabilities": f"{shape}, the softmax of the logits; each row adds up to 1",
+        },
+    }
+
+
+def _interface_of_weights(header: Header) -> dict[str, Any]:
+    """Of a network that someone builds to take the weights."""
+    fitting = header.preprocessing
+    return {
+        "input": {
+            "dtype": "float32",
+            "shape": ["batch", fitting.channels, fitting.image_size, fitting.image_size],
+            "meaning": "pixels as preprocessing says, their central crop, divided by 255, minus mean, divided by std",
+        },
+        "outputs": {
+            "logits": f"float32 (batch, {len(header.class_names)}); divided by the temperature, their softmax is the "
+            "probabilities"
+        },
+    }
+
+
+def preparing(preprocessing: Preprocessing) -> list[str]:
+    """From an image file to pixels, step by step, in words."""
+    side = preprocessing.stored_size
+    fit = _FIT_IN_WORDS[preprocessing.resize].format(side=side)
+    call = FIT[preprocessing.resize].format(side=side)
+    return [
+        f"decode the file; a JPEG at a half, a quarter or an eighth of its size where both sides keep {2 * side} px or "
+        f"more (Pillow: image.draft(None, ({2 * side}, {2 * side})))",
+        "turn it upright as its EXIF orientation says",
+        "scale 16-bit values to 8 bits (times 255 / 65535), and show what is transparent on white",
+        f"convert it to 8-bit {_colours(preprocessing)}",
+        f"{fit}, with a bilinear filter as wide as the shrinking asks for (Pillow: {call})",
+    ]
+
+
+def as_text(values: Mapping[str, Any]) -> dict[str, str]:
+    """The same for files whose metadata are texts: what is no text becomes JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in values.items()
+    }
+
+
+def _description(header: Header, kind: str) -> str:
+    fitting, side = header.preprocessing, header.preprocessing.stored_size
+    name, num_classes = header.config.model.name, len(header.class_names)
+    if kind == "safetensors":
+        return f"Weights of an image classifier: {name}, {num_classes} classes."
+    return (
+        f"An image classifier: {name}, {num_classes} classes. It takes images as uint8 (batch, {side}, {side}, "
+        f"{fitting.channels}), {_colours(fitting)}, and gives probabilities (batch, {num_classes}) and their logits."
+    )
+
+
+def _colours(preprocessing: Preprocessing) -> str:
+    return "grey (mode L)" if preprocessing.channels == 1 else "RGB"

@@ -1,0 +1,57 @@
+"""The network as it is handed on: from uint8 pixels to probabilities, preprocessing included."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from cnntrain.data.preprocessing import Preprocessing, centre_crop
+from cnntrain.models.googlenet import GoogLeNet
+
+
+class Deployable(nn.Module):
+    """Crops, normalises, asks the network, and turns its outputs into probabilities.
+
+    It is written apart from `Preprocessing.network_input`, which works in place, on rows of pixels channels last in
+    memory: what compilers of graphs know least. `agreement.py` compares the two.
+
+    Args:
+        network: A copy of it is taken, on the CPU, in evaluation mode.
+        preprocessing: The checkpoint's.
+        temperature: Divides the network's outputs.
+    """
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing, temperature: float) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+        if isinstance(self.network, GoogLeNet):
+            self.network.aux1 = self.network.aux2 = None  # they work in training alone, and weigh as much as the rest
+        self.preprocessing = preprocessing
+        self.temperature = temperature
+        mean, std = preprocessing.mean, preprocessing.std
+        self.register_buffer("factor", _per_channel([1 / (255 * s) for s in std]))
+        self.register_buffer("shift", _per_channel([-m / s for m, s in zip(mean, std, strict=True)]))
+        self.factor: Tensor
+        self.shift: Tensor
+        self.requires_grad_(False).eval()
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 (N, stored_size, stored_size, C) -> logits and probabilities, each float32 (N, K).
+
+        The probabilities are the softmax of the logits.
+        """
+        cropped = centre_crop(images.permute(0, 3, 1, 2), self.preprocessing.image_size)
+        logits = self.network(cropped.float().contiguous() * self.factor + self.shift) / self.temperature
+        return logits, logits.softmax(1)
+
+    def example(self) -> Tensor:
+        """Input to follow through the network: uint8 (2, stored_size, stored_size, C), black.
+
+        Two images, because one would make torch.export believe that there is always one.
+        """
+        side = self.preprocessing.stored_size
+        return torch.zeros(2, side, side, self.preprocessing.channels, dtype=torch.uint8)
+
+
+def _per_channel(values: list[float]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)

@@ -1,0 +1,93 @@
+"""How an exported network is used, in Python that needs no cnntrain."""
+
+from pathlib import Path
+
+from cnntrain.config.schema import Googlenet
+from cnntrain.export.card import FIT
+from cnntrain.export.torch_file import EXTRA_FILE
+from cnntrain.models import torchvision_name
+from cnntrain.records.checkpoints import Header
+
+_ONNX = """\
+session = onnxruntime.InferenceSession({file!r})
+class_names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+logits, probabilities = session.run(["logits", "probabilities"], {{"images": images}})
+"""
+
+_TORCH = """\
+extra = {{{extra!r}: ""}}
+network = torch.export.load({file!r}, extra_files=extra).module()
+class_names = json.loads(extra[{extra!r}])["class_names"]
+logits, probabilities = network(torch.from_numpy(images))
+"""
+
+_SAFETENSORS = """\
+with safe_open({file!r}, "pt") as file:
+    weights = {{name: file.get_tensor(name) for name in file.keys()}}
+    class_names = json.loads(file.metadata()["class_names"])
+network = {network}
+network.load_state_dict(weights)
+crop = torch.from_numpy(images).permute(0, 3, 1, 2)[:, :, {start}:{stop}, {start}:{stop}] / 255
+mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in ({mean}, {std}))
+probabilities = (network.eval()((crop - mean) / std).detach() / {temperature}).softmax(1)
+"""
+
+
+def usage(kind: str, file: str | Path, header: Header) -> str:
+    """Lines of Python that classify photo.jpg.
+
+    Args:
+        kind: `onnx`, `torch-export` or `safetensors`.
+        file: The exported network, by a name with which the lines find it.
+        header: Of the checkpoint.
+    """
+    fitting = header.preprocessing
+    mode, side = "L" if fitting.channels == 1 else "RGB", fitting.stored_size
+    start, network = (side - fitting.image_size) // 2, _network(header)
+    match kind:
+        case "onnx":
+            imports, template = "import onnxruntime", _ONNX
+        case "torch-export":
+            imports, template = "import torch", _TORCH
+        case _:
+            imports = "import torch, torchvision" if network.startswith("torchvision.") else "import torch"
+            imports, template = f"{imports}\nfrom safetensors import safe_open", _SAFETENSORS
+    asking = template.format(
+        file=str(file),
+        extra=EXTRA_FILE,
+        network=network,
+        start=start,
+        stop=start + fitting.image_size,
+        mean=fitting.mean,
+        std=fitting.std,
+        temperature=header.temperature,
+    )
+    return f"""\
+import json
+import numpy as np
+{imports}
+from PIL import Image, ImageOps
+
+image = Image.open("photo.jpg")
+image.draft(None, ({2 * side}, {2 * side}))
+image = ImageOps.exif_transpose(image)
+if image.mode.startswith("I"):  # 16 bits
+    image = Image.fromarray((np.array(image) / 257).round().astype(np.uint8))
+image = image.convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("{mode}")
+image = {FIT[fitting.resize].format(side=side)}
+images = np.array(image).reshape(1, {side}, {side}, {fitting.channels})
+{asking}
+best = int(probabilities[0].argmax())
+print(class_names[best], float(probabilities[0][best]))
+"""
+
+
+def _network(header: Header) -> str:
+    """Torchvision's network where it has this one; else whoever takes the weights must have a network for them."""
+    model = header.config.model
+    name = torchvision_name(model) if header.preprocessing.channels == 3 else None
+    if name is None:
+        return f"...  # yours: {model.name}, with layers of the names in `weights`; --format torch-export needs none"
+    options = f", aux_logits={model.auxiliary}, init_weights=False" if isinstance(model, Googlenet) else ""
+    return f"torchvision.models.{name}(num_classes={len(header.class_names)}{options})"

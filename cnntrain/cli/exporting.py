@@ -76,10 +76,7 @@ def export(
     target = _target(out, overwrite, path, header, format_)
     console.say(f"exporting {path}{unfinished(path)}")
     with memory_explained("close other programs"):
-        if images:
-            found = _given_images(images, header.preprocessing)
-        else:
-            found = _test_images(header, data_root, console)
+        found = _given_images(images, header.preprocessing) if images else _test_images(header, data_root, console)
         console.say(f"to be compared with the original on {found.origin}")
         card = export_network(model, header, found, kind=format_.value, checkpoint=path, target=target)
     print(to_json({"path": str(target), **card}) if as_json else _text(card, target))

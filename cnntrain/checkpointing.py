@@ -167,6 +167,7 @@ class Checkpointing:
             "splits": self.header.splits,
             "parameters": count_parameters(self.learner.model),
             "weights": self.learner.weights,
+            **self.log.facts,
             "contention_share": self.log.contention.share(),
             "nonfinite_steps": progress.nonfinite_steps,
             "rollbacks": progress.rollbacks,

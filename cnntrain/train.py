@@ -6,6 +6,7 @@
 import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -99,7 +100,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             closing(RunLog(folder, config, console)) as log,
             memory_explained(smaller_batches(config)),
         ):
-            log.skipped_images(splits.skipped)
+            log.data(splits, learner.criterion.at_chance())
             checkpointing = Checkpointing(learner, log, header, stop)
             if resumed:
                 checkpointing.resume(saved, resumed.changes)
@@ -118,6 +119,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             results = build_results(
                 config,
                 **outcome,
+                verdicts=[asdict(verdict) for verdict in log.verdicts(outcome["val"])],
                 test=tested.summary(),
                 best_epoch=header.epoch,
                 stopped_because=why,

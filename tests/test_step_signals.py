@@ -176,7 +176,7 @@ def pictures(num_images: int) -> Any:
 
 
 def test_dead_relus_are_the_units_that_never_fire() -> None:
-    model = nn.Sequential(
+    model: Any = nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, 10), nn.ReLU(), nn.Linear(10, 2)
     )
     with torch.no_grad():
@@ -191,7 +191,7 @@ def test_dead_relus_are_the_units_that_never_fire() -> None:
 def test_a_unit_is_alive_if_a_single_image_rouses_it() -> None:
     black = np.zeros((50, 8, 8, 1), np.uint8)
     black[33, 4, 5] = 255
-    model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
+    model: Any = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU())
     with torch.no_grad():
         model[0].weight.fill_(1.0)
         model[0].bias[:] = torch.tensor([0.0, -1.0])  # white is +1, black is -1

@@ -13,6 +13,7 @@ from torch import Tensor
 from cnntrain.config import Config, dump_config
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
+from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.metrics import Evaluation
 from cnntrain.progress import EpochFigures
 from cnntrain.records.console import Console, percent
@@ -33,6 +34,7 @@ class RunLog:
     Attributes:
         epochs: The figures of those that are done.
         contention: Since the beginning.
+        facts: What the doctor needs to know of the data, and results.json keeps for it: `chance_loss`, `class_counts`.
 
     Args:
         folder: The run folder.
@@ -46,8 +48,10 @@ class RunLog:
         self.console = console
         self.epochs: list[EpochFigures] = []
         self.contention = Contention()
+        self.facts: dict[str, Any] = {}
         self._lines: list[str] = []
         self._signals = SignalLines()
+        self._told: list[str] = []  # kinds of verdicts
         self._last_step = (math.nan, math.nan, math.nan)
         self._first_batch: Batch | None = None
         write_text(folder / "config.yaml", dump_config(config))
@@ -60,6 +64,7 @@ class RunLog:
             "epochs": [asdict(figures) for figures in self.epochs],
             "lines": list(self._lines),
             "signals": self._signals.state_dict(),
+            "told": list(self._told),
             "event_files": self._tensorboard.flush(),
         }
 
@@ -69,15 +74,18 @@ class RunLog:
         cut_back(self.folder, state["event_files"])
         self._tensorboard = TensorBoard(self.folder, enabled=self.config.run.tensorboard)
         self.epochs = [EpochFigures(**figures) for figures in state["epochs"]]
-        self._lines, self._signals = list(state["lines"]), SignalLines()
+        self._lines, self._signals, self._told = list(state["lines"]), SignalLines(), []
         if "signals" in state:  # else of a version without them
             self._signals.load_state_dict(state["signals"])
+            self._told = list(state["told"])
         self._write("metrics.jsonl", self._lines)
         self._write("signals.jsonl", self._signals.lines)
 
-    def skipped_images(self, faults: Mapping[str, Sequence[str]]) -> None:
-        """Names the images that could not be read, and why, in skipped_images.txt."""
-        if lines := [fault for part in faults.values() for fault in part]:
+    def data(self, splits: Splits, chance_loss: float) -> None:
+        """Takes note of the images, and names those that could not be read, and why, in skipped_images.txt."""
+        counts = splits.train.targets.bincount(minlength=splits.num_classes).tolist()
+        self.facts = {"chance_loss": chance_loss, "class_counts": dict(zip(splits.class_names, counts, strict=True))}
+        if lines := [fault for part in splits.skipped.values() for fault in part]:
             write_text(self.folder / "skipped_images.txt", "\n".join(lines) + "\n")
 
     def bar(self, steps: range, epoch: int) -> Iterable[int]:
@@ -150,7 +158,7 @@ class RunLog:
         """
         self.epochs.append(figures)
         train = {"loss": figures.loss, "accuracy": figures.accuracy} if figures.num_images else {}
-        val = {key: val[key] for key in SUMMARY_METRICS if key in val}
+        summary = {key: val[key] for key in SUMMARY_METRICS if key in val}
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
         epochs = self.config.recipe.epochs
         self.console.say(
@@ -160,16 +168,46 @@ class RunLog:
             f"  lr {learning_rate:<7.3g} {figures.images_per_second:>7,.0f} images/s"
             f"  data {figures.data_share:3.0%}{'  best' if best else ''}"
         )
-        line = {"epoch": epoch, "step": step, "train": train, "val": val, "learning_rate": learning_rate}
+        line = {"epoch": epoch, "step": step, "train": train, "val": summary, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
         line |= {"dead_relus": {layer: round(share, 4) for layer, share in dead.items()}} if dead else {}
         self._lines.append(json.dumps(line) + "\n")
         scalars = {f"train/{key}": value for key, value in train.items()}
-        scalars |= {f"val/{key}": value for key, value in val.items()}
+        scalars |= {f"val/{key}": value for key, value in summary.items()}
         scalars |= {f"dead_relus/{layer}": share for layer, share in dead.items()}
         scalars |= {f"speed/{key}": value for key, value in speed.items()}
         self._tensorboard.scalars(step, {**scalars, "epoch": epoch})
         self._write("metrics.jsonl", self._lines)
+        for verdict in self._examine(val):
+            if verdict.kind not in self._told:
+                self._told.append(verdict.kind)
+                self.console.say(f"     doctor: {verdict.finding}\n             try {verdict.advice}")
+                self._tensorboard.text(step, f"doctor/{verdict.kind}", f"{verdict.finding} Try {verdict.advice}.")
+
+    def verdicts(self, val: Mapping[str, Any]) -> list[Verdict]:
+        """What the doctor says at the end, on the console too.
+
+        Args:
+            val: Validation metrics of the best epoch.
+        """
+        found = self._examine(val, finished=True)
+        for verdict in found:
+            advice = "" if verdict.kind in self._told else f"\n             try {verdict.advice}"
+            self.console.say(f"     doctor, at the end: {verdict.finding}{advice}")
+        return found
+
+    def _examine(self, val: Mapping[str, Any], *, finished: bool = False) -> list[Verdict]:
+        stopping = self.config.recipe.early_stopping
+        return examine(
+            Signals(
+                epochs=[json.loads(line) for line in self._lines],
+                steps=[json.loads(line) for line in self._signals.lines],
+                val=val,
+                early_stopping=stopping.model_dump() if stopping else None,
+                finished=finished,
+                **self.facts,
+            )
+        )
 
     def _write(self, name: str, lines: Sequence[str]) -> None:
         if lines or (self.folder / name).exists():

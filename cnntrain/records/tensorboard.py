@@ -11,7 +11,10 @@ from typing import Any, cast
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.hparams import summary_v2
+from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 _EVENTS = "events.out.tfevents.*"
@@ -49,6 +52,13 @@ class TensorBoard:
             height=image.height, width=image.width, colorspace=3, encoded_image_string=buffer.getvalue()
         )
         self._add(Summary(value=[Summary.Value(tag=tag, image=encoded)]), step)
+
+    def text(self, step: int, tag: str, text: str) -> None:
+        """Markdown at a training step."""
+        tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+        self._add(
+            Summary(value=[Summary.Value(tag=tag, metadata=create_summary_metadata(tag, ""), tensor=tensor)]), step
+        )
 
     def hyperparameters(self, config: Mapping[str, Any], metrics: Mapping[str, float], step: int) -> None:
         """The configuration, flattened to dotted keys, with the final metrics."""

@@ -1,0 +1,64 @@
+"""What came of the training: too close to its images, or not close enough."""
+
+from statistics import median
+
+from cnntrain.doctor.signals import Signals
+from cnntrain.doctor.verdict import Verdict
+
+# The validation loss now beside its lowest. Prechelt ("Early stopping - but when?", 1998) calls a rise of 5 % a loss of
+# generality; a network that grows surer of itself reaches that while it still gets better, so more is asked for here.
+RISEN = 1.2
+RISEN_BY = 0.05  # and by this share of the loss at chance: on easy data small losses vary more
+MIN_EPOCHS_SINCE = 3  # since the lowest one; a median of as many is what counts as now
+
+MIN_EPOCHS = 5  # before training is called too weak
+POOR = 0.5  # losses above this share of the loss at chance
+FLAT = 0.03  # relative fall of the training loss over the last quarter of the epochs, below which it learns no more
+CLOSE = 0.8  # training loss beside validation loss, above which memory is not the matter
+
+
+def overfitting(signals: Signals) -> Verdict | None:
+    """Whether the validation loss has risen while the training loss went on falling."""
+    if len(signals.epochs) <= MIN_EPOCHS_SINCE or not signals.chance_loss:
+        return None
+    val, train = signals.val_metric("loss"), signals.train_losses
+    best = val.index(min(val))
+    now, train_now = median(val[-MIN_EPOCHS_SINCE:]), median(train[-MIN_EPOCHS_SINCE:])
+    risen = now > RISEN * val[best] and now - val[best] > RISEN_BY * signals.chance_loss
+    if len(val) - 1 - best < MIN_EPOCHS_SINCE or not risen or train_now >= train[best]:
+        return None
+    epoch = signals.epochs[best]["epoch"]
+    return Verdict(
+        "overfitting",
+        "warning",
+        f"Overfitting since epoch {epoch}: the validation loss rose from {val[best]:.3g} to {now:.3g} while the "
+        f"training loss fell from {train[best]:.3g} to {train_now:.3g}.",
+        {
+            "epoch": epoch,
+            "val_loss": [val[best], now],
+            "train_loss": [train[best], train_now],
+            "val_accuracy": [signals.val_metric("accuracy")[index] for index in (best, -1)],
+        },
+        "more images, stronger data.augment, more recipe.optimizer.weight_decay, recipe.loss.label_smoothing: 0.1, a "
+        "smaller network, or recipe.early_stopping: {metric: loss, patience: 5}",
+    )
+
+
+def underfitting(signals: Signals) -> Verdict | None:
+    """Whether a training that has ended learns no more, and does not know its own images."""
+    chance, train = signals.chance_loss, signals.train_losses
+    if not signals.finished or len(train) < MIN_EPOCHS or not chance:
+        return None
+    quarter = max(2, len(train) // 4)
+    before, now, val = train[-1 - quarter], train[-1], min(signals.val_metric("loss"))
+    if min(now, val) < POOR * chance or now < (1 - FLAT) * before or now < CLOSE * val:
+        return None
+    return Verdict(
+        "underfitting",
+        "warning",
+        f"The network fits its own training images badly: their loss is {now:.3g} (guessing gives {chance:.3g}), and "
+        f"fell by {max(0.0, 1 - now / before):.1%} in the last {quarter} epochs.",
+        {"train_loss": now, "train_loss_before": before, "val_loss": val, "chance_loss": chance},
+        "a larger network, more recipe.epochs, another recipe.optimizer.lr (`cnntrain lr-find`), less data.augment or "
+        "recipe.optimizer.weight_decay; or look at the labels",
+    )

@@ -102,6 +102,12 @@ MISTAKES = [
     Mistake("no CUDA to evaluate on", ["evaluate", "{run}", "--device", "cuda:3"], 5, "device 'cuda:3' is not available"),
     Mistake("unknown device to predict on", ["predict", "x", "--run", "{run}", "--device", "gpu"], 5, "unknown device 'gpu' (allowed: auto, cpu, cuda, cuda:N, mps)"),
     Mistake("output that is a file", ["train", "digits_lenet", "--output", "{tmp}/my.yaml"], 7, "my.yaml is a file; say where with --output", config(DIGITS)),
+    Mistake("no run yet to serve", ["serve", "--output", "{tmp}/runs", "--port", "0"], 4, "no trained run in"),
+    Mistake("serving at a foreign address", ["serve", "{run}", "--host", "198.51.100.7", "--port", "0"], 2, "--host 198.51.100.7 --port 0: this machine does not have this address; --host 127.0.0.1"),
+    Mistake("serving at no address", ["serve", "{run}", "--host", "1.2.3.4.5.x y", "--port", "0"], 2, "no such name or address"),
+    Mistake("serving at an empty address", ["serve", "{run}", "--host", ""], 2, "--host is empty"),
+    Mistake("serving at a port that cannot be", ["serve", "{run}", "--port", "65536"], 2, "Invalid value for '--port'"),
+    Mistake("serving something else", ["serve", "{tmp}/my.yaml", "--port", "0"], 4, "my.yaml: not a checkpoint", config(DIGITS)),
 ]  # fmt: skip
 
 

@@ -111,6 +111,12 @@ MISTAKES = [
     Mistake("export compared on no image", ["export", "{run}", "--images", "{tmp}"], 3, "no images in this folder"),
     Mistake("export compared on a broken image", ["export", "{run}", "--images", "{tmp}/x.png"], 3, "x.png: not an image", lambda tmp: (tmp / "x.png").write_text("x")),
     Mistake("export compared on nothing", ["export", "{run}", "--images", ""], 2, "--images is empty"),
+    Mistake("no run yet to serve", ["serve", "--output", "{tmp}/runs", "--port", "0"], 4, "no trained run in"),
+    Mistake("serving at a foreign address", ["serve", "{run}", "--host", "198.51.100.7", "--port", "0"], 2, "--host 198.51.100.7 --port 0: this machine does not have this address; --host 127.0.0.1"),
+    Mistake("serving at no address", ["serve", "{run}", "--host", "1.2.3.4.5.x y", "--port", "0"], 2, "no such name or address"),
+    Mistake("serving at an empty address", ["serve", "{run}", "--host", ""], 2, "--host is empty"),
+    Mistake("serving at a port that cannot be", ["serve", "{run}", "--port", "65536"], 2, "Invalid value for '--port'"),
+    Mistake("serving something else", ["serve", "{tmp}/my.yaml", "--port", "0"], 4, "my.yaml: not a checkpoint", config(DIGITS)),
 ]  # fmt: skip
 
 

@@ -119,5 +119,6 @@ document.addEventListener("drop", (event) => {
   else fail("That was no file. Save the image first, then drop its file here.");
 });
 element("photo").addEventListener("error", () => (element("photo-figure").hidden = true)); // a TIFF, say
+element("photo").addEventListener("load", ({ target }) => target.classList.toggle("pixels", target.naturalWidth < 97));
 element("more").addEventListener("click", () => showRows(Infinity));
 element("curl").textContent = `curl -F image=@photo.jpg '${location.origin}/predict?top=3'`;

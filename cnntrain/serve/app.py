@@ -122,9 +122,14 @@ def build_app(
             Route("/info", service.info),
             Route("/predict", service.predict, methods=["POST"]),
         ],
-        exception_handlers=dict.fromkeys((Exception, HTTPException), _explain),
+        exception_handlers=dict.fromkeys(_EXPLAINED, _explain),
     )
+    app.router.redirect_slashes = False
     return Guard(app, policy=page_policy(service.html), hosts=hosts)
+
+
+# Starlette looks an error's class up here; a bug is explained too, but raised again, and uvicorn prints its traceback.
+_EXPLAINED = (Refused, DataError, DeviceError, ClientDisconnect, HTTPException, Exception)
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -143,6 +148,6 @@ async def _explain(request: Request, error: Exception) -> Response:
             status, headers = error.status_code, dict(error.headers or {})
             what = f"{request.method} {request.url.path}: {error.detail.lower()}"
             message = f"{what}; there are GET /, GET /health, GET /info and POST /predict"
-        case _:  # Starlette raises it again, and uvicorn prints its traceback
+        case _:
             status, message = 500, f"a bug of cnntrain: {type(error).__name__}: {error}"
     return JSONResponse({"error": message}, status, headers)

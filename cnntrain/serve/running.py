@@ -17,7 +17,9 @@ from cnntrain.serve.app import Limits, build_app
 from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.guard import Asgi
 
-_STOPPING_SECONDS = 3  # for requests that are being answered
+_STOPPING_SECONDS = 2  # for requests that are being answered
+# What is wrong with a form is told to who sent it.
+_LOGGING = {"version": 1, "incremental": True, "loggers": {"python_multipart": {"level": "ERROR"}}}
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -30,6 +32,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         ConfigError: It cannot be had.
     """
+    if not host:  # which the system takes for all addresses
+        raise ConfigError("--host is empty; is a variable of the shell not set?")
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family)
@@ -106,7 +110,7 @@ class Server(uvicorn.Server):  # type: ignore[misc]
             ws="none",
             interface="asgi3",
             lifespan="off",
-            log_config=None,
+            log_config=_LOGGING,
             log_level="error",
             access_log=False,
             server_header=False,

@@ -1,0 +1,123 @@
+"""`cnntrain serve`: what a request may cost, in time and beside others."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+from serving import encoded, load, noise, post, raw, serving
+
+from cnntrain.serve.app import Limits
+from cnntrain.serve.classifier import Classifier
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run: Path) -> Classifier:
+    return load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def url(classifier: Classifier) -> Iterator[str]:
+    with serving(classifier) as address:
+        yield address
+
+
+def test_a_slow_upload_is_given_up(classifier: Classifier) -> None:
+    start = "POST /predict HTTP/1.1\nHOST\nContent-Type: image/png\nContent-Length: 999\n\n"
+    with serving(classifier, Limits(max_seconds=0.5)) as address:
+        began = time.perf_counter()
+        status, text = raw(address, start, b"abc")
+        assert status == 408
+        assert "did not arrive within 0.5 seconds (--max-seconds)" in text
+        assert 0.4 < time.perf_counter() - began < 5
+        assert post(address).status_code == 200
+
+
+class Slow(Classifier):
+    """A network that takes its time, until it is let go."""
+
+    gate = threading.Event()
+
+    def predict(self, content: bytes, top: int) -> Any:
+        self.gate.wait(20)
+        return super().predict(content, top)
+
+
+@pytest.fixture
+def slow(classifier: Classifier) -> Iterator[Slow]:
+    Slow.gate.clear()
+    yield Slow(classifier.path, classifier.model, classifier.header, classifier.device)
+    Slow.gate.set()
+
+
+def test_health_answers_while_the_network_computes(slow: Slow) -> None:
+    with serving(slow) as address, ThreadPoolExecutor(1) as other:
+        waiting = other.submit(post, address)
+        time.sleep(0.3)
+        began = time.perf_counter()
+        assert httpx.get(f"{address}/health").json() == {"status": "ok"}
+        assert time.perf_counter() - began < 2
+        assert not waiting.done()
+        slow.gate.set()
+        assert waiting.result().status_code == 200
+
+
+def test_what_takes_too_long_is_given_up_and_the_server_goes_on(slow: Slow) -> None:
+    with serving(slow, Limits(max_seconds=0.5)) as address:
+        answer = post(address)
+        assert answer.status_code == 503
+        assert "longer than 0.5 seconds (--max-seconds)" in answer.json()["error"]
+        slow.gate.set()
+        assert post(address).status_code == 200
+
+
+def test_more_requests_than_there_are_places_are_sent_away(slow: Slow) -> None:
+    with serving(slow, Limits(max_requests=2, waiting_seconds=0.3)) as address, ThreadPoolExecutor(6) as others:
+        waiting = [others.submit(post, address) for _ in range(6)]
+        time.sleep(1.5)
+        slow.gate.set()
+        found = sorted(request.result().status_code for request in waiting)
+        assert found == [200, 200, 503, 503, 503, 503]
+        assert post(address).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [(MemoryError(), 503, "out of memory"), (ZeroDivisionError("x"), 500, "a bug of cnntrain: ZeroDivisionError: x")],
+)
+def test_what_goes_wrong_here_is_told_and_the_server_goes_on(
+    classifier: Classifier,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    error: Exception,
+    status: int,
+    message: str,
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with serving(classifier) as address:
+        with monkeypatch.context() as patch:
+            patch.setattr("cnntrain.serve.classifier.classify", fail)
+            answer = post(address)
+        assert answer.status_code == status
+        assert message in answer.json()["error"]
+        assert post(address).status_code == 200
+    assert len(caplog.records) == (status == 500)  # the traceback of a bug is printed
+
+
+def test_requests_at_once_get_the_numbers_of_their_own_image(url: str) -> None:
+    images = [encoded(Image.fromarray(noise(8, 8, seed=seed))) for seed in range(12)]
+    alone = [post(url, image).json()["predictions"] for image in images]
+    with ThreadPoolExecutor(6) as others:
+        together = [
+            answer.json()["predictions"] for answer in others.map(lambda image: post(url, image, "?map=1"), images)
+        ]
+    assert together == alone
+    assert len({json.dumps(answer) for answer in alone}) == 12

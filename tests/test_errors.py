@@ -117,6 +117,11 @@ MISTAKES = [
     Mistake("serving at an empty address", ["serve", "{run}", "--host", ""], 2, "--host is empty"),
     Mistake("serving at a port that cannot be", ["serve", "{run}", "--port", "65536"], 2, "Invalid value for '--port'"),
     Mistake("serving something else", ["serve", "{tmp}/my.yaml", "--port", "0"], 4, "my.yaml: not a checkpoint", config(DIGITS)),
+    Mistake("report of no run", ["report", "--output", "{tmp}/runs"], 4, "no trained run in"),
+    Mistake("report of something else", ["report", "{tmp}/my.yaml"], 4, "my.yaml is no folder of a finished run", config(DIGITS)),
+    Mistake("report of one run twice", ["report", "{run}", "{run}"], 2, "a run is named twice"),
+    Mistake("report of negative robustness", ["report", "{run}", "--robustness", "-1"], 2, "Invalid value for '--robustness'"),
+    Mistake("report into no folder", ["report", "{run}", "--robustness", "0", "--out", "{tmp}/gone/x.html"], 7, "gone: no such folder"),
 ]  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption
-from cnntrain.errors import CheckpointError, ConfigError
+from cnntrain.errors import CheckpointError, ConfigError, StorageError
 
 
 @command
@@ -40,10 +40,10 @@ def report(
     from cnntrain.records.run_folder import find_checkpoint
 
     named: list[str | None] = [*runs] if runs else [None]
-    folders = [find_checkpoint(run, output).parents[1] for run in named]
-    for folder in folders:
-        if not (folder / "results.json").exists():
-            raise CheckpointError(f"{folder} has not finished, so there is nothing to report: no results.json")
+    folders = [_finished(find_checkpoint(run, output)) for run in named]
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        reason = "it is a folder; name a file" if out.is_dir() else f"{out.parent}: no such folder"
+        raise StorageError(f"--out {out} cannot be written: {reason}")
 
     if len(folders) > 1:
         if len({folder.resolve() for folder in folders}) < len(folders):
@@ -80,3 +80,13 @@ def report(
         )
     found_of_images = report_summary(findings) if findings else {}
     print(to_json({"report": str(path), **found_of_images}) if as_json else f"wrote {path}")
+
+
+def _finished(checkpoint: Path) -> Path:
+    """The run folder of a checkpoint."""
+    from cnntrain.records.run_folder import BEST
+
+    folder = checkpoint.parents[1] if checkpoint.parts[-2:] == BEST.parts else checkpoint
+    if not (folder / "results.json").exists():
+        raise CheckpointError(f"{folder} is no folder of a finished run (it has no results.json); name such a folder")
+    return folder

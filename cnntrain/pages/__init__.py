@@ -26,7 +26,7 @@ def render(template: str, **values: Any) -> str:
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"percent": percent, "picture": picture}
+    environment.filters |= {"percent": percent, "picture": picture, "figures": figures}
     style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
     return environment.get_template(template).render(style=style, **values)
 
@@ -34,6 +34,20 @@ def render(template: str, **values: Any) -> str:
 def percent(fraction: float, digits: int = 1) -> str:
     """0.98765 -> `98.8 %`, with a space that does not break."""
     return f"{100 * fraction:.{digits}f}\u00a0%"
+
+
+def figures(value: Any) -> str:
+    """Plain values as text: numbers to three digits, mappings as `name value`."""
+    match value:
+        case bool() | int():
+            return f"{value:,}" if not isinstance(value, bool) else str(value).lower()
+        case float():
+            return f"{value:.3g}"
+        case dict():
+            return ", ".join(f"{key} {figures(one)}" for key, one in value.items())
+        case list() | tuple():
+            return ", ".join(map(figures, value))
+    return str(value)
 
 
 def picture(image: Image.Image, alt: str, kind: str = "") -> Markup:

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.data import Reporter
+from cnntrain.doctor import examine, read_signals
 from cnntrain.errors import DataError
 from cnntrain.extras import how_to_install, is_installed
 from cnntrain.pages import picture, render
@@ -71,6 +72,7 @@ def write_report(
         results=records.results,
         header=header,
         verdict=verdict(records.results, findings),
+        diagnoses=examine(read_signals(folder)),
         findings=findings,
         missing=missing,
         made=time.strftime("%Y-%m-%d %H:%M"),

@@ -28,7 +28,7 @@ def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sente
         findings: Of the images, where they are at hand.
     """
     found = [_beside_guessing(results["test"])]
-    if findings:
+    if findings and found[0].tone != "bad":
         found += [*_reach(results, findings), *_trust(findings)]
     if pairs := results["test"]["most_confused"]:
         truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))

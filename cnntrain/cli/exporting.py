@@ -37,7 +37,7 @@ def export(
         Format, typer.Option("--format", help="onnx and torch-export hold preprocessing too; safetensors weights only.")
     ] = Format.onnx,
     out: Annotated[
-        Path | None, typer.Option(help="The file to write.  [default: export/NAME.onnx, .pt2 or ... in the run folder]")
+        Path | None, typer.Option(help="The file to write, or its folder; by default `export` in the run folder.")
     ] = None,
     images: Annotated[
         list[str] | None,

@@ -56,7 +56,7 @@ class Pictures:
         info.add_text("Software", _MAKER)
         info.add_text("Source", digest)
         buffer = io.BytesIO()
-        picture.save(buffer, format="PNG", pnginfo=info, optimize=True)
+        picture.save(buffer, format="PNG", pnginfo=info)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:

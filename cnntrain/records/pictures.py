@@ -84,7 +84,7 @@ def heat_overlay(
     levels = np.asarray(shares).clip(-1, 1)
     # Neither quite black nor quite white, so that dark and light colours are seen on it.
     grey = 40 + 0.75 * np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
-    opacity = 0.75 * np.sqrt(np.abs(levels))[..., None]
+    opacity = 0.8 * np.abs(levels)[..., None] ** 0.75
     return Image.fromarray((grey * (1 - opacity) + heat_colours(levels) * opacity).round().astype(np.uint8))
 
 

@@ -120,6 +120,11 @@ def test_the_last_stage_holds_the_logits_and_a_residual_stage_what_leaves_it() -
         torch.testing.assert_close(found["layer1"], model.get_submodule("layer1")(x)[0])
 
 
+def test_maps_are_shown_before_they_are_flattened() -> None:
+    shapes = {name: tuple(found.shape) for name, found in stage_maps(built({"name": "lenet5"}), torch.rand(3, 32, 32))}
+    assert shapes == {"C1": (6, 14, 14), "C3": (16, 5, 5), "C5": (120,), "F6": (84,), "head": (4,)}
+
+
 def test_a_stage_is_not_changed_by_the_layer_that_writes_over_it() -> None:
     class Net(nn.Module):
         stages = {"first": ("conv",), "head": ("relu", "pool", "fc")}  # noqa: RUF012
@@ -270,6 +275,14 @@ def test_images_of_one_name_are_kept_apart_and_a_second_call_replaces(tmp_path: 
     assert explain(first, second) == ["x.grad-cam.png", "x-2.grad-cam.png"]
     assert Path("explanations/x.grad-cam.png").read_bytes() == before
     assert len(list(Path("explanations").iterdir())) == 2
+
+
+def test_pictures_of_classes_that_are_called_alike_are_kept_apart(tmp_path: Path, cli: Cli) -> None:
+    names = (f"{'long ' * 20}a", f"{'long ' * 20}b", "é/è", "é\\è")
+    run, photo = save_run(tmp_path, {"name": "resnet20"}, names), save_photo(tmp_path / "x.png")
+    for name in names:
+        assert cli("explain", photo, "--run", run, "--class", name).code == 0
+    assert len(list(Path("explanations").iterdir())) == 4
 
 
 def test_a_picture_of_the_users_is_never_overwritten(tmp_path: Path, cli: Cli) -> None:

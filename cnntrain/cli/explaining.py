@@ -29,7 +29,7 @@ def explain(
     images: ImagesArgument,
     run: Annotated[str | None, typer.Option(help="Run folder or checkpoint file; the newest run by default.")] = None,
     method: Annotated[
-        str | None, typer.Option(help="grad-cam, integrated-gradients or occlusion.  [default: grad-cam]")
+        str | None, typer.Option(help="grad-cam (unless told otherwise), integrated-gradients or occlusion.")
     ] = None,
     class_name: Annotated[str | None, typer.Option("--class", help="Instead of the predicted class.")] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Show what each stage makes of the image instead.")] = False,

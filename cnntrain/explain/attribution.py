@@ -112,6 +112,6 @@ def _occlusion(model: nn.Module, image: Tensor, class_index: int) -> Attribution
         target=class_index,
         perturbations_per_eval=max(1, _VALUES_AT_ONCE // image.numel()),
     )
-    how = f"Occlusion: how much the class's score falls where a grey square of {window} px covers the image"
+    how = f"Occlusion: how much the class's score falls where a grey square of {window} px, moved by {stride}, lies"
     facts = {"fill": "mean of the training images", "window_px": window, "stride_px": stride}
     return Attribution(found[0, 0].float().cpu(), how, facts)

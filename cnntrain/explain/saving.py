@@ -44,13 +44,13 @@ class Pictures:
             picture: What to write.
             image: The file that it shows.
             kind: What it is, such as a method.
-            content: Of that file; a picture of the same content is replaced.
+            content: Of that file; an earlier picture of the same content and kind is replaced.
 
         Raises:
             ConfigError: The file that was named exists, and is no picture of ours.
             StorageError: The folder cannot be written.
         """
-        digest = hashlib.sha256(content).hexdigest()
+        digest = hashlib.sha256(content + kind.encode(errors="replace")).hexdigest()
         path = self._free_path(image, kind, digest)
         info = PngInfo()
         info.add_text("Software", _MAKER)
@@ -85,7 +85,7 @@ def is_own_picture(path: Path) -> bool:
 
 
 def _source_of(path: Path) -> str | None:
-    """The digest of the image that a picture of ours shows; None for other files."""
+    """The digest of what a picture of ours shows; None for other files."""
     try:
         with Image.open(path, formats=("PNG",)) as picture:
             return picture.info.get("Source") if picture.info.get("Software") == _MAKER else None

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -109,6 +110,17 @@ def test_the_map_of_a_large_photo_is_as_fine_as_the_photo(url: str) -> None:
     assert picture.size == (448, 448)
     columns = np.asarray(picture.convert("L")).astype(int).mean(0)
     assert columns[226] - columns[221] > 0.8 * (columns[230] - columns[217]) > 20  # the edge is sharp, in its place
+
+
+@pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
+def test_the_map_shows_what_the_network_sees_and_no_more(classifier: Classifier, resize: str) -> None:
+    fitting = replace(classifier.header.preprocessing, stored_size=40, resize=resize)  # of which 32 px are cropped
+    cropped = replace(classifier, header=replace(classifier.header, preprocessing=fitting))
+    photo = noise(600, 600) // 4
+    photo[:70], photo[-20:], photo[:, :50], photo[:, -50:] = 255, 255, 255, 255
+    levels = cropped.seen(encoded(Image.fromarray(photo)))[..., 0].astype(int)
+    assert levels.shape == (448, 448)
+    assert levels[:5].min() > 200 > 70 > levels[12:].max()  # of 70 rows 60 are cut off, and 10 are seen
 
 
 def test_a_network_without_planes_has_no_map(tmp_path: Path, cli: Cli) -> None:

@@ -85,10 +85,17 @@ class Classifier:
                 heat = activation_maps(self.model, fitting.network_input(images), classes)[0]
             except ValueError:
                 return None
-        return heat_overlay(self._seen(content), heat.cpu().numpy(), min_side=256)
+        return heat_overlay(self.seen(content), heat.cpu().numpy(), min_side=256)
 
-    def _seen(self, content: bytes) -> Pixels:
-        """What the network sees of an image, as fine as the image is, but not finer than a page shows it."""
+    def seen(self, content: bytes) -> Pixels:
+        """What the network sees of an image, as fine as the image is, but not finer than a page shows it.
+
+        Returns:
+            uint8 (side, side, channels), side at least `image_size`.
+
+        Raises:
+            DataError: As `predict`.
+        """
         fitting = self.header.preprocessing
         image = decode_image(content, fitting.channels, _SENT, 2 * _SHOWN_PX)
         scale = max(1.0, min(_SHOWN_PX, *image.size) / fitting.image_size)

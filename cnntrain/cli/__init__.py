@@ -3,7 +3,30 @@
 What is heavy is imported inside the commands, so that `cnntrain --help` answers at once.
 """
 
-from cnntrain.cli import explaining, exporting, reporting, serving, training, trying, using, viewing
+# In this order --help lists the commands.
+# isort: off
+from cnntrain.cli import (
+    training,
+    trying,
+    using,
+    reporting,
+    explaining,
+    exporting,
+    serving,
+    viewing,
+)
+
+# isort: on
 from cnntrain.cli.app import main
 
-__all__ = ["explaining", "exporting", "main", "reporting", "serving", "training", "trying", "using", "viewing"]
+__all__ = [  # noqa: RUF022 (the same order)
+    "main",
+    "training",
+    "trying",
+    "using",
+    "reporting",
+    "explaining",
+    "exporting",
+    "serving",
+    "viewing",
+]

@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # which takes what stands in brackets for markup, and leaves it out
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -95,7 +96,7 @@ def command(function: Command) -> Command:
 
     # The character \b asks Typer to keep the lines of the examples apart.
     text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
-    app.command(help=text, epilog=EPILOG)(wrapper)
+    app.command(help=text, short_help=text.partition("\n")[0], epilog=EPILOG)(wrapper)
     return function
 
 

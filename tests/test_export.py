@@ -9,6 +9,7 @@ import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -308,6 +309,12 @@ def agreement_of(exported: Callable[[Outputs], Outputs], count: int = 40) -> Agr
     return compare(original, lambda images: exported(original(images)), RealImages(pixels, "made up"))
 
 
+def wrong_for(batch_size: int, found: Outputs) -> Outputs:
+    if len(found.logits) != batch_size:
+        return found
+    return Outputs(found.logits + 1, found.probabilities)
+
+
 def test_agreement_asks_for_every_batch_size_logits_probabilities_and_top_class() -> None:
     assert agreement_of(lambda found: found).holds
     assert agreement_of(lambda found: found).batch_sizes == (1, 2, 8, 32)
@@ -316,12 +323,8 @@ def test_agreement_asks_for_every_batch_size_logits_probabilities_and_top_class(
     assert not agreement_of(lambda found: Outputs(found.logits, found.probabilities + 2e-4)).holds
     assert not agreement_of(lambda found: Outputs(found.logits + 1e-3, found.probabilities)).holds
     assert not agreement_of(lambda found: Outputs(found.logits * np.nan, found.probabilities)).holds
-    for wrong in (1, 2, 8, 32):
-        assert not agreement_of(
-            lambda found, n=wrong: (
-                found if len(found.logits) != n else Outputs(*(part[::-1] + (n == 1) for part in found))
-            )
-        ).holds  # type: ignore[misc]
+    for size in (1, 2, 8, 32):
+        assert not agreement_of(partial(wrong_for, size)).holds
     swapped = Agreement("made up", 9, (1,), 0.0, 0.0, 1.0, num_other_class=1)
     assert not swapped.holds
     assert agreement_of(lambda found: Outputs(found.logits[:, ::-1], found.probabilities)).num_other_class > 30
@@ -349,7 +352,7 @@ def test_a_file_tells_everything_about_itself_and_nothing_of_this_machine(tmp_pa
         assert json.loads((tmp_path / f"{name}.json").read_text()) == json.loads(json.dumps(card))
         content = (tmp_path / name).read_bytes()
         assert card["sha256"] == hashlib.sha256(content).hexdigest()
-        inside = {
+        inside: dict[str, Any] = {
             key: json.loads(text) if key != "description" else text
             for key, text in texts_inside(tmp_path / name).items()
             if key not in ("checkpoint_sha256", "cnntrain_version")

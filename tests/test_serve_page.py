@@ -125,7 +125,7 @@ def test_mistakes_are_told_in_the_page(browser: Chrome, url: str, tmp_path: Path
     show(browser, large)
     assert text(browser, "error") == "large.png has 1.0 MiB; at most 1 MiB are taken."
     show(browser, fake)
-    assert text(browser, "error").startswith("fake.png: the image: not an image (JPEG, PNG")
+    assert text(browser, "error").startswith("the file sent: not an image (JPEG, PNG")
     assert not browser.find_element(By.ID, "answer").is_displayed()
     show(browser, digit)
     assert text(browser, "error") == ""

@@ -42,7 +42,7 @@ async function ask(className) {
     if (className === null) element("says").textContent = "";
     if (className === null) element("answer").hidden = true;
     const lost = error instanceof TypeError || error instanceof SyntaxError; // as fetch and JSON say it
-    fail(lost ? "No answer came. Is cnntrain serve still running, and the file still there?" : `${file.name}: ${error.message}`);
+    fail(lost ? "No answer came. Is cnntrain serve still running, and the file still there?" : error.message);
   } finally {
     if (asked === turn) document.body.classList.remove("busy");
   }

@@ -22,7 +22,7 @@ from cnntrain.records.run_folder import BEST
 from cnntrain.runtime.device import exact_float32, memory_explained
 
 _ADVICE = "close other programs, or use --device cpu"
-_SENT = Path("the image")  # what messages call it
+_SENT = Path("the file sent")  # what messages call it
 _SHOWN_PX = 448  # side of the pictures of activation maps, of images that are large enough
 
 

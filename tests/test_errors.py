@@ -102,6 +102,13 @@ MISTAKES = [
     Mistake("no CUDA to evaluate on", ["evaluate", "{run}", "--device", "cuda:3"], 5, "device 'cuda:3' is not available"),
     Mistake("unknown device to predict on", ["predict", "x", "--run", "{run}", "--device", "gpu"], 5, "unknown device 'gpu' (allowed: auto, cpu, cuda, cuda:N, mps)"),
     Mistake("output that is a file", ["train", "digits_lenet", "--output", "{tmp}/my.yaml"], 7, "my.yaml is a file; say where with --output", config(DIGITS)),
+    Mistake("a range of rates the wrong way round", ["lr-find", "digits_lenet", "--min", "1", "--max", "0.1"], 2, "--min must be above 0 and below --max (got --min 1, --max 0.1)"),
+    Mistake("a range of rates from zero", ["lr-find", "digits_lenet", "--min", "0"], 2, "--min must be above 0 and below --max (got --min 0, --max 10)"),
+    Mistake("a range test of few steps", ["lr-find", "digits_lenet", "--steps", "3"], 2, "Invalid value for '--steps'"),
+    Mistake("a plot of an odd kind", ["lr-find", "digits_lenet", "--out", "{tmp}/x.gif"], 2, "x.gif: a plot ends with .png, .svg, .pdf"),
+    Mistake("a plot over a picture", ["lr-find", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists already, is no plot of lr-find, and is left as it is; say where with --out", lambda tmp: picture(tmp / "x.png")),
+    Mistake("a plot into no folder", ["lr-find", "digits_lenet", "--out", "{tmp}/no/x.png"], 7, "no/x.png cannot be written: "),
+    Mistake("a range test of an unknown configuration", ["lr-find", "digit_lenet"], 2, "did you mean the shipped 'digits_lenet'?"),
 ]  # fmt: skip
 
 

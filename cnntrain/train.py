@@ -4,7 +4,7 @@
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -236,21 +236,11 @@ def train_epoch(
         NonfiniteStep: A step is to be left out, and those since the last checkpoint done again.
         NumericalError: The loss is no longer a finite number.
     """
-    recipe, epoch, sums = config.recipe, progress.epoch, progress.sums
-    full_size = splits.preprocessing.image_size
-    size = training_size(recipe, epoch, full_size)
-    num_steps = steps_per_epoch(len(splits.train), recipe.batch_size)
+    epoch, sums, full_size = progress.epoch, progress.sums, splits.preprocessing.image_size
+    size = training_size(config.recipe, epoch, full_size)
+    num_steps = steps_per_epoch(len(splits.train), config.recipe.batch_size)
     done = learner.step - (epoch - 1) * num_steps
-    batches = train_batches(
-        splits.train,
-        pipeline,
-        recipe.batch_size,
-        seed=config.run.seed,
-        epoch=epoch,
-        first=done,
-        balanced=recipe.balance == "sampler",
-        image_size=size,
-    )
+    batches = epoch_batches(splits, config, epoch, pipeline=pipeline, image_size=size, first=done)
     learner.begin_epoch(epoch)
     log.begin_epoch(learner.describe_freezing(epoch), f"images of {size} px" if size < full_size else "")
     mark = time.perf_counter()
@@ -282,6 +272,22 @@ def train_epoch(
     if sums.num_images:  # else every step was left out
         check_finite(figures.loss, learner, f"training loss in epoch {epoch}")
     return figures
+
+
+def epoch_batches(
+    splits: Splits, config: Config, epoch: int, *, pipeline: AugmentationPipeline, image_size: int, first: int = 0
+) -> Iterator[Batch]:
+    """The batches of an epoch as the recipe wants them, without the `first` ones; see `train_batches`."""
+    return train_batches(
+        splits.train,
+        pipeline,
+        config.recipe.batch_size,
+        seed=config.run.seed,
+        epoch=epoch,
+        first=first,
+        balanced=config.recipe.balance == "sampler",
+        image_size=image_size,
+    )
 
 
 def train_step(learner: Learner, batch: Batch, *, with_norms: bool = False) -> StepResult:

@@ -143,6 +143,13 @@ MISTAKES = [
     Mistake("kernel larger than the image", ["filter", "{tmp}/x.png", "--kernel", str([[1] * 11]), "--padding", "none"], 2, "needs an image of at least 1 x 11 px (height x width), and this one has 9 x 9", lambda tmp: picture(tmp / "x.png")),
     Mistake("unknown padding", ["filter", "x.png", "--kernel", "blur", "--padding", "same"], 2, "'same' is no padding (allowed: zero, reflect, none)"),
     Mistake("image to filter unreadable", ["filter", "{tmp}/x.png", "--kernel", "blur"], 3, "x.png: not an image", lambda tmp: (tmp / "x.png").write_text("x")),
+    Mistake("a range of rates the wrong way round", ["lr-find", "digits_lenet", "--min", "1", "--max", "0.1"], 2, "--min must be above 0 and below --max (got --min 1, --max 0.1)"),
+    Mistake("a range of rates from zero", ["lr-find", "digits_lenet", "--min", "0"], 2, "--min must be above 0 and below --max (got --min 0, --max 10)"),
+    Mistake("a range test of few steps", ["lr-find", "digits_lenet", "--steps", "3"], 2, "Invalid value for '--steps'"),
+    Mistake("a plot of an odd kind", ["lr-find", "digits_lenet", "--out", "{tmp}/x.gif"], 2, "x.gif: a plot ends with .png, .svg, .pdf"),
+    Mistake("a plot over a picture", ["lr-find", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists already, is no plot of lr-find, and is left as it is; say where with --out", lambda tmp: picture(tmp / "x.png")),
+    Mistake("a plot into no folder", ["lr-find", "digits_lenet", "--out", "{tmp}/no/x.png"], 7, "no/x.png cannot be written: "),
+    Mistake("a range test of an unknown configuration", ["lr-find", "digit_lenet"], 2, "did you mean the shipped 'digits_lenet'?"),
 ]  # fmt: skip
 
 

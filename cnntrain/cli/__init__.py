@@ -8,6 +8,7 @@ What is heavy is imported inside the commands, so that `cnntrain --help` answers
 from cnntrain.cli import (
     training,
     trying,
+    finding,
     using,
     reporting,
     explaining,
@@ -23,6 +24,7 @@ __all__ = [  # noqa: RUF022 (the same order)
     "main",
     "training",
     "trying",
+    "finding",
     "using",
     "reporting",
     "explaining",

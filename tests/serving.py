@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -40,6 +41,18 @@ def serving(classifier: Classifier, limits: Limits = LIMITS) -> Iterator[str]:
             server.should_exit = True
             thread.join(20)
             worker.shutdown()
+
+
+@pytest.fixture(scope="module")
+def classifier(trained_run: Path) -> Classifier:
+    """For each module of tests, which import it by its name."""
+    return load(trained_run)
+
+
+@pytest.fixture(scope="module")
+def url(classifier: Classifier) -> Iterator[str]:
+    with serving(classifier) as address:
+        yield address
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: Any) -> bytes:

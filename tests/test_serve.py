@@ -18,23 +18,14 @@ import pytest
 import torch
 from conftest import Cli
 from PIL import Image
-from serving import DIGIT, encoded, load, noise, post, serving, unfold
+from serving import DIGIT, encoded, noise, post, serving, unfold
+from serving import classifier as classifier
+from serving import url as url
 
 from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.data.decode import fit_content
 from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.running import listen
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run: Path) -> Classifier:
-    return load(trained_run)
-
-
-@pytest.fixture(scope="module")
-def url(classifier: Classifier) -> Iterator[str]:
-    with serving(classifier) as address:
-        yield address
 
 
 def odd_images() -> dict[str, bytes]:

@@ -5,27 +5,17 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from serving import encoded, load, noise, post, raw, serving
+from serving import classifier as classifier
+from serving import encoded, noise, post, raw, serving
+from serving import url as url
 
 from cnntrain.serve.app import Limits
 from cnntrain.serve.classifier import Classifier
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run: Path) -> Classifier:
-    return load(trained_run)
-
-
-@pytest.fixture(scope="module")
-def url(classifier: Classifier) -> Iterator[str]:
-    with serving(classifier) as address:
-        yield address
 
 
 def test_a_slow_upload_is_given_up(classifier: Classifier) -> None:

@@ -11,22 +11,13 @@ from PIL import Image
 from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
-from serving import DIGIT, encoded, load, noise, post, serving, unfold
+from serving import DIGIT, encoded, noise, post, serving, unfold
+from serving import classifier as classifier
+from serving import url as url
 
 from cnntrain.serve.classifier import Classifier
 
 ODD = ("<b>bold</b>", "a \"quoted\" & 'single'", "héron 鷺", "</script><script>alert(1)</script>")
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run: Path) -> Classifier:
-    return load(trained_run)
-
-
-@pytest.fixture(scope="module")
-def url(classifier: Classifier) -> Iterator[str]:
-    with serving(classifier) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")

@@ -4,30 +4,19 @@ import gc
 import socket
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from serving import DIGIT, encoded, load, noise, post, raw, serving
+from serving import DIGIT, encoded, noise, post, raw
+from serving import classifier as classifier
+from serving import url as url
 
 from cnntrain.data.decode import MAX_PIXELS
-from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.guard import page_policy
 from cnntrain.serve.running import address_of, is_local, listen
-
-
-@pytest.fixture(scope="module")
-def classifier(trained_run: Path) -> Classifier:
-    return load(trained_run)
-
-
-@pytest.fixture(scope="module")
-def url(classifier: Classifier) -> Iterator[str]:
-    with serving(classifier) as address:
-        yield address
 
 
 def form(text: str, boundary: str = "b") -> dict[str, Any]:

@@ -3,7 +3,7 @@
 What is heavy is imported inside the commands, so that `cnntrain --help` answers at once.
 """
 
-from cnntrain.cli import training, trying, using, viewing
+from cnntrain.cli import inspecting, training, trying, using, viewing
 from cnntrain.cli.app import main
 
-__all__ = ["main", "training", "trying", "using", "viewing"]
+__all__ = ["inspecting", "main", "training", "trying", "using", "viewing"]

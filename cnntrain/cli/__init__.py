@@ -7,6 +7,7 @@ What is heavy is imported inside the commands, so that `cnntrain --help` answers
 # isort: off
 from cnntrain.cli import (
     training,
+    inspecting,
     trying,
     finding,
     using,
@@ -23,6 +24,7 @@ from cnntrain.cli.app import main
 __all__ = [  # noqa: RUF022 (the same order)
     "main",
     "training",
+    "inspecting",
     "trying",
     "finding",
     "using",

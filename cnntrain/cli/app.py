@@ -80,8 +80,13 @@ def _log_bug(arguments: list[str]) -> str:
     return f"its traceback is in {path}; please report it with that file and the configuration"
 
 
-def command(function: Command) -> Command:
-    """Registers a command in which Ctrl-C is one of our own errors (typer's releases disagree about it)."""
+def command(function: Command, group: typer.Typer = app) -> Command:
+    """Registers a command in which Ctrl-C is one of our own errors (typer's releases disagree about it).
+
+    Args:
+        function: Whose arguments become the command's.
+        group: What it belongs to, such as `data` of `cnntrain data check`.
+    """
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> None:
@@ -96,7 +101,11 @@ def command(function: Command) -> Command:
 
     # The character \b asks Typer to keep the lines of the examples apart.
     text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
+<<<<<<< HEAD
     app.command(help=text, short_help=text.partition("\n")[0], epilog=EPILOG)(wrapper)
+=======
+    group.command(help=text, epilog=EPILOG)(wrapper)
+>>>>>>> 113a46b
     return function
 
 

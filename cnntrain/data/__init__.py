@@ -25,11 +25,13 @@ from cnntrain.errors import ConfigError, DataError
 
 __all__ = [
     "Expected",
+    "Layout",
     "Preprocessing",
     "Reporter",
     "Split",
     "Splits",
     "expect_data",
+    "lay_out",
     "prepare_data",
     "prepare_split",
     "resolve_data_root",
@@ -105,7 +107,7 @@ def prepare_data(
         DataError: Images are missing, unreadable or too few, or do not fit in memory.
         StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = _lay_out(config, data_root, reporter)
+    layout = lay_out(config, data_root, reporter)
     preprocessing = _preprocessing(layout.source, config)
     parts = layout.source.parts
     num_bytes = _num_bytes(parts.values(), preprocessing)
@@ -157,7 +159,7 @@ def prepare_split(
         DataError: Images are missing, unreadable or too few, or do not fit in memory.
         StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = _lay_out(config, data_root, reporter, preprocessing)
+    layout = lay_out(config, data_root, reporter, preprocessing)
     part = layout.source.parts[layout.owners[name]]
     storage = _storage(config, [part], preprocessing, device)
     stored = part.load(preprocessing, storage, reporter)
@@ -225,7 +227,7 @@ def expect_data(config: schema.Data, *, data_root: str | None = None, num_classe
     return Expected(*_network_input(config, CHANNELS, IMAGE_SIZE), num_classes)
 
 
-class _Layout(NamedTuple):
+class Layout(NamedTuple):
     """For each split the part of the source that holds it (`owners`), and positions in that part (`indices`).
 
     By part, the images that were left out, and why (`skipped`).
@@ -237,9 +239,14 @@ class _Layout(NamedTuple):
     skipped: Mapping[str, Sequence[str]]
 
 
-def _lay_out(
+def lay_out(
     config: schema.Data, data_root: str | None, reporter: Reporter, preprocessing: Preprocessing | None = None
-) -> _Layout:
+) -> Layout:
+    """Finds the images and carves the splits, as `prepare_data` does; no image is held.
+
+    Raises:
+        DataError: Images are missing, or too few; or with `on_error: skip` too many cannot be read.
+    """
     source = _open_source(config, Path(resolve_data_root(config.source, data_root)), show_progress=reporter.shows_bars)
     skipped: Mapping[str, Sequence[str]] = {}
     if config.on_error == "skip":
@@ -259,7 +266,7 @@ def _lay_out(
                 f"too few images: none is left for {name} when each class keeps one for training; "
                 f"add images, or give {name} a folder of its own"
             )
-    return _Layout(source, owners, indices, skipped)
+    return Layout(source, owners, indices, skipped)
 
 
 def _open_source(config: schema.Data, data_root: Path, *, show_progress: bool) -> Source:

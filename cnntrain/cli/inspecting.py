@@ -1,0 +1,121 @@
+"""The commands that look at data before training."""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnntrain.cli.app import EPILOG, app, command
+from cnntrain.cli.options import (
+    ConfigArgument,
+    DataRootOption,
+    JsonOption,
+    QuietOption,
+    SeedOption,
+    SetOption,
+    assignments,
+)
+from cnntrain.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from cnntrain.config.schema import Data
+
+data = typer.Typer(help="Look at the data before training.", epilog=EPILOG, no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+@functools.partial(command, group=data)
+def check(
+    config: Annotated[
+        str, typer.Argument(metavar="CONFIG|FOLDER", help="A YAML file, a shipped one's name, or a folder of images.")
+    ],
+    set_: SetOption = None,
+    data_root: DataRootOption = None,
+    page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with thumbnails (HTML).")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 3 for warnings too.")] = False,
+    examples: Annotated[int, typer.Option(min=1, help="How many images of each finding to name.")] = 5,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Look for broken images, copies, leaks between splits, and odd classes and sizes. Every image is read once.
+
+    A FOLDER holds train/, val/ and test/ with class folders, or class folders alone; it needs no configuration, and
+    is carved as training would by default. A CONFIG says how its images are carved, and which size its network takes.
+
+    Severities: problem (images that cannot be read, the same image in several splits or classes, a layout that
+    training refuses) exits with 3; warning (somebody should look: near copies in several splits or classes, tiny
+    images, small classes) exits with 0, or with 3 under --strict; notice (good to know) exits with 0.
+
+    Examples:
+        cnntrain data check photos/
+        cnntrain data check my.yaml --page check.html
+        cnntrain data check cifar10_lenet --data-root ~/data --json
+    """
+    section, root, knows_size = _data_section(config, set_ or [], data_root)
+
+    from cnntrain.inspection.report import inspect_data
+    from cnntrain.inspection.text import report_text, verdict
+    from cnntrain.records.console import Console
+    from cnntrain.records.files import to_json, write_text
+
+    report = inspect_data(section, Console(quiet=quiet), data_root=root, knows_size=knows_size)
+    print(to_json(report.to_dict()) if as_json else report_text(report, examples))
+    if page:
+        from cnntrain.inspection.page import report_page
+
+        write_text(page, report_page(report))
+        Console(quiet=quiet).say(f"wrote {page}")
+    if report.num_findings("problem") or (strict and report.num_findings("warning")):
+        raise DataError(f"{report.inventory.place}: {verdict(report)}")
+
+
+def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple["Data", str | None, bool]:
+    """The `data` section, the data root, and whether a configuration says the network's image size."""
+    from cnntrain.config import load_config
+    from cnntrain.config.schema import Data
+
+    if Path(source).is_dir():
+        if set_ or data_root:
+            raise ConfigError(f"{source} is a folder; --set and --data-root go with a CONFIG")
+        return Data(source="image_folder", root=str(Path(source).absolute())), None, False
+    loaded = load_config(source, set_, assignments(data_root=data_root)).config
+    return loaded.data, loaded.run.data_root, True
+
+
+@functools.partial(command, group=data)
+def preview(
+    config: ConfigArgument,
+    set_: SetOption = None,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, PNG.")] = Path("preview.png"),
+    images: Annotated[int, typer.Option(min=1, max=1024, help="How many.")] = 32,
+    epoch: Annotated[int, typer.Option(min=1, help="Whose first images.")] = 1,
+    seed: SeedOption = None,
+    data_root: DataRootOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Draw the first images that training would see, each before and after augmentation.
+
+    Order, seed, augmentation and normalising are those of `cnntrain train`. Below a mixed image stand the shares of
+    its classes.
+
+    Examples:
+        cnntrain data preview cifar10_lenet
+        cnntrain data preview my.yaml --epoch 3 --images 64 --out augmented.png
+    """
+    from cnntrain.config import load_config, locate
+
+    loaded = load_config(config, set_ or [], assignments(data_root=data_root, seed=seed))
+
+    from io import BytesIO
+
+    from cnntrain.inspection.preview import draw_preview, first_images
+    from cnntrain.records.console import Console
+    from cnntrain.records.files import write_bytes
+
+    with locate(loaded):
+        found = first_images(loaded.config, Console(quiet=quiet), num_images=images, epoch=epoch)
+    content = BytesIO()
+    draw_preview(found).save(content, format="PNG")
+    write_bytes(out, content.getvalue())
+    print(f"wrote {out}: {len(found.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")

@@ -1,0 +1,178 @@
+"""What can be said of each image by itself: whether it can be read, its size and kind, and what it is compared by."""
+
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from io import BytesIO
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnntrain.data import Reporter
+from cnntrain.data.decode import FORMATS, convert, decode_image, read_bytes
+from cnntrain.data.preprocessing import Pixels
+from cnntrain.errors import DataError
+from cnntrain.inspection.samples import Sample
+
+THUMBNAIL = 16  # side, px: what images are compared by
+_ENOUGH = 256  # px: large JPEGs are decoded smaller, which takes a fraction of the time
+_ORIENTATION = 0x0112  # EXIF's tag
+_CHUNK, _WINDOW = 16, 4096  # images a task, and tasked at once
+
+# What files that are no images often are, by how they begin.
+_OTHERS = {
+    b"version https://git-lfs": "a pointer of Git LFS: run `git lfs pull`",
+    b"<!DOCTYPE": "a web page",
+    b"<html": "a web page",
+    b"<svg": "an SVG drawing",
+    b"%PDF": "a PDF",
+    b"PK\x03\x04": "a ZIP archive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What was seen of an image.
+
+    Attributes:
+        fault: Why it cannot be read; empty where it can.
+        is_image: Whether its beginning is that of an image, as far as it can be read.
+        format: Pillow's name, such as `JPEG`; empty for pixels of an array.
+        mode: Pillow's, such as `RGB`.
+        width: px, as it is stored; 0 where it is not known.
+        height: px.
+        has_alpha: Whether it has transparency.
+        is_animated: Whether it has several frames.
+        orientation: EXIF's, 1 where it is stored upright.
+        file_digest: Of its bytes.
+        pixel_digest: Of its pixels in RGB (a JPEG of over 512 px decoded smaller), upright.
+        contrast: Levels between the darkest and the brightest value of a channel, at most 255.
+        thumbnail: uint8 (16, 16, 3).
+    """
+
+    fault: str
+    is_image: bool = False
+    format: str = ""
+    mode: str = ""
+    width: int = 0
+    height: int = 0
+    has_alpha: bool = False
+    is_animated: bool = False
+    orientation: int = 1
+    file_digest: bytes = b""
+    pixel_digest: bytes = b""
+    contrast: int = 0
+    thumbnail: Pixels | None = None
+
+
+def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter) -> list[Look]:
+    """Every image, by several threads; at most one decoded image for each is held.
+
+    Args:
+        samples: Which.
+        num_threads: How many decode at once.
+        reporter: Shows a bar.
+    """
+
+    def look_at_some(start: int) -> list[Look]:
+        return [look_at(sample) for sample in samples[start : start + _CHUNK]]
+
+    looks: list[Look] = []
+    # A future for each of a million images would take more memory than what is seen of them.
+    windows = range(0, len(samples), _WINDOW)
+    with ThreadPoolExecutor(num_threads) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of oddities in files, to no one's use
+        starts = (range(start, min(start + _WINDOW, len(samples)), _CHUNK) for start in windows)
+        found = chain.from_iterable(chain.from_iterable(pool.map(look_at_some, window)) for window in starts)
+        looks.extend(reporter.progress(found, len(samples), "looking at images"))
+    return looks
+
+
+def look_at(sample: Sample) -> Look:
+    """One image; what is wrong with it stands in `fault`."""
+    if not isinstance(sample.content, Path):
+        picture = Image.fromarray(sample.content)
+        digest = _digest(sample.content.tobytes())
+        return _seen(picture, Look("", True, mode=picture.mode, width=picture.width, height=picture.height), digest)
+    try:
+        content = read_bytes(sample.content)
+    except DataError as error:
+        return Look(_without_path(error, sample.content), is_image=True)
+    digest = _digest(content)
+    try:
+        head = _read_header(content)
+    except Exception:  # on damaged files Pillow raises nearly every kind of exception
+        return Look(_what_else(content), file_digest=digest)
+    try:
+        picture = decode_image(content, 3, sample.content, _ENOUGH)
+    except DataError as error:
+        return replace(head, fault=_without_path(error, sample.content), file_digest=digest)
+    return _seen(picture, head, digest)
+
+
+def open_picture(sample: Sample, side: int) -> Image.Image:
+    """An image to be shown, in RGB, at most `side` px wide and high.
+
+    Raises:
+        DataError: It cannot be read.
+    """
+    if isinstance(sample.content, Path):
+        picture = decode_image(read_bytes(sample.content), 3, sample.content, side)
+    else:
+        picture = convert(Image.fromarray(sample.content), 3)
+    picture.thumbnail((side, side))
+    return picture
+
+
+def _read_header(content: bytes) -> Look:
+    with Image.open(BytesIO(content), formats=FORMATS) as image:
+        return Look(
+            "",
+            is_image=True,
+            format=image.format or "",
+            mode=image.mode,
+            width=image.width,
+            height=image.height,
+            has_alpha=image.has_transparency_data,
+            is_animated=getattr(image, "is_animated", False),
+            orientation=image.getexif().get(_ORIENTATION, 1),
+        )
+
+
+def _seen(picture: Image.Image, head: Look, file_digest: bytes) -> Look:
+    """What decoding adds to what the header says."""
+    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
+    size = f"{picture.width}x{picture.height}".encode()
+    extrema: Any = picture.getextrema()  # of each channel
+    small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+    return replace(
+        head,
+        file_digest=file_digest,
+        pixel_digest=_digest(size + picture.tobytes()),
+        contrast=max(high - low for low, high in extrema),
+        thumbnail=np.asarray(small, dtype=np.uint8),
+    )
+
+
+def _what_else(content: bytes) -> str:
+    """What a file is that is no image of the formats read here."""
+    if not content:
+        return "an empty file"
+    if content[4:8] == b"ftyp":  # ISO base media files: HEIC, AVIF and videos
+        return f"a {content[8:12].decode('ascii', 'replace').strip().upper()} file"
+    start = content.lstrip()[:32]
+    known = [what for sign, what in _OTHERS.items() if start.lower().startswith(sign.lower())]
+    return known[0] if known else f"not an image ({', '.join(FORMATS)} are read)"
+
+
+def _without_path(error: DataError, path: Path) -> str:
+    return str(error).removeprefix(f"{path}: ")
+
+
+def _digest(content: bytes) -> bytes:
+    return blake2b(content, digest_size=16).digest()

@@ -1,0 +1,111 @@
+"""What training would see: the first images of an epoch, before and after augmentation."""
+
+from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cnntrain.config import schema
+from cnntrain.data import Reporter, prepare_data, resolve_data_root
+from cnntrain.data.batches import epoch_order, train_batches
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.data.preprocessing import Pixels
+from cnntrain.errors import ConfigError
+from cnntrain.recipe.resizing import training_size
+from cnntrain.records.pictures import image_grid
+from cnntrain.start import initial_weights
+
+
+class Preview(NamedTuple):
+    """The first images of an epoch.
+
+    Attributes:
+        before: uint8 (N, stored_size, stored_size, C), as they are stored.
+        after: uint8 (N, S, S, C), as the network would see them, brought back from normalised values.
+        labels: Of each image, its class before augmentation.
+        targets: Of each image, what the network should say: a class, or several with their shares.
+        names: Of each image.
+    """
+
+    before: Pixels
+    after: Pixels
+    labels: Sequence[str]
+    targets: Sequence[str]
+    names: Sequence[str]
+
+
+def first_images(config: schema.Config, reporter: Reporter, *, num_images: int = 32, epoch: int = 1) -> Preview:
+    """The first images that an epoch of training takes: its first batch, and more where that is too small.
+
+    Args:
+        config: What would be trained.
+        reporter: Tells the user what takes its time.
+        num_images: How many; fewer where an epoch has fewer.
+        epoch: From 1.
+
+    Raises:
+        CnntrainError: The configuration or the data does not allow it.
+    """
+    if epoch > config.recipe.epochs:
+        raise ConfigError(
+            f"there is no epoch {epoch}: recipe.epochs is {config.recipe.epochs}; choose a smaller --epoch"
+        )
+    config, _ = initial_weights(config)
+    recipe, seed = config.recipe, config.run.seed
+    data_root = resolve_data_root(config.data.source, config.run.data_root)
+    splits = prepare_data(config.data, data_root=data_root, reporter=reporter)
+    train, fitting = splits.train, splits.preprocessing
+    pipeline = build_pipeline(config.data.augment, fitting, splits.num_classes)
+    balanced = recipe.balance == "sampler"
+    batches = train_batches(
+        train,
+        pipeline,
+        recipe.batch_size,
+        seed=seed,
+        epoch=epoch,
+        balanced=balanced,
+        image_size=training_size(recipe, epoch, fitting.image_size),
+    )
+    taken = list(islice(batches, -(-num_images // recipe.batch_size)))
+    images, targets = (torch.cat(parts)[:num_images] for parts in zip(*taken, strict=True))
+    order = epoch_order(train.targets, splits.num_classes, seed=seed, epoch=epoch, balanced=balanced)[: len(images)]
+    positions = order.tolist()
+    return Preview(
+        train.pixels(positions),
+        fitting.pixels(images).numpy(),
+        [splits.class_names[label] for label in train.targets[order].tolist()],
+        [_target_text(target, splits.class_names) for target in targets],
+        [train.names[position] for position in positions],
+    )
+
+
+def draw_preview(preview: Preview) -> Image.Image:
+    """Each image as it is stored, and beside it as the network sees it, four pairs in a row."""
+    side = max(96, preview.before.shape[1], preview.after.shape[1])
+    pairs = [_enlarged(image, side) for pair in zip(preview.before, preview.after, strict=True) for image in pair]
+    captions = [
+        caption
+        for label, target in zip(preview.labels, preview.targets, strict=True)
+        for caption in (f"as stored\n{label}", f"as seen\n{target}")
+    ]
+    return image_grid(np.stack(pairs), captions)
+
+
+def _enlarged(pixels: Pixels, side: int) -> Pixels:
+    """The same image with its squares kept sharp, uint8 (side, side, C)."""
+    rows = np.arange(side) * len(pixels) // side
+    return pixels[rows][:, rows]
+
+
+def _target_text(target: Tensor, class_names: Sequence[str]) -> str:
+    """A class; where labels are mixed, each with its share on a line."""
+    if target.ndim == 0:
+        return class_names[int(target)]
+    shares = sorted(((share, label) for label, share in enumerate(target.tolist()) if share >= 0.005), reverse=True)
+    if len(shares) == 1:
+        return class_names[shares[0][1]]
+    return "\n".join(f"{100 * share:.0f} % {class_names[label]}" for share, label in shares)

@@ -1,0 +1,137 @@
+"""Everything that was found in a data set."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cnntrain.config import schema
+from cnntrain.data import Reporter
+from cnntrain.data.datasets import FACTS
+from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
+from cnntrain.inspection.balance import Counts, balance_findings, count_classes
+from cnntrain.inspection.copies import copy_findings
+from cnntrain.inspection.findings import SEVERITIES, Finding, Item, Severity, look_findings, stray_findings
+from cnntrain.inspection.look import Look, look_at_all
+from cnntrain.inspection.samples import Inventory, take_inventory
+from cnntrain.runtime.machine import available_cores
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        inventory: The images.
+        looks: What was seen of each of them.
+        counts: By class and split, how many there are.
+        findings: The worst first.
+    """
+
+    inventory: Inventory
+    looks: Sequence[Look]
+    counts: Counts
+    findings: Sequence[Finding]
+
+    def num_findings(self, severity: Severity) -> int:
+        """How many findings are of this severity."""
+        return sum(finding.severity == severity for finding in self.findings)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Width and height of every readable image, px."""
+        return [(look.width, look.height) for look in self.looks if not look.fault]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: everything, with the name of every file."""
+        sides = np.array(self.sizes or [(0, 0)])
+        return {
+            "data": self.inventory.place,
+            "num_images": len(self.inventory.samples),
+            "splits": dict(self.inventory.origins),
+            "classes": {name: dict(found) for name, found in self.counts.items()},
+            "sizes": {
+                side: {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
+                for side, values in zip(("width", "height"), sides.T, strict=True)
+            },
+            "findings": [self._finding_to_dict(finding) for finding in self.findings],
+        }
+
+    def _finding_to_dict(self, finding: Finding) -> dict[str, Any]:
+        return {
+            "finding": finding.name,
+            "severity": finding.severity,
+            "count": len(finding.items),
+            "unit": finding.unit,
+            "advice": finding.advice,
+            "items": [self._item_to_dict(item) for item in finding.items],
+        }
+
+    def _item_to_dict(self, item: Item) -> dict[str, Any]:
+        samples = [self.inventory.samples[index] for index in item.indices]
+        named = [{"name": s.name, "class": s.class_name, "split": s.split} for s in samples]
+        return {"detail": item.detail, "members": named or [{"name": name} for name in item.names]}
+
+
+def inspect_data(
+    config: schema.Data, reporter: Reporter, *, data_root: str | None = None, knows_size: bool = True
+) -> Report:
+    """Looks at every image of a data set, once.
+
+    Args:
+        config: The `data` section.
+        reporter: Tells the user what takes its time.
+        data_root: As `resolve_data_root` takes it.
+        knows_size: Whether the configuration is the user's, so that images can be too small for it.
+
+    Raises:
+        ConfigError: The configuration contradicts itself.
+        DataError: There is no such folder; or a data set is not there and cannot be downloaded.
+    """
+    inventory = take_inventory(config, data_root, reporter)
+    reporter.say(f"looking at {len(inventory.samples):,} images of {inventory.place}")
+    num_threads = available_cores() if config.num_workers is None else max(1, config.num_workers)
+    looks = look_at_all(inventory.samples, num_threads, reporter)
+    facts = FACTS.get(config.source)
+    min_side = config.image_size or (facts.image_size if facts else IMAGE_SIZE)
+    channels = config.channels or (facts.channels if facts else CHANNELS)
+    counts = count_classes(inventory)
+    findings = [
+        *_layout_findings(inventory),
+        *look_findings(
+            inventory,
+            looks,
+            min_side=min_side if knows_size else None,
+            channels=channels,
+            skips=config.on_error == "skip",
+        ),
+        *copy_findings(inventory, looks, reporter),
+        *balance_findings(inventory, counts),
+        *stray_findings(inventory.strays),
+        *_size_findings(inventory, looks),
+    ]
+    findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
+    return Report(inventory, looks, counts, findings)
+
+
+def _layout_findings(inventory: Inventory) -> list[Finding]:
+    if not inventory.refusal:
+        return []
+    advice = "lay it out as train/<class>/*, with val/ and test/ alike where you have them, or as <class>/*"
+    return [Finding("training would refuse this folder", "problem", advice, (Item((inventory.refusal,)),), "reason")]
+
+
+def _size_findings(inventory: Inventory, looks: Sequence[Look]) -> list[Finding]:
+    """That sizes differ, with the smallest and the largest image."""
+    areas = {index: look.width * look.height for index, look in enumerate(looks) if look.format and not look.fault}
+    num_sizes = len({(looks[index].width, looks[index].height) for index in areas})
+    if num_sizes < 2:
+        return []
+    items = []
+    for index in (min(areas, key=areas.__getitem__), max(areas, key=areas.__getitem__)):
+        sample, look = inventory.samples[index], looks[index]
+        items.append(Item((sample.name,), f"{look.width} x {look.height}", (index,)))
+    name = f"mixed sizes ({num_sizes:,}; the smallest and the largest image)"
+    advice = "training brings them to one size; data.resize says how"
+    return [Finding(name, "notice", advice, tuple(items))]

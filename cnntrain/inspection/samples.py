@@ -1,0 +1,209 @@
+"""Which images there are, and which split each belongs to: as training has it, or as far as can be seen."""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cnntrain.config import schema
+from cnntrain.data import Layout, Reporter, lay_out, resolve_data_root
+from cnntrain.data.decode import is_hidden, is_image_name
+from cnntrain.data.folder_part import FolderPart
+from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.source import ArrayPart
+from cnntrain.errors import DataError
+
+UNUSED = "unused"  # the split of images that training would not get to see
+NO_CLASS = "(no class)"
+_USUAL = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """An image that was found.
+
+    Attributes:
+        name: Its path below the root, or `train/17`.
+        class_name: Its folder's name, or its label's.
+        split: `train`, `val`, `test` or `UNUSED`.
+        content: Its file; of a set that comes as one array, its pixels: uint8 (H, W) or (H, W, 3).
+    """
+
+    name: str
+    class_name: str
+    split: str
+    content: Path | Pixels
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What there is.
+
+    Attributes:
+        place: The folder, or the data set's name.
+        samples: All images in class folders; where training would refuse the layout, all images.
+        class_names: Of the training images.
+        origins: By split, where it comes from, in words.
+        refusal: Why training would refuse this layout; empty where it would not.
+        strays: By kind of `STRAYS`, paths of what lies between the images.
+    """
+
+    place: str
+    samples: list[Sample]
+    class_names: tuple[str, ...]
+    origins: Mapping[str, str] = field(default_factory=dict)
+    refusal: str = ""
+    strays: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporter) -> Inventory:
+    """Finds the images and the split that training with this configuration gives each.
+
+    Raises:
+        ConfigError: The configuration contradicts itself.
+        DataError: There is no such folder; or a data set is not there and cannot be downloaded.
+    """
+    layout: Layout | None = None
+    refusal = ""
+    root = Path(resolve_data_root(config.source, data_root)) / Path(config.root or "").expanduser()
+    try:
+        layout = lay_out(config, data_root, reporter)
+    except DataError as error:
+        if config.source != "image_folder" or not root.is_dir():
+            raise
+        refusal = str(error)
+    if layout and config.source != "image_folder":
+        samples = _from_arrays(layout)
+        return Inventory(config.source, samples, layout.source.class_names, _origins(config, layout))
+    return _from_folders(config, root, layout, refusal)
+
+
+def _from_arrays(layout: Layout) -> list[Sample]:
+    class_names, samples = layout.source.class_names, []
+    for name, part in layout.source.parts.items():
+        assert isinstance(part, ArrayPart)
+        splits = [UNUSED] * len(part.labels)
+        for split, owner in layout.owners.items():
+            for index in layout.indices[split] if owner == name else ():
+                splits[index] = split
+        name_of, labels = part.name_of, part.labels.tolist()
+        samples += [
+            Sample(name_of(index), class_names[label], splits[index], part.images[index])
+            for index, label in enumerate(labels)
+        ]
+    return samples
+
+
+def _from_folders(config: schema.Data, root: Path, layout: Layout | None, refusal: str) -> Inventory:
+    split_of: dict[str, str] = {}
+    folders = _folders_by_name(config, root)
+    if layout:
+        parts = {name: part for name, part in layout.source.parts.items() if isinstance(part, FolderPart)}
+        folders = {name: part.folder for name, part in parts.items()}
+        for split, owner in layout.owners.items():
+            part = parts[owner]
+            split_of |= {f"{part.folder}/{part.files[index]}": split for index in layout.indices[split]}
+    samples: list[Sample] = []
+    strays: dict[str, list[str]] = {}
+    for part_name, folder in folders.items():
+        # What training refuses has no carved splits, and what it leaves out as unreadable is in none.
+        others = UNUSED if layout else part_name
+        samples += _walk(folder, root, split_of, others, strays, with_loose=layout is None)
+    if root not in folders.values():
+        used = {os.path.relpath(folder, root).split("/")[0] for folder in folders.values()}
+        for path in sorted(root.iterdir()):
+            kind = "hidden" if is_hidden(path.name) else "unused folders" if path.is_dir() else "other files"
+            if path.name not in used:
+                strays.setdefault(kind, []).append(f"{path.name}/" if path.is_dir() else path.name)
+    class_names = layout.source.class_names if layout else tuple(sorted({s.class_name for s in samples} - {NO_CLASS}))
+    origins = _origins(config, layout) if layout else {}
+    return Inventory(str(root), samples, class_names, origins, refusal, strays)
+
+
+def _folders_by_name(config: schema.Data, root: Path) -> dict[str, Path]:
+    """The folders that seem to be meant, where training would refuse the layout."""
+    said = {part: name for part, name in (config.splits.model_dump() if config.splits else {}).items() if name}
+    present = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    found = {part: root / name for part, name in said.items() if (root / name).is_dir()}
+    for part, words in _USUAL.items():
+        match = [present[word] for word in words if word in present and present[word] not in found.values()]
+        if part not in found and match:
+            found[part] = match[0]
+    return found or {"train": root}
+
+
+def _walk(
+    folder: Path,
+    root: Path,
+    split_of: Mapping[str, str],
+    others: str,
+    strays: dict[str, list[str]],
+    *,
+    with_loose: bool,
+) -> list[Sample]:
+    """The images below a folder of class folders; what else lies there goes to `strays`."""
+    samples: list[Sample] = []
+    above = "" if folder == root else os.path.relpath(folder, root)
+    for class_name, parent, subfolders, files in _tree(folder):
+        here = f"{above}{parent[len(str(folder)) :]}/".lstrip("/")
+        if class_name and not files and not subfolders:
+            strays.setdefault("empty folders", []).append(here)
+        for name in subfolders:
+            if is_hidden(name):
+                strays.setdefault("hidden", []).append(f"{here}{name}/")
+            elif class_name and os.path.islink(f"{parent}/{name}"):  # noqa: PTH114 (text, for speed)
+                strays.setdefault("linked folders", []).append(f"{here}{name}/")
+        for name in files:
+            if kind := _stray(name, is_loose=not class_name, with_loose=with_loose):
+                strays.setdefault(kind, []).append(here + name)
+                continue
+            split = split_of.get(f"{parent}/{name}", others)
+            samples.append(Sample(here + name, class_name or NO_CLASS, split, Path(parent, name)))
+            if os.path.islink(f"{parent}/{name}"):  # noqa: PTH114
+                strays.setdefault("linked images", []).append(here + name)
+    return samples
+
+
+def _tree(folder: Path) -> Iterator[tuple[str, str, list[str], list[str]]]:
+    """For the folder itself and all below it: the class, the folder, its folders and its files, in order.
+
+    As in training, a class folder may be a link, and folders below it may not.
+    """
+    top = list(os.scandir(folder))
+    classes = sorted(entry.name for entry in top if entry.is_dir())
+    yield "", str(folder), classes, sorted(entry.name for entry in top if not entry.is_dir())
+    for class_name in classes:
+        if is_hidden(class_name):
+            continue
+        for parent, subfolders, files in os.walk(folder / class_name):
+            yield class_name, parent, sorted(subfolders), sorted(files)
+            subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
+
+
+def _stray(name: str, *, is_loose: bool, with_loose: bool) -> str:
+    """Which kind of stray a file is; empty for an image where images belong."""
+    if is_hidden(name):
+        return "hidden"
+    if name.lower().endswith((".heic", ".heif", ".avif")):
+        return "heic"
+    if not is_image_name(name):
+        return "other files"
+    return "loose images" if is_loose and not with_loose else ""
+
+
+def _origins(config: schema.Data, layout: Layout) -> dict[str, str]:
+    """Where each split comes from, in words."""
+    carved = [name for name in ("test", "val") if layout.owners[name] == "train" and name != "train"]
+    fractions = {"val": config.val_fraction, "test": config.test_fraction}
+    words: dict[str, str] = {}
+    for split in ("train", "val", "test"):
+        owner = layout.owners[split]
+        part = layout.source.parts[owner]
+        name = f"{part.folder.name}/" if isinstance(part, FolderPart) else part.name_of(0).split("/")[0]
+        if split in carved:
+            rest = " of what is left after test" if split == "val" and "test" in carved else ""
+            share = f"{100 * fractions[split]:g} % of each class{rest}, data.split_seed {config.split_seed}"
+            words[split] = f"carved from {name}: {share}"
+        else:
+            words[split] = name + (", what is left" if split == "train" and carved else "")
+    return words

@@ -1,0 +1,123 @@
+"""Near duplicates: images that were resized, encoded again, or made a little lighter or darker.
+
+A perceptual hash finds candidates, and comparing thumbnails confirms them.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from cnntrain.data import Reporter
+from cnntrain.data.preprocessing import Pixels
+
+_BITS, _MAX_DISTANCE = 64, 6
+_AT_ONCE = 1024  # pairs of thumbnails that are compared at once
+_MOST_UNLIKE = 0.04  # at most this share of a thumbnail's variance may differ
+_FLAT = 8  # levels between darkest and brightest, below which a thumbnail has nothing to compare
+_SAMPLE = 2000  # images from which the variety of a set is estimated
+
+Pairs = npt.NDArray[np.int64]
+
+
+def perceptual_hash(thumbnails: Pixels) -> npt.NDArray[np.bool_]:
+    """The sign of each of the 8x8 lowest frequencies against their median, bool (N, 64).
+
+    pHash, as in Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010, section 3.2.1,
+    or https://www.hackerfactor.com/blog/index.php?/archives/432-Looks-Like-It.html; but of 16x16 pixels, not 32x32.
+
+    Args:
+        thumbnails: uint8 (N, 16, 16, 3).
+    """
+    grey = thumbnails.astype(np.float32) @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    side = grey.shape[1]
+    places, frequencies = np.arange(side) + 0.5, np.arange(8)
+    cosines = np.cos(np.pi / side * np.outer(frequencies, places)).astype(np.float32)  # the DCT's first rows
+    cosines[0] /= np.sqrt(2)
+    spectrum = (cosines @ grey @ cosines.T).reshape(-1, _BITS)
+    median = np.median(spectrum[:, 1:], axis=1, keepdims=True)  # without the mean brightness
+    return np.asarray(spectrum > median)
+
+
+def near_pairs(thumbnails: Pixels, reporter: Reporter) -> Iterator[Pairs]:
+    """Pairs of images that are nearly the same, int64 (M, 2), a few at a time; each pair once.
+
+    Two images are near when their hashes differ in at most 6 of 64 bits, and their thumbnails correlate so well that
+    among all pairs of this set less than one such pair is expected by chance (see `chance_limit`). Images of a single
+    colour are near to none.
+
+    Args:
+        thumbnails: uint8 (N, 16, 16, 3).
+        reporter: Shows a bar.
+    """
+    lively = np.flatnonzero(np.ptp(thumbnails.reshape(len(thumbnails), -1), axis=1) >= _FLAT)
+    limit = chance_limit(thumbnails[lively])
+    likely = _candidates(perceptual_hash(thumbnails[lively]))
+    for found in reporter.progress(likely, _MAX_DISTANCE + 1, "comparing images"):
+        pairs = lively[found]
+        for start in range(0, len(pairs), _AT_ONCE):
+            some = pairs[start : start + _AT_ONCE]
+            products = _standardised(thumbnails[some[:, 0]]) * _standardised(thumbnails[some[:, 1]])
+            yield some[products.sum(axis=1) >= 1 - limit]
+
+
+def _candidates(bits: npt.NDArray[np.bool_]) -> Iterator[Pairs]:
+    """Pairs of hashes with at most 6 unequal bits: those of each of 7 bands of bits.
+
+    In one of the bands at least they agree, so it is enough to compare hashes that do: neighbours after sorting.
+    """
+    packed = np.packbits(bits, axis=1).view(np.uint64).ravel()
+    parts = [bits[:, band :: _MAX_DISTANCE + 1] for band in range(_MAX_DISTANCE + 1)]
+    bands = np.stack([part @ (1 << np.arange(part.shape[1])) for part in parts])
+    for band in range(len(bands)):
+        order = np.argsort(bands[band], kind="stable")
+        codes, hashes = bands[band, order], packed[order]
+        found = [np.empty((0, 2), dtype=np.int64)]
+        first = np.arange(len(order))
+        for shift in range(1, len(order)):
+            first = first[: np.searchsorted(first, len(order) - shift)]
+            first = first[codes[first] == codes[first + shift]]
+            if not len(first):
+                break
+            close = first[_num_ones(hashes[first] ^ hashes[first + shift]) <= _MAX_DISTANCE]
+            found.append(np.stack([order[close], order[close + shift]], axis=1))
+        pairs = np.concatenate(found)
+        known = (bands[:band, pairs[:, 0]] == bands[:band, pairs[:, 1]]).any(axis=0)
+        yield pairs[~known]
+
+
+_ONES = np.array([number.bit_count() for number in range(1 << 16)], dtype=np.uint8)
+
+
+def _num_ones(numbers: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint8]:
+    """How many bits are set in each, uint8 (N,)."""
+    return np.asarray(_ONES[numbers.view(np.uint16).reshape(-1, 4)].sum(axis=1, dtype=np.uint8))
+
+
+def chance_limit(thumbnails: Pixels) -> float:
+    """How unlike (1 - correlation) two images of a set may be, to be hardly so alike by chance; at most 0.04.
+
+    Handwritten digits resemble each other more than photos do, and pictures of one scene still more. So the share of
+    pairs that are unlike by less than x is taken as a power of x, through the 1 % and the 10 % of most similar pairs,
+    and the limit is where less than one pair of the whole set is expected.
+
+    Args:
+        thumbnails: uint8 (N, 16, 16, 3).
+    """
+    num_images = len(thumbnails)
+    sample = _standardised(thumbnails[np.random.default_rng(0).permutation(num_images)[:_SAMPLE]])
+    unlike = 1 - (sample @ sample.T)[np.triu_indices(len(sample), 1)]
+    unlike = np.sort(unlike)[len(sample) :]  # the closest may be copies
+    if len(unlike) < 100:
+        return _MOST_UNLIKE
+    near, far = np.maximum(np.quantile(unlike, [0.01, 0.1]), 1e-7)
+    power = np.log(10) / max(np.log(far / near), 1e-7)
+    share = 2 / (num_images * (num_images - 1))
+    return float(min(_MOST_UNLIKE, near * (share / 0.01) ** (1 / power)))
+
+
+def _standardised(thumbnails: Pixels) -> npt.NDArray[np.float32]:
+    """float32 (N, 768), each of mean 0 and length 1: brightness and contrast do not count."""
+    values = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    values -= values.mean(axis=1, keepdims=True)
+    return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6))

@@ -101,11 +101,7 @@ def command(function: Command, group: typer.Typer = app) -> Command:
 
     # The character \b asks Typer to keep the lines of the examples apart.
     text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
-<<<<<<< HEAD
-    app.command(help=text, short_help=text.partition("\n")[0], epilog=EPILOG)(wrapper)
-=======
-    group.command(help=text, epilog=EPILOG)(wrapper)
->>>>>>> 113a46b
+    group.command(help=text, short_help=text.partition("\n")[0], epilog=EPILOG)(wrapper)
     return function
 
 

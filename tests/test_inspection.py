@@ -400,6 +400,18 @@ def test_json_lists_every_file(folder: Path, cli: Cli) -> None:
     assert "... and 25 more" in cli("data", "check", folder).out
 
 
+def test_names_that_cannot_be_shown_are_written_out(folder: Path, cli: Cli, tmp_path: Path) -> None:
+    for name in (b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"):
+        with open(bytes(folder) + b"/train/cat/" + name, "wb"):  # noqa: PTH123 (bytes that are no UTF-8)
+            pass
+    outcome = cli("data", "check", folder, "--page", tmp_path / "check.html")
+    assert outcome.code == 3
+    for name in ("\\udcff.png", "two\\nlines.png", "\\x1b[31mred.png"):
+        assert f"train/cat/{name}" in outcome.out
+        assert f"train/cat/{name}" in (tmp_path / "check.html").read_text()
+    assert cli("data", "check", folder, "--json").code == 3
+
+
 def test_the_page_shows_pairs_and_escapes_names(folder: Path, cli: Cli, tmp_path: Path) -> None:
     evil = '<b>"dogs" & co'
     for part in ("train", "val", "test"):

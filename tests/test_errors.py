@@ -150,6 +150,15 @@ MISTAKES = [
     Mistake("a plot over a picture", ["lr-find", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists already, is no plot of lr-find, and is left as it is; say where with --out", lambda tmp: picture(tmp / "x.png")),
     Mistake("a plot into no folder", ["lr-find", "digits_lenet", "--out", "{tmp}/no/x.png"], 7, "no/x.png cannot be written: "),
     Mistake("a range test of an unknown configuration", ["lr-find", "digit_lenet"], 2, "did you mean the shipped 'digits_lenet'?"),
+    Mistake("neither a folder nor a configuration to look at", ["data", "check", "gone"], 2, "gone: no such file, and no shipped configuration"),
+    Mistake("overrides of a plain folder", ["data", "check", "{tmp}", "--set", "data.val_fraction=0.2"], 2, "is a folder; --set and --data-root go with a CONFIG"),
+    Mistake("a page that is no page", ["data", "check", "{tmp}", "--page", "{tmp}/x.jpg"], 2, "x.jpg: name an .html file in a folder that exists"),
+    Mistake("a page in no folder", ["data", "check", "{tmp}", "--page", "{tmp}/gone/x.html"], 2, "x.html: name an .html file in a folder that exists"),
+    Mistake("no images to look at where the configuration says", ["data", "check", "{tmp}/my.yaml", "--data-root", "{tmp}"], 3, "photos: no such folder", config(FOLDER)),
+    Mistake("a preview of a later epoch", ["data", "preview", "digits_lenet", "--epoch", "999"], 2, "there is no epoch 999: recipe.epochs is 60"),
+    Mistake("a preview that is no PNG", ["data", "preview", "digits_lenet", "--out", "{tmp}/x.jpg"], 2, "x.jpg: the preview is a PNG"),
+    Mistake("a preview over a photo", ["data", "preview", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists and is no preview of ours", lambda tmp: picture(tmp / "x.png")),
+    Mistake("an unknown command of data", ["data", "chekc"], 2, "chekc"),
 ]  # fmt: skip
 
 

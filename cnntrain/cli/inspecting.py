@@ -40,18 +40,25 @@ def check(
 ) -> None:
     """Look for broken images, copies, leaks between splits, and odd classes and sizes. Every image is read once.
 
-    A FOLDER holds train/, val/ and test/ with class folders, or class folders alone; it needs no configuration, and
-    is carved as training would by default. A CONFIG says how its images are carved, and which size its network takes.
+    A FOLDER holds train/, val/ and test/ with class folders, or class folders
+    alone; it needs no configuration. A CONFIG says how its images are carved
+    into splits, and which size its network takes.
 
-    Severities: problem (images that cannot be read, the same image in several splits or classes, a layout that
-    training refuses) exits with 3; warning (somebody should look: near copies in several splits or classes, tiny
-    images, small classes) exits with 0, or with 3 under --strict; notice (good to know) exits with 0.
+    problem: an image that cannot be read, the same image in several splits or
+    classes, a layout that training refuses. Exits with 3.
+
+    warning: somebody should look, such as near copies in several splits or
+    classes, tiny images, small classes. Exits with 0, under --strict with 3.
+
+    notice: good to know. Exits with 0.
 
     Examples:
         cnntrain data check photos/
         cnntrain data check my.yaml --page check.html
         cnntrain data check cifar10_lenet --data-root ~/data --json
     """
+    if page and (page.suffix.lower() not in (".html", ".htm") or not page.parent.is_dir()):
+        raise ConfigError(f"--page {page}: name an .html file in a folder that exists")
     section, root, knows_size = _data_section(config, set_ or [], data_root)
 
     from cnntrain.inspection.report import inspect_data
@@ -59,13 +66,14 @@ def check(
     from cnntrain.records.console import Console
     from cnntrain.records.files import to_json, write_text
 
-    report = inspect_data(section, Console(quiet=quiet), data_root=root, knows_size=knows_size)
+    console = Console(quiet=quiet)
+    report = inspect_data(section, console, data_root=root, knows_size=knows_size)
     print(to_json(report.to_dict()) if as_json else report_text(report, examples))
     if page:
         from cnntrain.inspection.page import report_page
 
         write_text(page, report_page(report))
-        Console(quiet=quiet).say(f"wrote {page}")
+        console.say(f"wrote {page}")
     if report.num_findings("problem") or (strict and report.num_findings("warning")):
         raise DataError(f"{report.inventory.place}: {verdict(report)}")
 
@@ -107,15 +115,11 @@ def preview(
 
     loaded = load_config(config, set_ or [], assignments(data_root=data_root, seed=seed))
 
-    from io import BytesIO
-
-    from cnntrain.inspection.preview import draw_preview, first_images
+    from cnntrain.inspection.preview import check_replaceable, first_images, save_preview
     from cnntrain.records.console import Console
-    from cnntrain.records.files import write_bytes
 
+    check_replaceable(out)
     with locate(loaded):
         found = first_images(loaded.config, Console(quiet=quiet), num_images=images, epoch=epoch)
-    content = BytesIO()
-    draw_preview(found).save(content, format="PNG")
-    write_bytes(out, content.getvalue())
+    save_preview(found, out)
     print(f"wrote {out}: {len(found.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")

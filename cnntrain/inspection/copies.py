@@ -16,7 +16,7 @@ Group = tuple[int, ...]  # positions of samples, ascending
 _ACROSS_SPLITS = "keep it in one split: a network must not be tested on what it was trained on"
 _IN_CLASSES = "keep it in the class that it belongs to"
 _REPEATED = "keep one, unless it is meant to count several times"
-_LOOK = "look at them (--page); where they are copies, "
+_LOOK = "look at them; where they are copies, "
 
 
 def copy_findings(inventory: Inventory, looks: Sequence[Look], reporter: Reporter) -> list[Finding]:

@@ -131,6 +131,8 @@ def open_picture(sample: Sample, side: int) -> Image.Image:
 
 def _read_header(content: bytes) -> Look:
     with Image.open(BytesIO(content), formats=FORMATS) as image:
+        # Of a PNG, getexif decodes the image, unless its EXIF data stand before it.
+        exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
         return Look(
             "",
             is_image=True,
@@ -140,7 +142,7 @@ def _read_header(content: bytes) -> Look:
             height=image.height,
             has_alpha=image.has_transparency_data,
             is_animated=getattr(image, "is_animated", False),
-            orientation=image.getexif().get(_ORIENTATION, 1),
+            orientation=exif.get(_ORIENTATION, 1),
         )
 
 

@@ -1,12 +1,15 @@
 """What training would see: the first images of an epoch, before and after augmentation."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from cnntrain.config import schema
@@ -16,8 +19,11 @@ from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.errors import ConfigError
 from cnntrain.recipe.resizing import training_size
+from cnntrain.records.files import write_bytes
 from cnntrain.records.pictures import image_grid
 from cnntrain.start import initial_weights
+
+_MARK = "cnntrain data preview"  # in the PNG, so that only our own pictures are replaced
 
 
 class Preview(NamedTuple):
@@ -83,8 +89,12 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
     )
 
 
-def draw_preview(preview: Preview) -> Image.Image:
-    """Each image as it is stored, and beside it as the network sees it, four pairs in a row."""
+def save_preview(preview: Preview, path: Path) -> None:
+    """Draws each image as it is stored, and beside it as the network sees it, four pairs in a row, into a PNG.
+
+    Raises:
+        StorageError: The file cannot be written.
+    """
     side = max(96, preview.before.shape[1], preview.after.shape[1])
     pairs = [_enlarged(image, side) for pair in zip(preview.before, preview.after, strict=True) for image in pair]
     captions = [
@@ -92,7 +102,30 @@ def draw_preview(preview: Preview) -> Image.Image:
         for label, target in zip(preview.labels, preview.targets, strict=True)
         for caption in (f"as stored\n{label}", f"as seen\n{target}")
     ]
-    return image_grid(np.stack(pairs), captions)
+    content, mark = BytesIO(), PngInfo()
+    mark.add_text("Software", _MARK)
+    image_grid(np.stack(pairs), captions).save(content, format="PNG", pnginfo=mark)
+    write_bytes(path, content.getvalue())
+
+
+def check_replaceable(path: Path) -> None:
+    """Whether a preview may be written there: a picture of someone else's is never replaced.
+
+    Raises:
+        ConfigError: It may not.
+    """
+    if path.suffix.lower() != ".png":
+        raise ConfigError(f"--out {path}: the preview is a PNG; let its name end in .png")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--out {path}: there is no folder {path.parent}")
+    if path.exists():
+        try:
+            with Image.open(path) as image:
+                ours = image.info.get("Software") == _MARK
+        except OSError:
+            ours = False
+        if not ours:
+            raise ConfigError(f"--out {path} exists and is no preview of ours; it is left as it is, name another file")
 
 
 def _enlarged(pixels: Pixels, side: int) -> Pixels:

@@ -71,11 +71,16 @@ def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporte
     except DataError as error:
         if config.source != "image_folder" or not root.is_dir():
             raise
-        refusal = str(error)
+        refusal = "\n".join(map(printable, str(error).split("\n")))
     if layout and config.source != "image_folder":
         samples = _from_arrays(layout)
         return Inventory(config.source, samples, layout.source.class_names, _origins(config, layout))
     return _from_folders(config, root, layout, refusal)
+
+
+def printable(name: str) -> str:
+    r"""A name as it can be shown anywhere: with `\n` and the like, or bytes that are no UTF-8, written out."""
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
 
 
 def _from_arrays(layout: Layout) -> list[Sample]:
@@ -114,10 +119,11 @@ def _from_folders(config: schema.Data, root: Path, layout: Layout | None, refusa
         for path in sorted(root.iterdir()):
             kind = "hidden" if is_hidden(path.name) else "unused folders" if path.is_dir() else "other files"
             if path.name not in used:
-                strays.setdefault(kind, []).append(f"{path.name}/" if path.is_dir() else path.name)
-    class_names = layout.source.class_names if layout else tuple(sorted({s.class_name for s in samples} - {NO_CLASS}))
+                strays.setdefault(kind, []).append(printable(f"{path.name}/" if path.is_dir() else path.name))
+    found = sorted({sample.class_name for sample in samples} - {NO_CLASS})
+    class_names = tuple(map(printable, layout.source.class_names)) if layout else tuple(found)
     origins = _origins(config, layout) if layout else {}
-    return Inventory(str(root), samples, class_names, origins, refusal, strays)
+    return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays)
 
 
 def _folders_by_name(config: schema.Data, root: Path) -> dict[str, Path]:
@@ -147,20 +153,21 @@ def _walk(
     for class_name, parent, subfolders, files in _tree(folder):
         here = f"{above}{parent[len(str(folder)) :]}/".lstrip("/")
         if class_name and not files and not subfolders:
-            strays.setdefault("empty folders", []).append(here)
+            strays.setdefault("empty folders", []).append(printable(here))
         for name in subfolders:
             if is_hidden(name):
-                strays.setdefault("hidden", []).append(f"{here}{name}/")
+                strays.setdefault("hidden", []).append(printable(f"{here}{name}/"))
             elif class_name and os.path.islink(f"{parent}/{name}"):  # noqa: PTH114 (text, for speed)
-                strays.setdefault("linked folders", []).append(f"{here}{name}/")
+                strays.setdefault("linked folders", []).append(printable(f"{here}{name}/"))
         for name in files:
             if kind := _stray(name, is_loose=not class_name, with_loose=with_loose):
-                strays.setdefault(kind, []).append(here + name)
+                strays.setdefault(kind, []).append(printable(here + name))
                 continue
             split = split_of.get(f"{parent}/{name}", others)
-            samples.append(Sample(here + name, class_name or NO_CLASS, split, Path(parent, name)))
+            label = printable(class_name) or NO_CLASS
+            samples.append(Sample(printable(here + name), label, split, Path(parent, name)))
             if os.path.islink(f"{parent}/{name}"):  # noqa: PTH114
-                strays.setdefault("linked images", []).append(here + name)
+                strays.setdefault("linked images", []).append(samples[-1].name)
     return samples
 
 

@@ -3,6 +3,7 @@
 A perceptual hash finds candidates, and comparing thumbnails confirms them.
 """
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,7 +13,7 @@ from cnntrain.data import Reporter
 from cnntrain.data.preprocessing import Pixels
 
 _BITS, _MAX_DISTANCE = 64, 6
-_AT_ONCE = 1024  # pairs of thumbnails that are compared at once
+_AT_ONCE = 1024  # thumbnails that are turned to floating point at once
 _MOST_UNLIKE = 0.04  # at most this share of a thumbnail's variance may differ
 _FLAT = 8  # levels between darkest and brightest, below which a thumbnail has nothing to compare
 _SAMPLE = 2000  # images from which the variety of a set is estimated
@@ -50,15 +51,16 @@ def near_pairs(thumbnails: Pixels, reporter: Reporter) -> Iterator[Pairs]:
         thumbnails: uint8 (N, 16, 16, 3).
         reporter: Shows a bar.
     """
-    lively = np.flatnonzero(np.ptp(thumbnails.reshape(len(thumbnails), -1), axis=1) >= _FLAT)
-    limit = chance_limit(thumbnails[lively])
-    likely = _candidates(perceptual_hash(thumbnails[lively]))
+    lively = np.flatnonzero(np.ptp(thumbnails, axis=(1, 2, 3)) >= _FLAT)
+    thumbnails = thumbnails[lively]
+    limit = chance_limit(thumbnails)
+    parts = np.array_split(thumbnails, 1 + len(lively) // _AT_ONCE)  # as floating point, all at once would be large
+    likely = _candidates(np.concatenate([perceptual_hash(part) for part in parts]))
     for found in reporter.progress(likely, _MAX_DISTANCE + 1, "comparing images"):
-        pairs = lively[found]
-        for start in range(0, len(pairs), _AT_ONCE):
-            some = pairs[start : start + _AT_ONCE]
+        for start in range(0, len(found), _AT_ONCE):
+            some = found[start : start + _AT_ONCE]
             products = _standardised(thumbnails[some[:, 0]]) * _standardised(thumbnails[some[:, 1]])
-            yield some[products.sum(axis=1) >= 1 - limit]
+            yield lively[some[products.sum(axis=1) >= 1 - limit]]
 
 
 def _candidates(bits: npt.NDArray[np.bool_]) -> Iterator[Pairs]:
@@ -118,6 +120,6 @@ def chance_limit(thumbnails: Pixels) -> float:
 
 def _standardised(thumbnails: Pixels) -> npt.NDArray[np.float32]:
     """float32 (N, 768), each of mean 0 and length 1: brightness and contrast do not count."""
-    values = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
+    values = thumbnails.reshape(len(thumbnails), math.prod(thumbnails.shape[1:])).astype(np.float32)
     values -= values.mean(axis=1, keepdims=True)
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-6))

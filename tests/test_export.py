@@ -53,9 +53,9 @@ FAMILIES = [
     {"name": "lenet5", "variant": "original"},
     {"name": "alexnet", "variant": "small"},
     {"name": "googlenet", "variant": "paper"},
-    {"name": "resnet18", "stem": "small"},
+    pytest.param({"name": "resnet18", "stem": "small"}, marks=pytest.mark.proof),  # takes long, and is much as the next
     {"name": "resnet20"},
-    {"name": "resnet9", "width": 8},
+    pytest.param({"name": "resnet9", "width": 8}, marks=pytest.mark.proof),
     SEQUENTIAL,
 ]
 SMALL = Preprocessing(3, 16, 21, "crop", (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))

@@ -46,7 +46,7 @@ recipe:
   progressive_resizing: {initial_size: 6, until: 0.4}
   checkpoint_every_steps: 2
   precision: float32
-run: {tensorboard: true, log_every_steps: 2}
+run: {tensorboard: true, log_every_steps: 2, report: false}
 """
 
 

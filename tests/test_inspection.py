@@ -413,8 +413,8 @@ def test_json_lists_every_file(folder: Path, cli: Cli) -> None:
 
 
 def test_names_that_cannot_be_shown_are_written_out(folder: Path, cli: Cli, tmp_path: Path) -> None:
-    for name in (b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"):
-        with open(bytes(folder) + b"/train/cat/" + name, "wb"):  # noqa: PTH123 (bytes that are no UTF-8)
+    for raw in (b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"):
+        with open(bytes(folder) + b"/train/cat/" + raw, "wb"):  # noqa: PTH123 (bytes that are no UTF-8)
             pass
     outcome = cli("data", "check", folder, "--page", tmp_path / "check.html")
     assert outcome.code == 3

@@ -162,6 +162,10 @@ def test_named_sets_are_checked_for_leaks_too(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("cnntrain.data.digits", lambda: type(source)(source.class_names, {"train": changed}, 1, 32))
     report = inspect_data(Data(source="digits"), Silent())
     assert ("digits/4", "digits/17") in found(report)["the same image in several classes"]
+    splits = prepare_data(Data(source="digits"))
+    for name in ("train", "val", "test"):
+        assert sum(counts[name] for counts in report.counts.values()) == len(getattr(splits, name))
+        assert {s.name for s in report.inventory.samples if s.split == name} == set(getattr(splits, name).names)
 
 
 def test_flat_images_are_no_near_copies() -> None:
@@ -196,6 +200,14 @@ def test_near_pairs_are_all_pairs_that_a_plain_search_finds() -> None:
     assert len(pairs) == len(set(pairs))
     assert set(pairs) == expected
     assert len(expected) > 250
+
+
+def test_copies_are_found_where_every_image_has_one() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.integers(20, 230, (8, 16, 16, 3))
+    thumbnails = np.concatenate([base, base + rng.integers(-9, 10, base.shape)]).astype(np.uint8)
+    pairs = {tuple(sorted(pair)) for some in near_pairs(thumbnails, Silent()) for pair in some.tolist()}
+    assert pairs == {(index, index + 8) for index in range(8)}
 
 
 def test_images_alike_by_nature_need_to_be_more_alike_to_be_copies() -> None:
@@ -401,8 +413,8 @@ def test_json_lists_every_file(folder: Path, cli: Cli) -> None:
 
 
 def test_names_that_cannot_be_shown_are_written_out(folder: Path, cli: Cli, tmp_path: Path) -> None:
-    for name in (b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"):
-        with open(bytes(folder) + b"/train/cat/" + name, "wb"):  # noqa: PTH123 (bytes that are no UTF-8)
+    for raw in (b"\xff.png", b"two\nlines.png", b"\x1b[31mred.png"):
+        with open(bytes(folder) + b"/train/cat/" + raw, "wb"):  # noqa: PTH123 (bytes that are no UTF-8)
             pass
     outcome = cli("data", "check", folder, "--page", tmp_path / "check.html")
     assert outcome.code == 3
@@ -493,6 +505,9 @@ def test_the_preview_is_a_png_of_pairs_and_says_where(cli: Cli, tmp_path: Path, 
         "model: resnet20\ndata: {source: image_folder, root: photos, image_size: 24, stored_size: 30, "
         "augment: [random_crop, cutmix]}\nrecipe: {progressive_resizing: {initial_size: 16}, epochs: 9}\n"
     )
+    config = load_config(str(tmp_path / "my.yaml"), [f"run.data_root={tmp_path}"]).config
+    sizes = [first_images(config, Silent(), num_images=6, epoch=epoch).after.shape[1] for epoch in (1, 9)]
+    assert sizes == [16, 24]
     outcome, picture = previewed(cli, tmp_path, tmp_path / "my.yaml", "--data-root", tmp_path, "--images", 6)
     assert picture.size == (8 * 100 + 4, picture.height)
     assert f"wrote {tmp_path / 'preview.png'}: 6 images" in outcome.out

@@ -523,3 +523,10 @@ def test_somebody_elses_picture_is_not_replaced(cli: Cli, tmp_path: Path) -> Non
         outcome = cli("data", "preview", "digits_lenet", "--out", tmp_path / name)
         assert outcome.code == 2
         assert (tmp_path / name).read_bytes() == before
+
+
+def test_a_photo_that_is_cut_off_before_its_pixels_is_damaged_and_no_stranger(folder: Path) -> None:
+    whole = io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(whole, "JPEG")
+    (folder / "train/cat/cut.jpg").write_bytes(whole.getvalue()[:40])
+    assert found(inspect(folder))["damaged, cut off or not there"] == [("train/cat/cut.jpg",)]

@@ -24,6 +24,9 @@ _ENOUGH = 256  # px: large JPEGs are decoded smaller, which takes a fraction of 
 _ORIENTATION = 0x0112  # EXIF's tag
 _CHUNK, _WINDOW = 16, 4096  # images a task, and tasked at once
 
+# How files of the usual formats begin, however little of them is left.
+_BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
+
 # What files that are no images often are, by how they begin.
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS: run `git lfs pull`",
@@ -107,7 +110,9 @@ def look_at(sample: Sample) -> Look:
     try:
         head = _read_header(content)
     except Exception:  # on damaged files Pillow raises nearly every kind of exception
-        return Look(_what_else(content), file_digest=digest)
+        begins_well = content.startswith(_BEGINNINGS)
+        fault = "cut off or damaged in its first part" if begins_well else _what_else(content)
+        return Look(fault, is_image=begins_well, file_digest=digest)
     try:
         picture = decode_image(content, 3, sample.content, _ENOUGH)
     except DataError as error:

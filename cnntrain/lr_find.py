@@ -19,6 +19,7 @@ from cnntrain.config import Config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch
 from cnntrain.data.pipeline import build_pipeline
+from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner
 from cnntrain.recipe.resizing import training_size
 from cnntrain.recipe.schedules import Scheduler
@@ -29,8 +30,10 @@ from cnntrain.train import epoch_batches, set_up, train_step
 RULE = "where the smoothed loss falls fastest, or a tenth of the rate where it is lowest, whichever is higher"
 DIVERGED = 4.0  # the loss beside its best, at which there is nothing more to be learnt (fast.ai's choice)
 RECENT = 5  # steps whose mean loss is judged by that
-SMOOTHING = 0.03  # of the number of steps: the deviation of the normal distribution by which losses are averaged
-# By how many standard errors the smoothed loss has to fall. Networks that learn reach 17 and more, 3 come by chance.
+# The deviation of the normal distribution by which losses are averaged: this share of the steps, and at least so many.
+SMOOTHING, MIN_DEVIATION = 0.03, 1.5
+# By how many standard errors the smoothed loss has to fall. Networks that learn reach 9 to 100; of 1,000 curves of
+# nothing but noise, one reaches 6.
 MIN_FALL = 6.0
 MIN_LOSSES = 10
 Numbers = npt.NDArray[np.float64]
@@ -73,6 +76,7 @@ def lr_find(config: Config, console: Console, *, steps: int = 100, low: float = 
 
     Raises:
         CnntrainError: Training could not work.
+        NumericalError: The first loss is infinite or not a number.
     """
     config, splits, learner = set_up(config, resolve_device(config.run.device), console)
     grow_rate(learner, low, high, steps)
@@ -92,6 +96,8 @@ def lr_find(config: Config, console: Console, *, steps: int = 100, low: float = 
         if recent > DIVERGED * best:
             ended = f"the loss was {DIVERGED:g} times its best at {rate:.2g}"
             break
+    if not losses:
+        raise NumericalError(f"{ended}, in the first step; look at the images, data.mean and data.std, or at --min")
     return judge(rates, losses, ended)
 
 
@@ -124,34 +130,33 @@ def judge(rates: Sequence[float], losses: Sequence[float], ended: str) -> RangeT
         ended: Why there are no more.
     """
     if len(losses) < MIN_LOSSES:
-        first, last = (rates[0], rates[-1]) if rates else (math.nan, math.nan)
         nothing = f"the loss explodes at once ({ended}); begin lower, with --min"
-        return RangeTest(None, nothing, first, last, ended, list(rates), list(losses), list(losses))
+        return RangeTest(None, nothing, rates[0], rates[0], ended, list(rates), list(losses), list(losses))
     values = np.minimum(losses, 2 * losses[0])  # or the last, exploding ones would outweigh their neighbours
-    deviation = SMOOTHING * len(values)
+    deviation = max(MIN_DEVIATION, SMOOTHING * len(values))
     smoothed = smooth(values, deviation)
     lowest = int(smoothed.argmin())
     steepest = int(np.gradient(smoothed, np.log(rates))[: lowest + 1].argmin())
-    nothing, before = "", slice(max(MIN_LOSSES, lowest))
-    # Of a mean with these weights, n values count as much as 2 sqrt(pi) deviation values do in a plain mean.
-    error = np.std((values - smoothed)[before]) / math.sqrt(2 * math.sqrt(math.pi) * deviation)
-    start = float(np.median(smoothed[: max(1, lowest // 2)]))
-    if start - smoothed[lowest] < MIN_FALL * error:
+    fall = float(np.median(smoothed[: max(1, lowest // 2)])) - smoothed[lowest]
+    nothing = ""
+    if fall < MIN_FALL * _standard_error(values[: max(MIN_LOSSES, lowest)], deviation):
         nothing = (
             "the loss falls nowhere by more than it varies; go higher with --max, take more --steps, or look at the "
             "images and labels (`cnntrain check`)"
         )
     suggestion = None if nothing else max(rates[steepest], rates[lowest] / 10)
     return RangeTest(
-        suggestion,
-        nothing,
-        rates[steepest],
-        rates[lowest],
-        ended,
-        list(rates),
-        list(losses),
-        smoothed.tolist(),
+        suggestion, nothing, rates[steepest], rates[lowest], ended, list(rates), list(losses), smoothed.tolist()
     )
+
+
+def _standard_error(values: Numbers, deviation: float) -> float:
+    """Of averages by `smooth`, which vary as little as a plain mean of 2 sqrt(pi) deviation values.
+
+    How much the values themselves vary follows from neighbours, whether the values fall or not (von Neumann 1941).
+    """
+    varies = math.sqrt(np.square(np.diff(values)).mean() / 2)
+    return varies / math.sqrt(2 * math.sqrt(math.pi) * deviation)
 
 
 def smooth(values: Numbers, deviation: float) -> Numbers:

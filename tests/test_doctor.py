@@ -386,6 +386,12 @@ def test_half_of_a_layers_relus_may_be_dead(share: float, severity: str | None) 
     assert [(verdict.kind, verdict.severity) for verdict in found] == ([("dead_relus", severity)] if severity else [])
 
 
+def test_the_first_epoch_does_not_decide_about_relus() -> None:
+    first = in_epochs(lambda _, index: {"dead_relus": {"first": 1.0}} if index == 0 else {})
+    assert kinds(replace(first, epochs=first.epochs[:1], finished=False)) == set()
+    assert kinds(replace(first, epochs=first.epochs[:1])) == {"dead_relus"}
+
+
 def test_relus_that_came_alive_again_are_not_held_against_a_training() -> None:
     assert kinds(in_epochs(lambda _, index: {"dead_relus": {"first": 1.0 if index < 3 else 0.2}})) == set()
 
@@ -452,6 +458,11 @@ def test_easy_data_are_not_overfitted_by_hundredths_of_a_loss() -> None:
         )
         == set()
     )
+
+
+def test_a_network_that_does_not_know_its_own_images_is_not_overfitted() -> None:
+    train = [1.0, 0.9, 0.8, 0.75, 0.7, 0.65, 0.6, 0.6, 0.6, 0.6]
+    assert kinds(losses(train, [0.65, 0.7, 0.8, 0.8, 0.85, 0.85, 0.85, 0.9, 0.9, 0.9])) == set()
 
 
 def test_a_validation_loss_that_rises_with_the_training_loss_is_not_overfitting() -> None:

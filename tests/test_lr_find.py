@@ -216,10 +216,11 @@ def test_a_curve_is_judged_by_its_steepest_fall_and_its_lowest_point() -> None:
     assert found.suggestion == pytest.approx(max(found.steepest, found.lowest / 10))
 
 
+@pytest.mark.parametrize("num_losses", [20, 100, 300])
 @pytest.mark.parametrize("seed", range(20))
-def test_noise_is_no_fall(seed: int) -> None:
-    noise = 2.3 + 0.2 * np.random.default_rng(seed).standard_normal(100)
-    found = judge(RATES.tolist(), noise.tolist(), "")
+def test_noise_is_no_fall(seed: int, num_losses: int) -> None:
+    noise = 2.3 + 0.2 * np.random.default_rng(seed).standard_normal(num_losses)
+    found = judge(np.geomspace(1e-6, 10, num_losses).tolist(), noise.tolist(), "")
     assert found.suggestion is None
     assert "varies" in found.nothing
 
@@ -236,3 +237,8 @@ def test_smoothing_has_no_lag_and_keeps_the_mean_of_a_slope() -> None:
     spike = np.zeros(101)
     spike[50] = 1.0
     assert smooth(spike, 3.0)[53] == pytest.approx(weights[53] / weights.sum())
+
+
+def test_a_first_loss_that_is_no_number_is_explained() -> None:
+    with pytest.raises(NumericalError, match=r"in the first step; look at the images, data\.mean and data\.std"):
+        find("data.mean=[0.5]", "data.std=[1e-38]", "recipe.precision=float32")

@@ -75,7 +75,7 @@ def _norm(line: Line) -> float:
 def dead_relus(signals: Signals) -> Verdict | None:
     """Whether most units of a layer were silent when they were last looked at."""
     looked = [epoch for epoch in signals.epochs if epoch.get("dead_relus")]
-    if not looked:
+    if not looked or (looked[-1]["epoch"] == 1 and not signals.finished):  # averages and norms are only settling
         return None
     shares = looked[-1]["dead_relus"]
     dead = {layer: share for layer, share in shares.items() if share >= DEAD}

@@ -9,6 +9,7 @@ from cnntrain.doctor.verdict import Verdict
 # generality; a network that grows surer of itself reaches that while it still gets better, so more is asked for here.
 RISEN = 1.2
 RISEN_BY = 0.05  # and by this share of the loss at chance: on easy data small losses vary more
+GAP = 0.6  # the training loss beside the validation loss: a network that remembers its images is far below
 MIN_EPOCHS_SINCE = 3  # since the lowest one; a median of as many is what counts as now
 
 MIN_EPOCHS = 5  # before training is called too weak
@@ -25,7 +26,8 @@ def overfitting(signals: Signals) -> Verdict | None:
     best = val.index(min(val))
     now, train_now = median(val[-MIN_EPOCHS_SINCE:]), median(train[-MIN_EPOCHS_SINCE:])
     risen = now > RISEN * val[best] and now - val[best] > RISEN_BY * signals.chance_loss
-    if len(val) - 1 - best < MIN_EPOCHS_SINCE or not risen or train_now >= train[best]:
+    remembers = train_now < min(train[best], GAP * now)
+    if len(val) - 1 - best < MIN_EPOCHS_SINCE or not risen or not remembers:
         return None
     epoch = signals.epochs[best]["epoch"]
     return Verdict(

@@ -103,8 +103,9 @@ def recorded_split(
     """
     data, recorded = header.config.data, header.config.run.data_root
     if data_root and data.source == "image_folder":
-        below = Path(data_root) / str(data.root)
-        if not below.is_relative_to(data_root) or not below.is_dir():  # the flag names the folder of images itself
+        root, below = Path(data_root), Path(data_root) / str(data.root)
+        itself = any((root / name).is_dir() for name in ("train", *header.class_names))
+        if not below.is_relative_to(root) or (not below.is_dir() and itself):  # it names the folder of images itself
             data = data.model_copy(update={"root": "."})
     if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
         data_root = recorded

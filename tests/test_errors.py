@@ -118,7 +118,7 @@ MISTAKES = [
     Mistake("serving at a port that cannot be", ["serve", "{run}", "--port", "65536"], 2, "Invalid value for '--port'"),
     Mistake("serving something else", ["serve", "{tmp}/my.yaml", "--port", "0"], 4, "my.yaml: not a checkpoint", config(DIGITS)),
     Mistake("report of no run", ["report", "--output", "{tmp}/runs"], 4, "no trained run in"),
-    Mistake("report of something else", ["report", "{tmp}/my.yaml"], 4, "my.yaml is no folder of a finished run", config(DIGITS)),
+    Mistake("report of something else", ["report", "{tmp}/my.yaml"], 4, "my.yaml holds no finished run (it has no results.json); name the folder", config(DIGITS)),
     Mistake("report of one run twice", ["report", "{run}", "{run}"], 2, "a run is named twice"),
     Mistake("report of negative robustness", ["report", "{run}", "--robustness", "-1"], 2, "Invalid value for '--robustness'"),
     Mistake("report into no folder", ["report", "{run}", "--robustness", "0", "--out", "{tmp}/gone/x.html"], 7, "gone: no such folder"),
@@ -140,7 +140,7 @@ MISTAKES = [
     Mistake("kernel with a huge number", ["filter", "x.png", "--kernel", "[[1" + "0" * 400 + "]]"], 2, "its numbers must be finite, and between -1000000 and 1000000"),
     Mistake("kernel of words", ["filter", "x.png", "--kernel", '[["a"]]'], 2, '"a" is no number'),
     Mistake("kernel that is too large", ["filter", "x.png", "--kernel", str([[0] * 32])], 2, "it has 1 x 32 numbers, and 31 x 31 is the largest"),
-    Mistake("kernel larger than the image", ["filter", "{tmp}/x.png", "--kernel", str([[1] * 11]), "--padding", "none"], 2, "needs an image of at least 1 x 11 px (height x width), and this one has 9 x 9", lambda tmp: picture(tmp / "x.png")),
+    Mistake("kernel larger than the image", ["filter", "{tmp}/x.png", "--kernel", str([[1] * 11]), "--padding", "none"], 3, "needs an image of at least 1 x 11 px (height x width), and this one has 9 x 9", lambda tmp: picture(tmp / "x.png")),
     Mistake("unknown padding", ["filter", "x.png", "--kernel", "blur", "--padding", "same"], 2, "'same' is no padding (allowed: zero, reflect, none)"),
     Mistake("image to filter unreadable", ["filter", "{tmp}/x.png", "--kernel", "blur"], 3, "x.png: not an image", lambda tmp: (tmp / "x.png").write_text("x")),
     Mistake("a range of rates the wrong way round", ["lr-find", "digits_lenet", "--min", "1", "--max", "0.1"], 2, "--min must be above 0 and below --max (got --min 1, --max 0.1)"),
@@ -243,7 +243,7 @@ def test_the_recorded_data_root_wins_over_the_environment(
     output = ["--output", tmp_path / "runs"]
     assert cli("evaluate", *output).code == 0
     assert cli("train", tmp_path / "runs/latest/config.yaml", *output).code == 0
-    assert "elsewhere: no such folder" in cli("evaluate", *output, "--data-root", tmp_path / "elsewhere").err
+    assert "elsewhere/photos: no such folder" in cli("evaluate", *output, "--data-root", tmp_path / "elsewhere").err
 
 
 @pytest.mark.parametrize("root", ["photos", "{tmp}/photos"])

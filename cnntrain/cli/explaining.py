@@ -166,12 +166,13 @@ def filter(
                 raise file
             content = read_bytes(file)
             image = decode_image(content, 3 if colour else 1, file)
+            title = str(Path(*file.parts[-2:]))
+            picture, lines = filter_image(title, image, kernels, padding=padding, stride=stride)
         except DataError as error:
             failed += 1
             print(f"error: {error}", file=sys.stderr)
             continue
-        picture, lines = filter_image(str(Path(*file.parts[-2:])), image, kernels, padding=padding, stride=stride)
         written = pictures.save(picture, file, kind, content)
         print("\n".join([str(file), *(f"  {line}" for line in lines), f"  {written}"]))
     if failed:
-        raise DataError(f"{failed} of {len(files)} images could not be read")
+        raise DataError(f"{failed} of {len(files)} images could not be used")

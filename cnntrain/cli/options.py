@@ -19,7 +19,7 @@ DataRootOption = Annotated[
     Path | None, typer.Option(help="Where data sets live.  [default: CNNTRAIN_DATA, else a cache folder]")
 ]
 NewRunOutputOption = Annotated[Path | None, typer.Option(help="Folder of all runs.  [default: runs]")]
-NameOption = Annotated[str | None, typer.Option(help="The run's folder in the output folder.")]
+NameOption = Annotated[str | None, typer.Option(help="Of the run: its folder is OUTPUT/NAME/TIME.")]
 SeedOption = Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]

@@ -44,6 +44,8 @@ def report(
     if out and (out.is_dir() or not out.parent.is_dir()):
         reason = "it is a folder; name a file" if out.is_dir() else f"{out.parent}: no such folder"
         raise StorageError(f"--out {out} cannot be written: {reason}")
+    if out and out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out {out}: a page ends in .html")
 
     if len(folders) > 1:
         if len({folder.resolve() for folder in folders}) < len(folders):
@@ -70,7 +72,7 @@ def report(
     console = Console(quiet=quiet)
     console.say(f"reporting on {folders[0]}")
     with memory_explained("use --device cpu, or close other programs"):
-        path, findings = write_report(
+        written = write_report(
             folders[0],
             device=resolve_device(device or "auto"),
             reporter=console,
@@ -78,8 +80,7 @@ def report(
             num_robustness=robustness,
             out=out,
         )
-    found_of_images = report_summary(findings) if findings else {}
-    print(to_json({"report": str(path), **found_of_images}) if as_json else f"wrote {path}")
+    print(to_json(report_summary(written)) if as_json else f"wrote {written.path}")
 
 
 def _finished(checkpoint: Path) -> Path:
@@ -88,5 +89,7 @@ def _finished(checkpoint: Path) -> Path:
 
     folder = checkpoint.parents[1] if checkpoint.parts[-2:] == BEST.parts else checkpoint
     if not (folder / "results.json").exists():
-        raise CheckpointError(f"{folder} is no folder of a finished run (it has no results.json); name such a folder")
+        begun = (folder / "metrics.jsonl").exists()
+        advice = f"go on with it: cnntrain train --resume {folder}" if begun else "name the folder of a finished run"
+        raise CheckpointError(f"{folder} holds no finished run (it has no results.json); {advice}")
     return folder

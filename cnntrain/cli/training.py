@@ -202,8 +202,8 @@ def write_report_at_end(folder: Path, config: "Config", console: "Console") -> N
     later = f"cnntrain report {folder}"
     try:
         with memory_explained("close other programs"):
-            page, _ = write_report(folder, device=resolve_device(config.run.device), reporter=console)
-        print(f"report     {page}")
+            written = write_report(folder, device=resolve_device(config.run.device), reporter=console)
+        print(f"report     {written.path}")
     except CnntrainError as error:
         console.say(f"note: the run is finished, but its report is not written: {error}; try again: {later}")
     except KeyboardInterrupt as error:

@@ -23,7 +23,7 @@ def filter_image(
         stride: See `convolve`.
 
     Raises:
-        ConfigError: The image is too small for a kernel.
+        DataError: The image is too small for a kernel.
     """
     lines, before = [], image.size
     image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
@@ -33,7 +33,7 @@ def filter_image(
     values = torch.from_numpy(pixels).permute(2, 0, 1).float() / 255
     rows = []
     for kernel in kernels:
-        result = convolve(values, kernel.weights, padding=padding, stride=stride)
+        result = convolve(values, kernel.weights, padding=padding, stride=stride, name=title)
         rows.append(Filtered(kernel, show(result, kernel.weights)))
         lines.append(f"{kernel.name}: {image.width} x {image.height} -> {result.shape[2]} x {result.shape[1]} px")
         texts = [[kernel_number(float(value)) for value in row] for row in kernel.weights]

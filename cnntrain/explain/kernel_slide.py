@@ -92,6 +92,7 @@ def _tint(level: float) -> tuple[int, int, int]:
 
 
 def kernel_number(value: float) -> str:
-    """0.04 -> `1/25`, 2.0 -> `2`, 0.123 -> `0.123`."""
+    """0.04 -> `1/25`, 2.0 -> `2`, 0.123456 -> `0.123456`."""
     simple = Fraction(value).limit_denominator(99)
-    return str(simple) if abs(float(simple) - value) < 1e-6 * max(abs(value), 1e-3) else f"{value:.3g}"
+    known = abs(simple) < 1 and abs(float(simple) - value) < 1e-6 * max(abs(value), 1e-3)
+    return str(simple) if known else f"{value:.7g}"

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cnntrain.config.faults import suggest
-from cnntrain.errors import ConfigError
+from cnntrain.errors import ConfigError, DataError
 
 LARGEST = 31  # side of a kernel
 
@@ -72,7 +72,9 @@ def _fault(rows: object) -> str | None:
     return None
 
 
-def convolve(image: Tensor, kernel: Tensor, *, padding: str = "zero", stride: int = 1) -> Tensor:
+def convolve(
+    image: Tensor, kernel: Tensor, name: str = "the image", *, padding: str = "zero", stride: int = 1
+) -> Tensor:
     """Cross-correlation, which `nn.Conv2d` calls convolution: the kernel is not turned round. Each channel alone.
 
     Args:
@@ -81,20 +83,21 @@ def convolve(image: Tensor, kernel: Tensor, *, padding: str = "zero", stride: in
         padding: `zero` or `reflect`, so that with a stride of 1 the size stays (of an even kernel's padding the larger
             half lies right and below); or `none`.
         stride: In both directions, px.
+        name: Of the image, for messages.
 
     Returns:
         float32 (C, h, w).
 
     Raises:
-        ConfigError: The image is too small for the kernel.
+        DataError: The image is too small for the kernel.
     """
     height, width = kernel.shape
     top, left = (height - 1) // 2, (width - 1) // 2
     bottom, right = height - 1 - top, width - 1 - left
     least = (height, width) if padding == "none" else (bottom + 1, right + 1) if padding == "reflect" else (1, 1)
     if any(side < needed for side, needed in zip(image.shape[1:], least, strict=True)):
-        raise ConfigError(
-            f"a kernel of {height} x {width} with --padding {padding} needs an image of at least {least[0]} x "
+        raise DataError(
+            f"{name}: a kernel of {height} x {width} with --padding {padding} needs an image of at least {least[0]} x "
             f"{least[1]} px (height x width), and this one has {image.shape[1]} x {image.shape[2]}; "
             f"--padding zero takes any"
         )

@@ -9,6 +9,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from cnntrain.data.decode import is_image_name
 from cnntrain.errors import ConfigError, StorageError
 from cnntrain.records.files import write_bytes
 
@@ -22,10 +23,13 @@ class Pictures:
         out: A folder, made where it is missing; or the one picture's file, ending in .png.
 
     Raises:
+        ConfigError: It is named like a picture of another format.
         StorageError: There is a file where the folder should be.
     """
 
     def __init__(self, out: Path) -> None:
+        if is_image_name(out.name) and out.suffix.lower() != ".png" and not out.is_dir():
+            raise ConfigError(f"--out {out}: pictures are PNG; name a folder, or a file that ends in .png")
         self.out = out
         self.written: set[Path] = set()
         nearest = next(path for path in (out, *out.absolute().parents) if path.exists() or path.is_symlink())

@@ -44,6 +44,7 @@ def line_chart(
     y_label: str = "",
     log_y: bool = False,
     log_x: bool = False,
+    y_range: tuple[float, float] | None = None,
     marks: Mapping[str, float] | None = None,
     size: tuple[float, float] = (5.2, 3.1),
 ) -> Markup:
@@ -56,6 +57,7 @@ def line_chart(
         y_label: Likewise.
         log_y: A logarithmic axis.
         log_x: Likewise.
+        y_range: What the axis shows; None fits it to the curves.
         marks: Vertical lines by name, such as the best epoch.
         size: Inches; the page scales it.
     """
@@ -72,12 +74,17 @@ def line_chart(
         axes.set_ylabel(y_label)
         if log_y:
             axes.set_yscale("log")
+        if y_range:
+            axes.set_ylim(*y_range)
         if log_x:
             axes.set_xscale("log")
         if x_label in COUNTED:
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(lines) + len(marks or {}) > 1:
-            axes.legend(frameon=False, fontsize=8, ncols=1 if len(lines) < 5 else 2)
+            if len(lines) < 5:
+                axes.legend(frameon=False, fontsize=8)
+            else:  # beside the curves, on which they would lie
+                axes.figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=4)
 
     return svg(draw, alt, size)
 

@@ -4,7 +4,7 @@ import csv
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -23,7 +23,7 @@ from cnntrain.records.files import write_text
 from cnntrain.records.run_records import RunRecords, read_records
 
 # What is another for every run and says nothing of it.
-_OWN = ("run.name", "run.output", "run.data_root")
+_OWN = ("run.name", "run.output", "run.data_root", "expect")
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,11 @@ class Compared:
     def folder(self) -> Path:
         """The run's."""
         return self.records.folder
+
+    @property
+    def accuracy(self) -> float:
+        """Of the test."""
+        return float(self.results["test"]["accuracy"])
 
     @property
     def results(self) -> dict[str, Any]:
@@ -78,13 +83,12 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Compared]:
         CheckpointError: A run has not finished, or its records are damaged.
         StorageError: The page cannot be written.
     """
-    names = _short_names(folders)
-    runs = [_compared(folder, name, out) for folder, name in zip(folders, names, strict=True)]
+    runs = sorted(_named([_compared(folder, out) for folder in folders]), key=lambda run: -run.accuracy)
     hashes = {run.results["splits"]["test"]["sha256"] for run in runs}
     page = render(
         "compare.html",
-        as_given=runs,
-        runs=sorted(runs, key=lambda run: -run.results["test"]["accuracy"]),
+        runs=runs,
+        leaders=[run for run in runs if run.accuracy == runs[0].accuracy],
         same_test=len(hashes) == 1,
         differences=_differences(runs) if len(hashes) == 1 else [],
         settings=_different_settings(runs),
@@ -97,22 +101,22 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Compared]:
     return runs
 
 
-def _compared(folder: Path, name: str, out: Path) -> Compared:
+def _compared(folder: Path, out: Path) -> Compared:
     records = read_records(folder)
     if not records.results:
         raise CheckpointError(f"{folder} has not finished: there is no results.json to compare")
     confusion = np.array(records.results["test"]["confusion"])
     report = folder / "report.html"
     link = Path(os.path.relpath(report, out.parent)).as_posix() if report.exists() else ""
-    return Compared(name, records, bootstrap_intervals(confusion)["accuracy"], link)
+    return Compared(records.results["name"], records, bootstrap_intervals(confusion)["accuracy"], link)
 
 
-def _short_names(folders: Sequence[Path]) -> list[str]:
-    """The run's name where that tells it from the others, else with its time."""
-    names = [folder.resolve().parent.name for folder in folders]
+def _named(runs: Sequence[Compared]) -> list[Compared]:
+    """The same; those of one name with their folder, which is their time."""
+    names = [run.name for run in runs]
     return [
-        name if names.count(name) == 1 else f"{name} {folder.resolve().name}"
-        for name, folder in zip(names, folders, strict=True)
+        replace(run, name=f"{run.name} {run.folder.resolve().name}") if names.count(run.name) > 1 else run
+        for run in runs
     ]
 
 
@@ -138,9 +142,13 @@ def _right(folder: Path) -> npt.NDArray[np.bool_] | None:
 def _different_settings(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """The keys in which the configurations differ, with the value of each run."""
     flat = [_flatten(yaml.safe_load(run.records.config_text) or {}) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if key not in _OWN]
-    values = {key: [str(one.get(key, "")) for one in flat] for key in keys}
+    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(_OWN)]
+    values = {key: [_as_yaml(one[key]) if key in one else "" for one in flat] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def _as_yaml(value: Any) -> str:
+    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
 
 
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import nn
 
 from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.metrics import most_confused
+from cnntrain.metrics import confusion_matrix, most_confused
 from cnntrain.pages import picture
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.report.findings import Findings, Outcome
@@ -110,7 +110,8 @@ class Examples:
     def confused_pairs(self, findings: Findings) -> list[tuple[str, str, int, list[Example]]]:
         """For the pairs that were mistaken most often: truth, prediction, how often, and the surest of them."""
         test, found = findings.test, []
-        for pair in most_confused(findings.confusion, self._class_names, _PAIRS):
+        confusion = confusion_matrix(test.targets, test.predictions, len(self._class_names))
+        for pair in most_confused(confusion, self._class_names, _PAIRS):
             truth, said = (self._class_names.index(pair[key]) for key in ("true", "predicted"))
             members = np.flatnonzero((test.targets == truth) & (test.predictions == said))
             surest = members[np.argsort(-test.confidences[members], kind="stable")][:_PER_PAIR]

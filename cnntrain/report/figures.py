@@ -114,11 +114,13 @@ def robustness_charts(found: Robustness) -> dict[str, Markup]:
             f"Accuracy {found.clean:.1%} without an attack; at the strongest: {ends(found.attacked)}.",
             x_label="largest change of a pixel, of 255",
             y_label="accuracy, %",
+            y_range=(0, 101),
         ),
         "Corruptions: accuracy by severity": line_chart(
             lines(range(6), found.corrupted),
             f"Accuracy {found.clean:.1%} without corruption; at severity 5: {ends(found.corrupted)}.",
             x_label="severity",
             y_label="accuracy, %",
+            y_range=(0, 101),
         ),
     }

@@ -8,13 +8,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cnntrain.analysis.bootstrap import Interval, bootstrap_intervals
 from cnntrain.analysis.calibration import Reliability, fit_temperature, reliability, top_confidences
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
 from cnntrain.data import Reporter, Split
+from cnntrain.errors import DataError
 from cnntrain.evaluate import network_outputs, recorded_split
-from cnntrain.metrics import confusion_matrix, summarise_confusion
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header
 
@@ -32,14 +31,12 @@ class Outcome:
         outputs: float32 (N, K), on the CPU; as the network gives them, whatever the temperature.
         probabilities: float32 (N, K), with the saved temperature.
         targets: int64 (N,).
-        same_images: Whether they are those of the training.
     """
 
     split: Split
     outputs: Tensor
     probabilities: npt.NDArray[np.float32]
     targets: npt.NDArray[np.int64]
-    same_images: bool
 
     @cached_property
     def predictions(self) -> npt.NDArray[np.int64]:
@@ -82,7 +79,6 @@ class Findings:
     """Everything that the page shows of images; absent where the images are not at hand.
 
     Attributes:
-        intervals: By metric, of the test.
         suspects: By split, positions of images whose label the network doubts, the most doubtful first.
         robustness: Of some test images; None where it was left out.
         robustness_left_out: Why, in words.
@@ -90,20 +86,10 @@ class Findings:
 
     val: Outcome
     test: Outcome
-    intervals: dict[str, Interval]
     calibration: Calibration
     suspects: dict[str, npt.NDArray[np.int64]]
     robustness: Robustness | None = None
     robustness_left_out: str = ""
-
-    @property
-    def confusion(self) -> npt.NDArray[np.int64]:
-        """int64 (K, K), of the test."""
-        return confusion_matrix(self.test.targets, self.test.predictions, self.test.outputs.shape[1])
-
-    def summary(self, class_names: tuple[str, ...]) -> dict[str, object]:
-        """Accuracy, precision, recall and so on, of the test."""
-        return summarise_confusion(self.confusion, class_names)
 
 
 def find(
@@ -124,7 +110,7 @@ def find(
         num_robustness: Test images to attack and corrupt; None takes as many as are quickly done, 0 none.
 
     Raises:
-        DataError: The images are missing, or other ones.
+        DataError: The images are missing, or not those of the run.
     """
     val, test = (_outcome(model, header, name, data_root, reporter) for name in ("val", "test"))
     temperature = fit_temperature(val.outputs, torch.from_numpy(val.targets))
@@ -132,7 +118,6 @@ def find(
     found = Findings(
         val=val,
         test=test,
-        intervals=dict(bootstrap_intervals(confusion_matrix(test.targets, test.predictions, len(header.class_names)))),
         calibration=Calibration(temperature, header.temperature != 1, before, after),
         suspects={
             name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))
@@ -150,6 +135,11 @@ def find(
 def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None, reporter: Reporter) -> Outcome:
     device = next(model.parameters()).device
     split, _ = recorded_split(header, name, device=device, data_root=data_root, reporter=reporter)
+    if split.identity()["sha256"] != header.splits[name]["sha256"]:
+        raise DataError(
+            f"these are not the {name} images of the run ({len(split):,} found, {header.splits[name]['num_images']:,} "
+            f"recorded; their sha256 differs); figures of others would not belong to it"
+        )
     batch_size = header.config.recipe.images_at_once
     outputs = torch.cat(
         [
@@ -162,7 +152,6 @@ def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None,
         outputs,
         header.task.probabilities(outputs).numpy(),
         split.targets.cpu().numpy(),
-        split.identity()["sha256"] == header.splits[name]["sha256"],
     )
 
 
@@ -179,5 +168,6 @@ def _robustness_images(model: nn.Module, header: Header, num_test: int, asked: i
     cost = PASSES_PER_IMAGE * summarise(model, fitting.channels, fitting.image_size).totals.multiply_adds
     affordable = int(_BUDGET["cuda" if next(model.parameters()).is_cuda else "cpu"] / max(cost, 1))
     if affordable < _FEWEST_IMAGES:
-        return 0, f"for this network it takes long, about {cost / 1e9:,.0f} billion multiply-adds an image"
+        long = f"{cost / 1e9:,.0f} billion multiply-adds"
+        return 0, f"all attacks and corruptions of one image take {long} with this network"
     return min(affordable, num_test, _MOST_IMAGES), ""

@@ -1,19 +1,23 @@
 """The page of one run."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from markupsafe import Markup
 from torch import nn
 
+from cnntrain.analysis.bootstrap import Interval, bootstrap_intervals
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.data import Reporter
 from cnntrain.doctor import examine, read_signals
 from cnntrain.errors import DataError
 from cnntrain.extras import how_to_install, is_installed
+from cnntrain.metrics import Counts
 from cnntrain.pages import picture, render
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
@@ -25,11 +29,27 @@ from cnntrain.report import figures
 from cnntrain.report.examples import MOST, Examples
 from cnntrain.report.findings import Findings, Outcome, find
 from cnntrain.report.tables import predictions_csv, suspects_csv
-from cnntrain.report.verdict import verdict
+from cnntrain.report.verdict import guesses, verdict
 from cnntrain.runtime.device import exact_float32
 
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture
 _MOST_CLASS_ROWS = 200
+
+
+class Written(NamedTuple):
+    """A report.
+
+    Attributes:
+        path: The page.
+        accuracy: Of the test.
+        intervals: By metric, of the test.
+        findings: What it shows of images; None where these were not at hand.
+    """
+
+    path: Path
+    accuracy: float
+    intervals: Mapping[str, Interval]
+    findings: Findings | None
 
 
 def write_report(
@@ -40,7 +60,7 @@ def write_report(
     data_root: str | None = None,
     num_robustness: int | None = None,
     out: Path | None = None,
-) -> tuple[Path, Findings | None]:
+) -> Written:
     """Writes `report.html` into a run folder, with `predictions.csv` and `suspected_labels.csv` beside it.
 
     Args:
@@ -49,29 +69,35 @@ def write_report(
         reporter: Tells the user what takes its time.
         data_root: Where data sets live, if not where they were in training.
         num_robustness: As `findings.find` takes it.
-        out: Another file for the page.
-
-    Returns:
-        The page, and what it shows of images; None where these are not at hand.
+        out: Another file for the page; then nothing is written into the folder.
 
     Raises:
-        CheckpointError: The run has not finished, or its weights or records are damaged.
+        CheckpointError: The weights or records are damaged.
+        DataError: The images are not at hand, and the page that there is may show them.
         StorageError: The page cannot be written.
     """
-    records = read_records(folder)
+    records, path = read_records(folder), out or folder / "report.html"
     model, header = load_network(folder / BEST, device)
     findings, missing = None, ""
     try:
         findings = find(model, header, data_root=data_root, reporter=reporter, num_robustness=num_robustness)
     except DataError as error:
+        if out is None and path.exists():
+            error.add_note(f"{path} stays as it is; --out FILE writes a report without images, from the records alone")
+            raise
         missing = str(error)
         reporter.say(f"     note: the report does without images: {error}")
+    confusion = np.array(records.results["test"]["confusion"])
+    intervals = bootstrap_intervals(confusion)
     page = render(
         "report.html",
         records=records,
         results=records.results,
         header=header,
+        intervals=intervals,
+        guesses=guesses(records.results["test"]),
         verdict=verdict(records.results, findings),
+        **_of_classes(confusion, header.class_names),
         diagnoses=examine(read_signals(folder)),
         findings=findings,
         missing=missing,
@@ -81,26 +107,30 @@ def write_report(
         filters=_filters(model),
         **(_of_images(model, header, findings) if findings else {}),
     )
-    path = out or folder / "report.html"
     write_text(path, page)
-    if findings:
+    if findings and out is None:
         write_text(folder / "predictions.csv", predictions_csv(findings.test, header.class_names))
         write_text(folder / "suspected_labels.csv", suspects_csv(findings, header.class_names))
-    return path, findings
+    return Written(path, records.results["test"]["accuracy"], intervals, findings)
 
 
-def report_summary(findings: Findings) -> dict[str, Any]:
+def report_summary(written: Written) -> dict[str, Any]:
     """The figures of a report as plain values, for `--json`."""
+    found: dict[str, Any] = {
+        "report": str(written.path),
+        "accuracy": written.accuracy,
+        "intervals": {key: list(interval) for key, interval in written.intervals.items()},
+    }
+    findings = written.findings
+    if findings is None:
+        return found
     calibration = findings.calibration
-    return {
-        "accuracy": float(findings.test.right.mean()),
-        "intervals": {key: list(interval) for key, interval in findings.intervals.items()},
+    return found | {
         "temperature": calibration.temperature,
         "expected_calibration_error": calibration.before.expected_calibration_error,
         "expected_calibration_error_scaled": calibration.after.expected_calibration_error,
         "suspected_labels": {name: len(found) for name, found in findings.suspects.items()},
         "robustness": asdict(findings.robustness) if findings.robustness else None,
-        "same_images_as_in_training": findings.val.same_images and findings.test.same_images,
     }
 
 
@@ -121,7 +151,8 @@ def _charts(records: RunRecords, findings: Findings | None) -> dict[str, Any]:
     if findings:
         before, after = findings.calibration.before, findings.calibration.after
         scaled = figures.reliability_chart(after, f"temperature {findings.calibration.temperature:.3f}")
-        charts["calibration"] = [figures.reliability_chart(before, "as trained"), scaled]
+        fitted = [scaled] if findings.calibration.temperature != 1 else []
+        charts["calibration"] = [figures.reliability_chart(before, "as trained"), *fitted]
         if findings.robustness:
             charts["robustness"] = figures.robustness_charts(findings.robustness)
     return charts
@@ -131,22 +162,27 @@ def _of_images(model: nn.Module, header: Header, findings: Findings) -> dict[str
     """What the template shows of images."""
     names = header.class_names
     examples = Examples(model, header.preprocessing, names)
-    confusion = findings.confusion
     suspects = {
         "validation": examples.draw(findings.val, findings.suspects["val"][:MOST]),
         "test": examples.draw(findings.test, findings.suspects["test"][:MOST]),
     }
     return {
-        "summary": findings.summary(names),
-        "confusion": confusion if len(names) <= _LARGEST_TABLE else None,
-        "confusion_picture": picture(confusion_picture(confusion, names), "Confusion matrix; the darker, the more"),
-        "most_rows": _MOST_CLASS_ROWS,
         "pairs": examples.confused_pairs(findings),
         "worst": examples.worst_mistakes(findings.test),
         "uncertain": examples.least_certain(findings.test),
         "suspects": suspects,
         "samples": examples.of_each_class(findings.test),
         "stages": _stages(model, header, findings.test),
+    }
+
+
+def _of_classes(confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """The confusion matrix, as a table or a picture."""
+    drawn = confusion_picture(confusion, class_names)
+    return {
+        "confusion": confusion if len(class_names) <= _LARGEST_TABLE else None,
+        "confusion_picture": picture(drawn, "Confusion matrix; the darker, the more"),
+        "most_rows": _MOST_CLASS_ROWS,
     }
 
 

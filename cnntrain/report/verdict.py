@@ -28,8 +28,9 @@ def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sente
         findings: Of the images, where they are at hand.
     """
     found = [_beside_guessing(results["test"])]
-    if findings and found[0].tone != "bad":
-        found += [*_reach(results, findings), *_trust(findings)]
+    found += _reach(results)
+    if findings:
+        found += _trust(findings)
     if pairs := results["test"]["most_confused"]:
         truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))
         times = "once" if count == 1 else f"{count:,} times"
@@ -39,19 +40,23 @@ def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sente
 
 def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
     support = [row["support"] for row in test["per_class"]]
-    guessing, accuracy = max(support) / sum(support), test["accuracy"]
+    guessing = max(support) / sum(support)
     always = f"naming the most frequent class would be right for {percent(guessing)}"
-    if accuracy <= 1.1 * guessing:
+    if guesses(test):
         return Sentence("bad", f"No better than guessing: {always}.")
     return Sentence("good", f"Better than guessing: {always}.")
 
 
-def _reach(results: Mapping[str, Any], findings: Findings) -> Iterator[Sentence]:
+def guesses(test: Mapping[str, Any]) -> bool:
+    """Whether a network is hardly better than one that always names the most frequent class."""
+    support = [row["support"] for row in test["per_class"]]
+    return bool(test["accuracy"] <= 1.1 * max(support) / sum(support))
+
+
+def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
     val, test = results["val"], results["test"]
     mean = (val["accuracy"] + test["accuracy"]) / 2
     deviation = math.sqrt(mean * (1 - mean) * (1 / val["num_images"] + 1 / test["num_images"]))
-    if not findings.test.same_images:
-        yield Sentence("bad", "The test images here are not those of the training's end, so the figures may differ.")
     if abs(val["accuracy"] - test["accuracy"]) > 3 * deviation:
         text = (
             f"Validation ({percent(val['accuracy'])}) and test ({percent(test['accuracy'])}) differ by more than chance"
@@ -77,11 +82,10 @@ def _trust(findings: Findings) -> Iterator[Sentence]:
         )
     else:
         advice = "" if found.saved else "; recipe.temperature_scaling mends what it can"
-        yield Sentence(
-            "warn", f"It is {how} sure than it is right (expected calibration error {percent(error)}){advice}."
-        )
+        text = f"It is {how} sure than it is right (expected calibration error {percent(error)}){advice}."
+        yield Sentence("bad" if error > 0.1 else "warn", text)
     if findings.robustness:
         robust = findings.robustness
-        text = f"Of accuracy {percent(robust.clean)}, {percent(robust.mean_corrupted)} are left on corrupted images"
-        strongest = robust.attacked["PGD"][3]
-        yield Sentence("", f"{text} (mean), {percent(strongest)} where an opponent changes pixels by 8 of 255 (PGD).")
+        text = f"Of {robust.num_images:,} test images, {percent(robust.clean)} are right as they are"
+        left = f"{percent(robust.mean_corrupted)} when corrupted (mean), {percent(robust.attacked['PGD'][3])} when an"
+        yield Sentence("", f"{text}, {left} opponent changes pixels by at most 8 of 255 (PGD).")

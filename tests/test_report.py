@@ -304,3 +304,24 @@ def test_settings_that_differ_are_listed(reported: Path, cli: Cli, tmp_path: Pat
     assert re.search(r"run\.seed (0 7|7 0)", text)
     assert "are equally accurate" in text
     assert "recipe.epochs" not in text
+
+
+def test_runs_of_older_versions_are_reported_with_what_they_have(reported: Path, cli: Cli, tmp_path: Path) -> None:
+    old = tmp_path / "old" / "20260101-000000"
+    shutil.copytree(reported, old)
+    results = json.loads((old / "results.json").read_text())
+    for key in (
+        "class_counts",
+        "chance_loss",
+        "verdicts",
+        "skipped_images",
+        "changes",
+        "rollbacks",
+        "nonfinite_steps",
+        "scaler_skips",
+    ):
+        results.pop(key)
+    (old / "results.json").write_text(json.dumps(results))
+    (old / "signals.jsonl").unlink()
+    assert cli("report", old, "--robustness", 0).code == 0
+    assert "Images of each class" in page_of(old).text

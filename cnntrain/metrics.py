@@ -1,5 +1,6 @@
 """Metrics: what came out for each image, one confusion matrix, and what follows from them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +81,17 @@ def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict
         "most_confused": most_confused(confusion, class_names),
         "confusion": confusion.tolist(),
     }
+
+
+def is_guessing(accuracy: float, support: Sequence[int]) -> bool:
+    """Whether an accuracy is hardly above that of always naming the most frequent class.
+
+    Args:
+        accuracy: In [0, 1].
+        support: Images of each class.
+    """
+    share = max(support) / sum(support)
+    return accuracy <= share + 0.1 * min(share, 1 - share)
 
 
 def most_confused(confusion: Counts, class_names: tuple[str, ...], limit: int = 10) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from torch import nn
 
 from cnntrain.analysis.attacks import fgsm, pgd
 from cnntrain.analysis.bootstrap import bootstrap_difference, bootstrap_intervals
-from cnntrain.analysis.calibration import fit_temperature, reliability
+from cnntrain.analysis.calibration import calibration_error_by_chance, fit_temperature, reliability
 from cnntrain.analysis.corruptions import CORRUPTIONS, corrupt
 from cnntrain.analysis.robustness import robustness
 from cnntrain.data.preprocessing import Preprocessing
@@ -198,3 +198,24 @@ def test_jpeg_is_pillows_at_the_stated_quality(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), dtype=np.uint8)
     Image.fromarray(image[0]).save(tmp_path / "x.jpg", quality=40)
     np.testing.assert_array_equal(corrupt(image, "JPEG", 5)[0], np.asarray(Image.open(tmp_path / "x.jpg")))
+
+
+def test_where_every_image_is_right_the_interval_is_wilsons() -> None:
+    for confusion in (np.diag([30, 20]), np.array([[0, 30], [20, 0]])):
+        right = int(np.trace(confusion))
+        expected = stats.binomtest(right, 50).proportion_ci(method="wilson")
+        found = bootstrap_intervals(confusion)
+        assert found["accuracy"] == pytest.approx((expected.low, expected.high), abs=1e-4)
+        assert "balanced_accuracy" not in found
+
+
+def test_few_images_show_a_calibration_error_by_chance() -> None:
+    rng = np.random.default_rng(1)
+    confidences = rng.uniform(0.5, 1, 3000)
+    few, many = (calibration_error_by_chance(confidences[:number]) for number in (30, 3000))
+    assert few > 0.1 > 0.05 > many
+    below = [
+        reliability(confidences[:30], rng.random(30) < confidences[:30]).expected_calibration_error < few
+        for _ in range(300)
+    ]
+    assert 0.9 < np.mean(below) < 0.99

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from cnntrain.metrics import Evaluation, confusion_matrix, summarise_confusion
+from cnntrain.metrics import Evaluation, confusion_matrix, is_guessing, summarise_confusion
 
 RNG = np.random.default_rng(0)
 NAMES = tuple("abcdef")
@@ -80,3 +80,10 @@ def test_worst_mistakes_are_wrong_and_ordered_by_loss() -> None:
 def test_top5_is_reported_where_it_says_something() -> None:
     assert "top5_accuracy" not in evaluation(5).summary()
     assert evaluation(6).summary()["top5_accuracy"] == 0.75
+
+
+def test_guessing_is_told_from_knowing_on_skewed_classes_too() -> None:
+    assert is_guessing(0.1, [10] * 10)
+    assert is_guessing(0.95, [95, 5])
+    assert not is_guessing(1.0, [95, 5])
+    assert not is_guessing(0.2, [10] * 10)

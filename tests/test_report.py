@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.records.checkpoints import load_network
 from cnntrain.records.console import Console
+from cnntrain.records.run_folder import REPORT_FILES
 from cnntrain.report import write_report
 
 FEW = ["--epochs", "4", "--quiet"]
@@ -275,6 +276,10 @@ def test_runs_are_compared_on_the_same_images(reported: Path, cli: Cli, tmp_path
     rows = (other / "predictions.csv").read_text().splitlines()
     spoilt = [re.sub(r",(\d),(\d),", lambda m: f",{m[1]},{(int(m[1]) + 1) % 10},", row) for row in rows[1:101]]
     (other / "predictions.csv").write_text("\n".join([rows[0], *spoilt, *rows[101:]]) + "\n")
+    results = json.loads((other / "results.json").read_text())
+    kept = [row for row in csv.DictReader([rows[0], *spoilt, *rows[101:]]) if row["label"] == row["predicted"]]
+    results["test"]["accuracy"] = len(kept) / 359
+    (other / "results.json").write_text(json.dumps(results))
     outcome = cli("report", reported, other, "--out", tmp_path / "both.html")
     assert outcome.out == f"wrote {tmp_path / 'both.html'}\n"
     text = words(Page((tmp_path / "both.html").read_text()).text)
@@ -325,3 +330,30 @@ def test_runs_of_older_versions_are_reported_with_what_they_have(reported: Path,
     (old / "signals.jsonl").unlink()
     assert cli("report", old, "--robustness", 0).code == 0
     assert "Images of each class" in page_of(old).text
+
+
+def test_signals_without_a_norm_leave_no_chart_and_no_crash(reported: Path, cli: Cli, tmp_path: Path) -> None:
+    half = tmp_path / "half" / "20260101-000000"
+    shutil.copytree(reported, half)
+    line = {"step": 1, "epoch": 1, "loss": 2.3, "learning_rate": 0.1, "gradient_norm": {}, "update_ratio": {}}
+    (half / "signals.jsonl").write_text(json.dumps(line) + "\n")
+    assert cli("report", half, "--robustness", 0).code == 0
+    assert "Gradient norms" not in page_of(half).text
+
+
+def test_training_further_removes_the_report_of_before(reported: Path, cli: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "more" / "20260101-000000"
+    shutil.copytree(reported, run)
+    assert cli("train", "--resume", run, "--epochs", 4, "--quiet").code == 0
+    assert not [path.name for path in run.glob("*") if path.name in REPORT_FILES]
+
+
+def test_a_name_that_is_no_utf8_is_written_out(cli: Cli, tmp_path: Path) -> None:
+    root = write_photos(tmp_path / "photos", {"train": 12})
+    for path in sorted((root / "train/red").iterdir()):
+        path.rename(path.with_name(path.stem + "-\udce4.png"))
+    text = "model: lenet5\ndata: {source: image_folder, root: photos, image_size: 16}\nrecipe: {epochs: 1}\n"
+    (tmp_path / "my.yaml").write_text(text)
+    assert cli("train", tmp_path / "my.yaml", "--data-root", tmp_path, "--output", tmp_path / "runs").code == 0
+    assert cli("report", "--output", tmp_path / "runs", "--robustness", 0).code == 0
+    assert "udce4" in (tmp_path / "runs/latest/predictions.csv").read_text()

@@ -19,10 +19,12 @@ class Interval(NamedTuple):
 
 
 def bootstrap_intervals(confusion: Counts, seed: int = 0) -> Mapping[str, Interval]:
-    """Percentile intervals (2.5 to 97.5 %) of accuracy and balanced accuracy.
+    """Percentile intervals (2.5 to 97.5 %) of accuracy and, where images differ enough to tell, balanced accuracy.
 
     Drawing test images with replacement is drawing the cells of the confusion matrix from a multinomial, which takes
-    no images. Efron and Tibshirani: "An introduction to the bootstrap", 1993, chapter 13.
+    no images. Efron and Tibshirani: "An introduction to the bootstrap", 1993, chapter 13. Where all images are right,
+    or all wrong, resampling shows no spread, and accuracy's interval is Wilson's ("Probable inference, the law of
+    succession, and statistical inference", 1927).
 
     Args:
         confusion: int64 (K, K), rows the truth, of N images.
@@ -40,7 +42,16 @@ def bootstrap_intervals(confusion: Counts, seed: int = 0) -> Mapping[str, Interv
         hits = np.bincount(truth[right], weights=drawn[right], minlength=num_classes)
         accuracies[index] = hits.sum() / num_images
         balanced[index] = (hits[support > 0] / support[support > 0]).mean()
-    return {"accuracy": _middle(accuracies), "balanced_accuracy": _middle(balanced)}
+    accuracy = float(shares[right].sum())
+    found = {"accuracy": _middle(accuracies) if 0 < accuracy < 1 else _wilson(round(accuracy), num_images)}
+    interval = _middle(balanced)
+    return found | ({"balanced_accuracy": interval} if interval.low < interval.high else {})
+
+
+def _wilson(share: int, num_images: int) -> Interval:
+    """Of a share that is 0 or 1."""
+    width = 1.96**2 / (num_images + 1.96**2)
+    return Interval(1 - width, 1.0) if share else Interval(0.0, width)
 
 
 def bootstrap_difference(right: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], seed: int = 0) -> Interval:

@@ -11,6 +11,7 @@ from torch import Tensor
 Values = npt.NDArray[np.float64]
 
 NUM_BINS = 15
+_DRAWS = 200
 _WIDEST = 100.0  # temperatures from 1/100 to 100
 
 
@@ -59,6 +60,20 @@ def reliability(confidences: npt.ArrayLike, right: npt.ArrayLike, num_bins: int 
             np.bincount(bins, weights=values, minlength=num_bins) / counts for values in (confidences, right)
         )
     return Reliability(edges, counts, confidence, accuracy)
+
+
+def calibration_error_by_chance(confidences: npt.ArrayLike, seed: int = 0) -> float:
+    """The calibration error that 19 of 20 networks with these confidences, were they true, would stay below.
+
+    With few images even a network that is just as sure as it is right shows an error.
+
+    Args:
+        confidences: (N,) in [0, 1].
+        seed: Of the draws.
+    """
+    confidences, rng = np.asarray(confidences, dtype=np.float64), np.random.default_rng(seed)
+    draws = (rng.random(len(confidences)) < confidences for _ in range(_DRAWS))
+    return float(np.quantile([reliability(confidences, right).expected_calibration_error for right in draws], 0.95))
 
 
 def fit_temperature(outputs: Tensor, targets: Tensor) -> float:

@@ -10,8 +10,9 @@ def suspected_labels(probabilities: Probabilities, targets: npt.NDArray[np.int64
     """Positions of images whose label is probably wrong, the most doubtful first.
 
     An image is suspected where the network is as sure of another class as it is, on average, of images that carry that
-    class's label; they are ranked by how much likelier it finds that class than the label. Northcutt, Jiang and
-    Chuang: "Confident learning: Estimating uncertainty in dataset labels", JAIR 2021, section 3.1.
+    class's label, and surer than of the image's own; they are ranked by how much likelier it finds that class than the
+    label. Northcutt, Jiang and Chuang: "Confident learning: Estimating uncertainty in dataset labels", JAIR 2021,
+    section 3.1.
 
     Args:
         probabilities: float32 (N, K), of images that were not trained on: of others a network knows the label by heart.

@@ -72,7 +72,8 @@ def robustness(
         def change(strength: float) -> Iterator[Tensor]:
             for batch, labels in zip(images.split(batch_size), targets.split(batch_size), strict=True):
                 with torch.inference_mode(mode=False):
-                    yield attack(classify, batch / 255, labels, strength)
+                    changed = attack(classify, batch / 255, labels, strength)
+                yield changed
 
         return tuple(accuracy(change(strength)) for strength in STRENGTHS)
 

@@ -8,6 +8,7 @@ from typing import Any, overload
 import numpy as np
 from torch import Tensor
 
+from cnntrain.data.decode import printable
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.stores import ImageStore
 
@@ -31,7 +32,7 @@ class Names(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | Sequence[str]:
         if isinstance(index, slice):
             return Names(self._name_of, self._positions[index])
-        return self._name_of(int(self._positions[index]))
+        return printable(self._name_of(int(self._positions[index])))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Where training starts, and how large its steps are."""
 
+import math
 from statistics import median
 
 from cnntrain.doctor.gradients import MIN_LINES
@@ -100,5 +101,6 @@ def _largest_ratio(line: Line) -> float:
 def _rate_rises(signals: Signals) -> bool:
     """Whether this is still the warm-up."""
     middle = signals.steps[-1]["step"] / 2
-    earlier = max(line["learning_rate"] for line in signals.steps if line["step"] <= max(1, middle))
+    rates = [line["learning_rate"] for line in signals.steps if line["step"] <= max(1, middle)]
+    earlier = max(rates, default=math.inf)  # of a run that went on from a version without signals, none are known
     return bool(signals.steps[-1]["learning_rate"] > 1.05 * earlier)

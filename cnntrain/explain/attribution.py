@@ -4,7 +4,7 @@ Grad-CAM: see `analysis.activation_maps`.
 Integrated gradients: Sundararajan, Taly, Yan: "Axiomatic attribution for deep networks", ICML 2017. Starts from the
 black image, as the paper does for object recognition, section 3.
 Occlusion: Zeiler, Fergus: "Visualizing and understanding convolutional networks", ECCV 2014, section 4.2. Covers by the
-mean of the training images, the paper's grey square.
+mean that images are normalised by, the paper's grey square.
 """
 
 from typing import Any, NamedTuple
@@ -108,10 +108,10 @@ def _occlusion(model: nn.Module, image: Tensor, class_index: int) -> Attribution
         image[None],
         sliding_window_shapes=(channels, window, window),
         strides=(channels, stride, stride),
-        baselines=0,  # what the mean of the training images is, once it is normalised
+        baselines=0,  # what the mean is, once it is normalised
         target=class_index,
         perturbations_per_eval=max(1, _VALUES_AT_ONCE // image.numel()),
     )
     how = f"Occlusion: how much the class's score falls where a grey square of {window} px, moved by {stride}, lies"
-    facts = {"fill": "mean of the training images", "window_px": window, "stride_px": stride}
+    facts = {"fill": "the mean that images are normalised by", "window_px": window, "stride_px": stride}
     return Attribution(found[0, 0].float().cpu(), how, facts)

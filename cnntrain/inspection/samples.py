@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnntrain.config import schema
 from cnntrain.data import Layout, Reporter, lay_out, resolve_data_root
-from cnntrain.data.decode import is_hidden, is_image_name
+from cnntrain.data.decode import is_hidden, is_image_name, printable
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.source import ArrayPart
@@ -78,11 +78,6 @@ def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporte
     return _from_folders(config, root, layout, refusal)
 
 
-def printable(name: str) -> str:
-    r"""A name as it can be shown anywhere: with `\n` and the like, or bytes that are no UTF-8, written out."""
-    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
-
-
 def _from_arrays(layout: Layout) -> list[Sample]:
     class_names, samples = layout.source.class_names, []
     for name, part in layout.source.parts.items():
@@ -107,7 +102,7 @@ def _from_folders(config: schema.Data, root: Path, layout: Layout | None, refusa
         folders = {name: part.folder for name, part in parts.items()}
         for split, owner in layout.owners.items():
             part = parts[owner]
-            split_of |= {f"{part.folder}/{part.files[index]}": split for index in layout.indices[split]}
+            split_of |= {f"{part.folder.as_posix()}/{part.files[index]}": split for index in layout.indices[split]}
     samples: list[Sample] = []
     strays: dict[str, list[str]] = {}
     for part_name, folder in folders.items():
@@ -115,7 +110,7 @@ def _from_folders(config: schema.Data, root: Path, layout: Layout | None, refusa
         others = UNUSED if layout else part_name
         samples += _walk(folder, root, split_of, others, strays, with_loose=layout is None)
     if root not in folders.values():
-        used = {os.path.relpath(folder, root).split("/")[0] for folder in folders.values()}
+        used = {Path(os.path.relpath(folder, root)).parts[0] for folder in folders.values()}
         for path in sorted(root.iterdir()):
             kind = "hidden" if is_hidden(path.name) else "unused folders" if path.is_dir() else "other files"
             if path.name not in used:
@@ -149,9 +144,9 @@ def _walk(
 ) -> list[Sample]:
     """The images below a folder of class folders; what else lies there goes to `strays`."""
     samples: list[Sample] = []
-    above = "" if folder == root else os.path.relpath(folder, root)
+    above = "" if folder == root else Path(os.path.relpath(folder, root)).as_posix()
     for class_name, parent, subfolders, files in _tree(folder):
-        here = f"{above}{parent[len(str(folder)) :]}/".lstrip("/")
+        here = f"{above}{parent[len(folder.as_posix()) :]}/".lstrip("/")
         if class_name and not files and not subfolders:
             strays.setdefault("empty folders", []).append(printable(here))
         for name in subfolders:
@@ -178,12 +173,12 @@ def _tree(folder: Path) -> Iterator[tuple[str, str, list[str], list[str]]]:
     """
     top = list(os.scandir(folder))
     classes = sorted(entry.name for entry in top if entry.is_dir())
-    yield "", str(folder), classes, sorted(entry.name for entry in top if not entry.is_dir())
+    yield "", folder.as_posix(), classes, sorted(entry.name for entry in top if not entry.is_dir())
     for class_name in classes:
         if is_hidden(class_name):
             continue
         for parent, subfolders, files in os.walk(folder / class_name):
-            yield class_name, parent, sorted(subfolders), sorted(files)
+            yield class_name, Path(parent).as_posix(), sorted(subfolders), sorted(files)
             subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
 
 

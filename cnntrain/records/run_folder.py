@@ -20,6 +20,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
 BEST = Path("checkpoints/best.safetensors")
+REPORT_FILES = ("report.html", "predictions.csv", "suspected_labels.csv")
 
 
 @contextmanager
@@ -43,8 +44,13 @@ def run_folder(output: Path, name: str) -> Iterator[Path]:
 
 @contextmanager
 def run_folder_again(folder: Path) -> Iterator[Path]:
-    """The folder of a run that goes on, which is `in_use`; results.json of an earlier end is set aside."""
+    """The folder of a run that goes on, which is `in_use`.
+
+    results.json of an earlier end is set aside, and the report that was made of it removed.
+    """
     with _explained(folder):
+        for name in REPORT_FILES:
+            (folder / name).unlink(missing_ok=True)
         (folder / BEST.parent).mkdir(exist_ok=True)
         results = folder / "results.json"
         if results.exists():

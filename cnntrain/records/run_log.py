@@ -14,7 +14,7 @@ from cnntrain.config import Config, dump_config
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.doctor import Signals, Verdict, examine
-from cnntrain.metrics import Evaluation
+from cnntrain.metrics import Evaluation, is_guessing
 from cnntrain.progress import EpochFigures
 from cnntrain.records.console import Console, percent
 from cnntrain.records.files import to_json, write_text
@@ -217,7 +217,7 @@ class RunLog:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
         if busy := describe_contention(results["contention_share"]):
             self.console.say(f"     note: {busy}")
-        if results["test"]["accuracy"] <= 1.1 * max(tested.confusion.sum(1)) / len(tested.targets):
+        if is_guessing(results["test"]["accuracy"], tested.confusion.sum(1).tolist()):
             advice = "try another learning rate or more epochs"
             self.console.say(f"     note: no better than naming the most frequent class; {advice}")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))

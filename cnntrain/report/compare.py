@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
+from scipy.stats import binomtest
 
 from cnntrain.analysis.bootstrap import Interval, bootstrap_difference, bootstrap_intervals
 from cnntrain.errors import CheckpointError
@@ -59,17 +60,22 @@ class Compared:
 
 @dataclass(frozen=True)
 class Difference:
-    """How much more accurate the second of two runs is, on the same test images."""
+    """How much more accurate the second of two runs is, on the same test images.
+
+    Attributes:
+        p_value: Of McNemar's exact test: how likely chance alone parts them so far.
+    """
 
     first: str
     second: str
     difference: float
     interval: Interval
+    p_value: float
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0."""
-        return self.interval.low > 0 or self.interval.high < 0
+        """Whether chance hardly explains it."""
+        return self.p_value < 0.05
 
 
 def compare_runs(folders: Sequence[Path], out: Path) -> list[Compared]:
@@ -107,44 +113,59 @@ def _compared(folder: Path, out: Path) -> Compared:
         raise CheckpointError(f"{folder} has not finished: there is no results.json to compare")
     confusion = np.array(records.results["test"]["confusion"])
     report = folder / "report.html"
-    link = Path(os.path.relpath(report, out.parent)).as_posix() if report.exists() else ""
+    try:
+        link = Path(os.path.relpath(report, out.parent)).as_posix() if report.exists() else ""
+    except ValueError:  # on another drive of Windows
+        link = ""
     return Compared(records.results["name"], records, bootstrap_intervals(confusion)["accuracy"], link)
 
 
 def _named(runs: Sequence[Compared]) -> list[Compared]:
-    """The same; those of one name with their folder, which is their time."""
-    names = [run.name for run in runs]
-    return [
-        replace(run, name=f"{run.name} {run.folder.resolve().name}") if names.count(run.name) > 1 else run
-        for run in runs
-    ]
+    """The same; those of one name with their time, and those of one time as well with their whole path."""
+    for another in (lambda run: f"{run.name} {run.folder.resolve().name}", lambda run: str(run.folder)):
+        names = [run.name for run in runs]
+        runs = [replace(run, name=another(run)) if names.count(run.name) > 1 else run for run in runs]
+    return list(runs)
 
 
 def _differences(runs: Sequence[Compared]) -> list[Difference]:
     """Of each pair whose predictions were kept."""
-    right = {run.name: found for run in runs if (found := _right(run.folder)) is not None}
+    right = {run.name: found for run in runs if (found := _right(run)) is not None}
     differences = []
     for (first, before), (second, after) in combinations(right.items(), 2):
         if len(before) == len(after):
+            only_one = int((before & ~after).sum()), int((after & ~before).sum())
+            p_value = binomtest(only_one[0], sum(only_one)).pvalue if sum(only_one) else 1.0
             interval = bootstrap_difference(before, after)
-            differences.append(Difference(first, second, float(after.mean() - before.mean()), interval))
+            difference = float(after.mean() - before.mean())
+            differences.append(Difference(first, second, difference, interval, float(p_value)))
     return differences
 
 
-def _right(folder: Path) -> npt.NDArray[np.bool_] | None:
+def _right(run: Compared) -> npt.NDArray[np.bool_] | None:
+    """Whether each test image was right; None where the run kept no predictions, or those of other weights."""
     try:
-        with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            return np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
-    except (OSError, KeyError):
+        with (run.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
+            found = np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
+    except (OSError, KeyError, ValueError):
         return None
+    support = run.results["test"]["num_images"]
+    return found if len(found) == support and found.sum() == round(run.accuracy * support) else None
 
 
 def _different_settings(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """The keys in which the configurations differ, with the value of each run."""
-    flat = [_flatten(yaml.safe_load(run.records.config_text) or {}) for run in runs]
+    flat = [_flatten(_configuration(run)) for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(_OWN)]
     values = {key: [_as_yaml(one[key]) if key in one else "" for one in flat] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
+
+
+def _configuration(run: Compared) -> dict[str, Any]:
+    try:
+        return dict(yaml.safe_load(run.records.config_text) or {})
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{run.folder / 'config.yaml'}: damaged; remove it, or restore it from a copy") from error
 
 
 def _as_yaml(value: Any) -> str:

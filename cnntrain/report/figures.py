@@ -53,15 +53,19 @@ def curves(epochs: Sequence[Mapping[str, Any]], best_epoch: int | None) -> dict[
     }
 
 
-def signal_chart(signals: Sequence[Mapping[str, Any]], key: str, y_label: str) -> Markup:
-    """A signal of each layer over steps, on a logarithmic axis; of many layers, some from first to last.
+def signal_chart(signals: Sequence[Mapping[str, Any]], key: str, y_label: str) -> Markup | None:
+    """A signal of each layer over steps, on a logarithmic axis; None where there is none.
+
+    Of many layers some are drawn, from first to last.
 
     Args:
         signals: The lines of signals.jsonl.
         key: `gradient_norm` or `update_ratio`.
         y_label: Of the axis.
     """
-    layers = list(signals[-1][key])
+    layers = list(dict.fromkeys(layer for line in signals for layer in line[key]))  # float16 leaves some out
+    if not layers:
+        return None
     chosen = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, _MOST_LAYERS).round().astype(int))]
     steps = [line["step"] for line in signals]
     lines = {layer: Line(steps, [_positive(line[key].get(layer)) for line in signals]) for layer in chosen}

@@ -8,7 +8,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from cnntrain.analysis.calibration import Reliability, fit_temperature, reliability, top_confidences
+from cnntrain.analysis.calibration import (
+    Reliability,
+    calibration_error_by_chance,
+    fit_temperature,
+    reliability,
+    top_confidences,
+)
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
 from cnntrain.data import Reporter, Split
@@ -66,12 +72,14 @@ class Calibration:
         saved: Whether the checkpoint carries a temperature.
         before: With temperature 1.
         after: With the fitted one.
+        by_chance: The calibration error that so many images show of a network that has none.
     """
 
     temperature: float
     saved: bool
     before: Reliability
     after: Reliability
+    by_chance: float
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,12 @@ def find(
     """
     val, test = (_outcome(model, header, name, data_root, reporter) for name in ("val", "test"))
     temperature = fit_temperature(val.outputs, torch.from_numpy(val.targets))
+    by_chance = calibration_error_by_chance(test.confidences)
     before, after = (_reliability(test, temperature) for temperature in (1.0, temperature))
     found = Findings(
         val=val,
         test=test,
-        calibration=Calibration(temperature, header.temperature != 1, before, after),
+        calibration=Calibration(temperature, header.temperature != 1, before, after, by_chance),
         suspects={
             name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))
         },

@@ -34,6 +34,7 @@ from cnntrain.runtime.device import exact_float32
 
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture
 _MOST_CLASS_ROWS = 200
+_MOST_FILTERS = 64
 
 
 class Written(NamedTuple):
@@ -107,10 +108,10 @@ def write_report(
         filters=_filters(model),
         **(_of_images(model, header, findings) if findings else {}),
     )
-    write_text(path, page)
     if findings and out is None:
         write_text(folder / "predictions.csv", predictions_csv(findings.test, header.class_names))
         write_text(folder / "suspected_labels.csv", suspects_csv(findings, header.class_names))
+    write_text(path, page)  # last: where it is, the others are
     return Written(path, records.results["test"]["accuracy"], intervals, findings)
 
 
@@ -142,12 +143,12 @@ def _charts(records: RunRecords, findings: Findings | None) -> dict[str, Any]:
     if records.epochs:
         charts["curves"] = figures.curves(records.epochs, records.results.get("best_epoch"))
     if records.signals:
-        charts["signals"] = {
-            "Gradient norms of layers": figures.signal_chart(records.signals, "gradient_norm", "gradient norm"),
-            "Update-to-weight ratios of layers; about 0.001 is usual": figures.signal_chart(
-                records.signals, "update_ratio", "update / weight"
-            ),
+        kinds = {
+            "Gradient norms of layers": ("gradient_norm", "gradient norm"),
+            "Update-to-weight ratios of layers; about 0.001 is usual": ("update_ratio", "update / weight"),
         }
+        drawn = {text: figures.signal_chart(records.signals, *kind) for text, kind in kinds.items()}
+        charts["signals"] = {text: chart for text, chart in drawn.items() if chart}
     if findings:
         before, after = findings.calibration.before, findings.calibration.after
         scaled = figures.reliability_chart(after, f"temperature {findings.calibration.temperature:.3f}")
@@ -190,9 +191,8 @@ def _filters(model: nn.Module) -> Markup | None:
     weights = first_layer_filters(model)
     if weights is None or weights.shape[-1] == 1:
         return None
-    return picture(
-        filter_grid(weights[:64], columns=16, side=40), f"The {len(weights)} filters of the first layer", "pixels"
-    )
+    shown = weights[:_MOST_FILTERS]
+    return picture(filter_grid(shown, side=40), f"{len(shown)} of {len(weights)} filters of the first layer", "pixels")
 
 
 def _stages(model: nn.Module, header: Header, test: Outcome) -> list[tuple[str, str, Markup]]:

@@ -4,8 +4,11 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from cnntrain.metrics import is_guessing
 from cnntrain.pages import percent
 from cnntrain.report.findings import Findings
+
+_WELL_CALIBRATED, _BADLY_CALIBRATED = 0.03, 0.1
 
 
 class Sentence(NamedTuple):
@@ -40,8 +43,7 @@ def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sente
 
 def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
     support = [row["support"] for row in test["per_class"]]
-    guessing = max(support) / sum(support)
-    always = f"naming the most frequent class would be right for {percent(guessing)}"
+    always = f"naming the most frequent class would be right for {percent(max(support) / sum(support))}"
     if guesses(test):
         return Sentence("bad", f"No better than guessing: {always}.")
     return Sentence("good", f"Better than guessing: {always}.")
@@ -49,8 +51,7 @@ def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
 
 def guesses(test: Mapping[str, Any]) -> bool:
     """Whether a network is hardly better than one that always names the most frequent class."""
-    support = [row["support"] for row in test["per_class"]]
-    return bool(test["accuracy"] <= 1.1 * max(support) / sum(support))
+    return is_guessing(test["accuracy"], [row["support"] for row in test["per_class"]])
 
 
 def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
@@ -73,17 +74,20 @@ def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
 
 def _trust(findings: Findings) -> Iterator[Sentence]:
     found = findings.calibration
-    error = found.after.expected_calibration_error if found.saved else found.before.expected_calibration_error
-    confidence, accuracy = float(findings.test.confidences.mean()), float(findings.test.right.mean())
-    how = "more" if confidence > accuracy else "less"
-    if error < 0.03:
-        yield Sentence(
-            "good", f"Its confidence can be taken at its word (expected calibration error {percent(error)})."
-        )
+    before, after = found.before.expected_calibration_error, found.after.expected_calibration_error
+    error = after if found.saved else before
+    measured = f"expected calibration error {percent(error)}"
+    if error < _WELL_CALIBRATED:
+        yield Sentence("good", f"Its confidence can be taken at its word ({measured}).")
+    elif error <= found.by_chance:
+        text = f"Whether its confidence can be taken at its word, {len(findings.test.targets):,} images cannot tell"
+        yield Sentence("", f"{text} ({measured}, of which chance alone explains {percent(found.by_chance)}).")
     else:
-        advice = "" if found.saved else "; recipe.temperature_scaling mends what it can"
-        text = f"It is {how} sure than it is right (expected calibration error {percent(error)}){advice}."
-        yield Sentence("bad" if error > 0.1 else "warn", text)
+        how = "more" if findings.test.confidences.mean() > findings.test.right.mean() else "less"
+        mends = not found.saved and after < before
+        advice = "; recipe.temperature_scaling mends what it can" if mends else ""
+        text = f"It is {how} sure than it is right ({measured}){advice}."
+        yield Sentence("bad" if error > _BADLY_CALIBRATED else "warn", text)
     if findings.robustness:
         robust = findings.robustness
         text = f"Of {robust.num_images:,} test images, {percent(robust.clean)} are right as they are"

@@ -84,7 +84,9 @@ def line_chart(
             if len(lines) < 5:
                 axes.legend(frameon=False, fontsize=8)
             else:  # beside the curves, on which they would lie
-                axes.figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=4)
+                points = 30 + 4.2 * max(map(len, [*lines, *(marks or {})]))  # about the width of an entry
+                fitting = max(1, min(4, int(72 * size[0] / points)))
+                axes.figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=fitting)
 
     return svg(draw, alt, size)
 

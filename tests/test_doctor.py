@@ -18,10 +18,11 @@ from PIL import Image
 from cnntrain.config import load_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.stores import ResidentImages
-from cnntrain.doctor import Signals, Verdict, examine, read_signals
+from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.errors import CheckpointError
 from cnntrain.learner import Learner, build_learner
 from cnntrain.records.console import Console
+from cnntrain.records.run_records import read_records
 from cnntrain.train import run
 
 CONSTANT = ["recipe.schedule=constant", "recipe.averaging=null", "data.image_size=8", "data.augment=[]"]
@@ -52,7 +53,7 @@ def trained(tmp_path: Path, *settings: str) -> tuple[dict[str, dict[str, Any]], 
     config = load_config("digits_lenet", [f"run.output={tmp_path}/runs", *settings]).config
     folder, results = run(config, console)
     verdicts = results["verdicts"]
-    assert [asdict(verdict) for verdict in examine(read_signals(folder))] == verdicts
+    assert [asdict(verdict) for verdict in examine(read_records(folder).for_doctor)] == verdicts
     for verdict in verdicts:
         assert set(verdict) == {"kind", "severity", "finding", "evidence", "advice"}
         assert verdict["finding"].endswith(".")
@@ -295,12 +296,12 @@ def test_runs_of_older_versions_are_silent_where_they_have_no_records(tmp_path: 
     (old / "metrics.jsonl").write_text(
         "".join(json.dumps({k: v for k, v in line.items() if k != "dead_relus"}) + "\n" for line in lines)
     )
-    assert examine(read_signals(old)) == []
-    assert read_signals(tmp_path / "nothing") == Signals(epochs=[], steps=[])
+    assert examine(read_records(old).for_doctor) == []
+    assert read_records(tmp_path / "nothing").for_doctor == Signals(epochs=[], steps=[])
     assert examine(Signals()) == []
     (old / "metrics.jsonl").write_text("{")
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is damaged"):
-        read_signals(old)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl: damaged"):
+        read_records(old)
 
 
 def test_the_doctor_needs_no_torch() -> None:

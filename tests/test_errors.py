@@ -159,6 +159,7 @@ MISTAKES = [
     Mistake("a preview that is no PNG", ["data", "preview", "digits_lenet", "--out", "{tmp}/x.jpg"], 2, "x.jpg: the preview is a PNG"),
     Mistake("a preview over a photo", ["data", "preview", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists and is no preview of ours", lambda tmp: picture(tmp / "x.png")),
     Mistake("an unknown command of data", ["data", "chekc"], 2, "chekc"),
+    Mistake("check of a folder that is not there", ["data", "check", "{tmp}/phtos"], 2, "there is no folder"),
 ]  # fmt: skip
 
 

@@ -87,7 +87,12 @@ def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple
         if set_ or data_root:
             raise ConfigError(f"{source} is a folder; --set and --data-root go with a CONFIG")
         return Data(source="image_folder", root=str(Path(source).absolute())), None, False
-    loaded = load_config(source, set_, assignments(data_root=data_root)).config
+    try:
+        loaded = load_config(source, set_, assignments(data_root=data_root)).config
+    except ConfigError as error:
+        if not Path(source).exists():
+            error.add_note(f"there is no folder {source} either")
+        raise
     return loaded.data, loaded.run.data_root, True
 
 

@@ -4,7 +4,7 @@ A healthy training hears nothing. Numbers come in, verdicts go out: nothing here
 """
 
 from cnntrain.doctor.examine import examine
-from cnntrain.doctor.signals import Signals, read_signals
+from cnntrain.doctor.signals import Signals
 from cnntrain.doctor.verdict import Verdict
 
-__all__ = ["Signals", "Verdict", "examine", "read_signals"]
+__all__ = ["Signals", "Verdict", "examine"]

@@ -1,14 +1,8 @@
 """What a training left behind to be judged by."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-import yaml
-
-from cnntrain.errors import CheckpointError
 
 Line = Mapping[str, Any]
 
@@ -55,38 +49,3 @@ class Signals:
         return [
             line for line in self.steps if 2 * line["step"] >= last and 10 * line["learning_rate"] >= highest
         ] or list(self.steps)
-
-
-def read_signals(folder: Path) -> Signals:
-    """The signals of a run, from its folder.
-
-    Files that a run of an older version lacks, or one that has not ended, are missing in what is found.
-
-    Raises:
-        CheckpointError: A file is damaged.
-    """
-    results = _read(folder / "results.json", json.loads) or {}
-    config = _read(folder / "config.yaml", yaml.safe_load) or {}
-    return Signals(
-        epochs=_read(folder / "metrics.jsonl", _lines) or [],
-        steps=_read(folder / "signals.jsonl", _lines) or [],
-        val=results.get("val", {}),
-        chance_loss=results.get("chance_loss"),
-        class_counts=results.get("class_counts", {}),
-        early_stopping=config.get("recipe", {}).get("early_stopping"),
-        finished=bool(results),
-    )
-
-
-def _lines(text: str) -> list[Line]:
-    return [json.loads(line) for line in text.splitlines()]
-
-
-def _read(path: Path, parse: Any) -> Any:
-    """What a file says; None where there is none."""
-    try:
-        return parse(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (ValueError, yaml.YAMLError) as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error

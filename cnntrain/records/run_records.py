@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from cnntrain.doctor import Signals
 from cnntrain.errors import CheckpointError
 
 
@@ -18,6 +21,7 @@ class RunRecords:
         epochs: The lines of metrics.jsonl.
         signals: The lines of signals.jsonl: gradient norms and update ratios by layer.
         config_text: config.yaml.
+        config: The same, parsed.
     """
 
     folder: Path
@@ -25,6 +29,20 @@ class RunRecords:
     epochs: list[dict[str, Any]]
     signals: list[dict[str, Any]]
     config_text: str
+    config: dict[str, Any]
+
+    @property
+    def for_doctor(self) -> Signals:
+        """What the doctor judges by; of a run that has not ended, or is of an older version, some of it is missing."""
+        return Signals(
+            epochs=self.epochs,
+            steps=self.signals,
+            val=self.results.get("val", {}),
+            chance_loss=self.results.get("chance_loss"),
+            class_counts=self.results.get("class_counts", {}),
+            early_stopping=self.config.get("recipe", {}).get("early_stopping"),
+            finished=bool(self.results),
+        )
 
 
 def read_records(folder: Path) -> RunRecords:
@@ -33,12 +51,18 @@ def read_records(folder: Path) -> RunRecords:
     Raises:
         CheckpointError: One of them is damaged.
     """
+    config_text = _text(folder / "config.yaml")
+    try:
+        config = dict(yaml.safe_load(config_text) or {})
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.yaml'}: damaged; remove it, or restore it from a copy") from error
     return RunRecords(
         folder,
         results=next(iter(_json_lines(folder / "results.json", whole=True)), {}),
         epochs=_json_lines(folder / "metrics.jsonl"),
         signals=_json_lines(folder / "signals.jsonl"),
-        config_text=_text(folder / "config.yaml"),
+        config_text=config_text,
+        config=config,
     )
 
 

@@ -155,17 +155,10 @@ def _right(run: Compared) -> npt.NDArray[np.bool_] | None:
 
 def _different_settings(runs: Sequence[Compared]) -> dict[str, list[str]]:
     """The keys in which the configurations differ, with the value of each run."""
-    flat = [_flatten(_configuration(run)) for run in runs]
+    flat = [_flatten(run.records.config) for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(_OWN)]
     values = {key: [_as_yaml(one[key]) if key in one else "" for one in flat] for key in keys}
     return {key: row for key, row in values.items() if len(set(row)) > 1}
-
-
-def _configuration(run: Compared) -> dict[str, Any]:
-    try:
-        return dict(yaml.safe_load(run.records.config_text) or {})
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{run.folder / 'config.yaml'}: damaged; remove it, or restore it from a copy") from error
 
 
 def _as_yaml(value: Any) -> str:

@@ -14,7 +14,7 @@ from torch import nn
 from cnntrain.analysis.bootstrap import Interval, bootstrap_intervals
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.data import Reporter
-from cnntrain.doctor import examine, read_signals
+from cnntrain.doctor import examine
 from cnntrain.errors import DataError
 from cnntrain.extras import how_to_install, is_installed
 from cnntrain.metrics import Counts
@@ -99,7 +99,7 @@ def write_report(
         guesses=guesses(records.results["test"]),
         verdict=verdict(records.results, findings),
         **_of_classes(confusion, header.class_names),
-        diagnoses=examine(read_signals(folder)),
+        diagnoses=examine(records.for_doctor),
         findings=findings,
         missing=missing,
         made=time.strftime("%Y-%m-%d %H:%M"),

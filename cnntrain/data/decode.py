@@ -22,11 +22,6 @@ def is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (text, for speed)
 
 
-def printable(name: str) -> str:
-    r"""A name as it can be shown anywhere: with `\n` and the like, or bytes that are no UTF-8, written out."""
-    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
-
-
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is one that people do not see, such as .DS_Store or __MACOSX."""
     return name.startswith((".", "__"))

@@ -8,9 +8,9 @@ from typing import Any, overload
 import numpy as np
 from torch import Tensor
 
-from cnntrain.data.decode import printable
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.stores import ImageStore
+from cnntrain.names import printable
 
 
 class Names(Sequence[str]):

@@ -7,11 +7,12 @@ from pathlib import Path
 
 from cnntrain.config import schema
 from cnntrain.data import Layout, Reporter, lay_out, resolve_data_root
-from cnntrain.data.decode import is_hidden, is_image_name, printable
+from cnntrain.data.decode import is_hidden, is_image_name
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.source import ArrayPart
 from cnntrain.errors import DataError
+from cnntrain.names import printable
 
 UNUSED = "unused"  # the split of images that training would not get to see
 NO_CLASS = "(no class)"

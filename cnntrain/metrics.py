@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnntrain.intervals import wilson_interval
+
 Counts = npt.NDArray[np.int64]
 
 
@@ -70,6 +72,7 @@ def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict
     rows = zip(class_names, precision, recall, f1, support, strict=True)
     return {
         "accuracy": float(right.sum() / max(1, support.sum())),
+        "accuracy_interval": list(wilson_interval(int(right.sum()), int(support.sum()))),
         "balanced_accuracy": _mean(recall[support > 0]),
         "macro_precision": _mean(precision[present]),
         "macro_recall": _mean(recall[present]),

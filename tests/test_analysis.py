@@ -200,13 +200,13 @@ def test_jpeg_is_pillows_at_the_stated_quality(tmp_path: Path) -> None:
     np.testing.assert_array_equal(corrupt(image, "JPEG", 5)[0], np.asarray(Image.open(tmp_path / "x.jpg")))
 
 
-def test_where_every_image_is_right_the_interval_is_wilsons() -> None:
-    for confusion in (np.diag([30, 20]), np.array([[0, 30], [20, 0]])):
+def test_the_interval_of_accuracy_is_wilsons() -> None:
+    for confusion in (np.diag([30, 20]), np.array([[0, 30], [20, 0]]), np.array([[25, 5], [3, 17]])):
         right = int(np.trace(confusion))
         expected = stats.binomtest(right, 50).proportion_ci(method="wilson")
         found = bootstrap_intervals(confusion)
         assert found["accuracy"] == pytest.approx((expected.low, expected.high), abs=1e-4)
-        assert "balanced_accuracy" not in found
+        assert ("balanced_accuracy" in found) == (0 < right < 50)
 
 
 def test_few_images_show_a_calibration_error_by_chance() -> None:

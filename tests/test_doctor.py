@@ -532,15 +532,6 @@ def test_the_worst_comes_first() -> None:
     assert all(isinstance(verdict, Verdict) for verdict in examine(signals))
 
 
-def test_what_an_accuracy_may_be_by_chance_is_what_statisticians_say() -> None:
-    from cnntrain.doctor.data import _at_least
-
-    # Brown, Cai and DasGupta, "Interval estimation for a binomial proportion", 2001, equation 4.
-    assert _at_least(1.0, 20) == pytest.approx(1 / (1 + 1.96**2 / 20))
-    assert _at_least(0.5, 100) == pytest.approx(0.4038, abs=1e-4)
-    assert _at_least(0.86, 10**9) == pytest.approx(0.86, abs=1e-4)
-
-
 def test_epochs_whose_steps_were_all_left_out_are_passed_over() -> None:
     signals = in_epochs(lambda line, index: {"train": {} if index in (4, 9) else line["train"]})
     assert kinds(signals) == set()

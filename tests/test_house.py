@@ -10,7 +10,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A room imports from the rooms of lower floors only; those of one floor do not know each other.
 FLOORS = [
-    {"errors", "names"},
+    {"errors", "names", "intervals"},
     {"config", "runtime", "metrics", "extras", "pages", "doctor"},
     {"models", "data", "recipe"},
     {"task", "summarise", "start", "progress"},

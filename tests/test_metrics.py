@@ -4,8 +4,10 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics as oracle
 
+from cnntrain.intervals import wilson_interval
 from cnntrain.metrics import Evaluation, confusion_matrix, is_guessing, summarise_confusion
 
 RNG = np.random.default_rng(0)
@@ -87,3 +89,20 @@ def test_guessing_is_told_from_knowing_on_skewed_classes_too() -> None:
     assert is_guessing(0.95, [95, 5])
     assert not is_guessing(1.0, [95, 5])
     assert not is_guessing(0.2, [10] * 10)
+
+
+@pytest.mark.parametrize("total", [1, 2, 5, 20, 359, 10_000])
+def test_intervals_of_shares_are_scipys_wilson(total: int) -> None:
+    for successes in {0, 1, total // 2, total - 1, total}:
+        expected = stats.binomtest(successes, total).proportion_ci(method="wilson")
+        assert wilson_interval(successes, total) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+def test_a_share_of_nothing_may_be_anything() -> None:
+    assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_accuracy_comes_with_its_interval() -> None:
+    summary = summarise_confusion(np.array([[1, 0], [0, 1]]), NAMES[:2])
+    assert summary["accuracy"] == 1
+    assert summary["accuracy_interval"] == pytest.approx([0.342, 1], abs=1e-3)

@@ -1,10 +1,10 @@
 """The images: whether they come in time, and what their numbers can tell."""
 
-import math
 from statistics import median
 
 from cnntrain.doctor.signals import Signals
 from cnntrain.doctor.verdict import Verdict
+from cnntrain.intervals import wilson_interval
 
 WAITING = 0.5  # share of the time of training that is spent on getting batches
 MIN_SECONDS = 1.0  # an epoch: below, nobody waits
@@ -77,7 +77,7 @@ def small_validation_set(signals: Signals) -> Verdict | None:
         return None
     accuracies = signals.val_metric("accuracy")
     best, typical = max(accuracies), median(accuracies[len(accuracies) // 2 :])
-    at_least = _at_least(best, num_images)
+    at_least = wilson_interval(round(best * num_images), num_images).low
     min_delta = stopping.get("min_delta", 0.0) if stopping.get("metric") != "loss" else 0.0
     if (at_least > best - WIDE or at_least > typical) and not 0 < min_delta < 1 / num_images:
         return None
@@ -90,13 +90,3 @@ def small_validation_set(signals: Signals) -> Verdict | None:
         "a larger data.val_fraction, or compare several seeds (run.seed); recipe.early_stopping.metric: loss changes "
         "more smoothly, and min_delta below one image means nothing",
     )
-
-
-def _at_least(share: float, num_images: int) -> float:
-    """The lower end of a share's 95 % confidence interval.
-
-    Wilson: "Probable inference, the law of succession, and statistical inference", 1927.
-    """
-    z = 1.96
-    spread = math.sqrt(share * (1 - share) / num_images + z**2 / (4 * num_images**2))
-    return (share + z**2 / (2 * num_images) - z * spread) / (1 + z**2 / num_images)

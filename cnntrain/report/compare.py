@@ -15,9 +15,10 @@ import numpy.typing as npt
 import yaml
 from scipy.stats import binomtest
 
-from cnntrain.analysis.bootstrap import Interval, bootstrap_difference, bootstrap_intervals
+from cnntrain.analysis.bootstrap import bootstrap_difference, bootstrap_intervals
 from cnntrain.errors import CheckpointError
 from cnntrain.extras import how_to_install, is_installed
+from cnntrain.intervals import Interval
 from cnntrain.pages import render
 from cnntrain.pages.charts import Line, line_chart
 from cnntrain.records.files import write_text

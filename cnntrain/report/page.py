@@ -11,12 +11,13 @@ import torch
 from markupsafe import Markup
 from torch import nn
 
-from cnntrain.analysis.bootstrap import Interval, bootstrap_intervals
+from cnntrain.analysis.bootstrap import bootstrap_intervals
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.data import Reporter
 from cnntrain.doctor import examine
 from cnntrain.errors import DataError
 from cnntrain.extras import how_to_install, is_installed
+from cnntrain.intervals import Interval
 from cnntrain.metrics import Counts
 from cnntrain.pages import picture, render
 from cnntrain.records.checkpoints import Header, load_network

@@ -21,6 +21,7 @@ from cnntrain.config.schema import Model
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.explain import METHODS
 from cnntrain.explain.attribution import attribute
+from cnntrain.explain.drawing import legend
 from cnntrain.explain.kernels import KERNELS, convolve, parse_kernel, show
 from cnntrain.models import build_model
 from cnntrain.models.catalogue import CATALOGUE, Entry
@@ -28,6 +29,7 @@ from cnntrain.models.stages import stages
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header, network_bytes
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
+from cnntrain.records.pictures import heat_overlay, heat_strip
 
 SEQUENTIAL = {
     "name": "sequential",
@@ -477,3 +479,14 @@ def test_bars_rise_above_zero_and_fall_below() -> None:
     assert not bars[2, 13].any()
     assert not bars[:, 23].any()
     assert vector_bars(torch.randn(5000)).width == 800
+
+
+def test_the_legend_has_the_colours_of_the_picture() -> None:
+    levels = np.linspace(-1, 1, 201, dtype=np.float32)
+    picture = heat_overlay(np.full((1, 201, 3), 128, np.uint8), levels[None], min_side=201)
+    strip = heat_strip(levels[None])
+    np.testing.assert_allclose(np.asarray(picture, int)[0], np.asarray(strip, int)[0], atol=1)
+    drawn = np.asarray(legend("nothing", "for", signed=False, on_image=True), int)
+    middle = drawn[drawn.shape[0] // 2]
+    assert (middle == 136).all(axis=1).any()  # where nothing speaks for the class there is the image's grey
+    assert (middle.sum(1) < 100).sum() == 0  # and nowhere black

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -76,7 +77,7 @@ def test_the_map_is_drawn_from_the_activation_map_of_the_class(url: str, classif
     content = encoded(Image.fromarray(noise(32, 32)))
     pixels = fit_content(content, classifier.header.preprocessing, Path("x"))
     image = classifier.header.preprocessing.network_input(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
-    heats = activation_maps(classifier.model, image.expand(10, -1, -1, -1), torch.arange(10)).numpy()
+    heats = activation_maps(classifier.model, image.expand(10, -1, -1, -1), torch.arange(10)).heat.numpy()
     for number, heat in enumerate(heats):
         picture = np.asarray(unfold(post(url, content, f"?map_class={number}").json()["activation_map"])).astype(int)
         assert picture.shape == (256, 256, 3)
@@ -92,6 +93,7 @@ def test_map_1_is_the_map_of_the_likeliest_class(url: str) -> None:
     name = first["predictions"][0]["class"]
     assert post(url, query=f"?map_class={name}").json()["activation_map"] == first["activation_map"]
     assert "activation_map" not in post(url, query="?map=0").json()
+    assert re.fullmatch(r"a map of \d+ x \d+ at C\d", first["activation_map_is"])
 
 
 def test_the_map_of_a_large_photo_is_as_fine_as_the_photo(url: str) -> None:

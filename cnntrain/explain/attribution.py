@@ -68,15 +68,16 @@ def attribute(model: nn.Module, image: Tensor, class_index: int, *, method: str,
 
 def _grad_cam(model: nn.Module, image: Tensor, class_index: int) -> Attribution:
     try:
-        heat = activation_maps(model, image[None], torch.tensor([class_index], device=image.device))[0].cpu()
+        found = activation_maps(model, image[None], torch.tensor([class_index], device=image.device))
     except ValueError as error:
         raise ConfigError(
-            "Grad-CAM shows the last layer that keeps the image's plane, and this network has none: its first layer "
+            "Grad-CAM shows a layer that keeps the image's plane, and this network has none: its first layer "
             "sees the image as a row of values; take --method occlusion or --method integrated-gradients"
         ) from error
-    height, width = heat.shape
-    how = f"Grad-CAM: where the last convolutional layer, a map of {height} x {width}, raises the class's score"
-    return Attribution(heat, how, {"map": [height, width]}, smooth=True)
+    heat = found.heat[0].cpu()
+    how = f"Grad-CAM: which places of the network's inside raise the class's score, in {found.described}"
+    facts = {"map": list(heat.shape), "layer": found.layer, "coarse": found.is_coarse}
+    return Attribution(heat, how, facts, smooth=True)
 
 
 def _integrated_gradients(model: nn.Module, image: Tensor, class_index: int, black: Tensor) -> Attribution:

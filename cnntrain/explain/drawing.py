@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cnntrain.records.pictures import heat_colours, shorten
+from cnntrain.records.pictures import heat_colours, heat_strip, shorten
 
 INK, SOFT, PAPER, LINE, ACCENT = (28, 31, 36), (89, 97, 109), (255, 255, 255), (217, 221, 227), (31, 91, 171)
 MARGIN, GAP = 28, 24
@@ -72,10 +72,18 @@ def ranking(ranked: Sequence[tuple[str, float]], marked: str, *, top: int, width
     return sheet
 
 
-def legend(left: str, right: str, *, signed: bool, width: int = 200) -> Image.Image:
-    """The colours of `heat_colours` between what their ends mean; from 0 where nothing is below it."""
+def legend(left: str, right: str, *, signed: bool, on_image: bool, width: int = 200) -> Image.Image:
+    """The colours of heat between what their ends mean; from 0 where nothing is below it.
+
+    Args:
+        left: What the least level means.
+        right: What the greatest level means.
+        signed: Whether levels go from -1, not from 0.
+        on_image: Whether they lie on an image in grey, as in `heat_overlay`, and not on black.
+        width: Of the colours, px.
+    """
     levels = np.linspace(-1 if signed else 0, 1, width, dtype=np.float32)[None].repeat(14, axis=0)
-    strip = Image.fromarray(heat_colours(levels).round().astype(np.uint8))
+    strip = heat_strip(levels) if on_image else Image.fromarray(heat_colours(levels).round().astype(np.uint8))
     return beside([text_picture(left, 16, SOFT), strip, text_picture(right, 16, SOFT)], gap=8, centred=True)
 
 

@@ -39,7 +39,7 @@ def explanation_slide(
     signed = attribution.is_signed
     side = pixels.shape[0]
     heading = f"What speaks for {'and against ' if signed else ''}“{class_name}”"
-    colours = legend("against" if signed else "nothing", "for", signed=signed)
+    colours = legend("against" if signed else "nothing", "for", signed=signed, on_image=True)
     columns = [
         below([one_line(f"The image as the network sees it, {side} x {side} px", 18, image.width), image]),
         below([one_line(heading, 18, image.width), overlay, colours]),
@@ -75,7 +75,7 @@ def walk_picture(
         parts.append(_row("first weights", facts, filter_grid(shown)))
     parts += [_stage_row(found, stage) for found, stage in walk]
     parts.append(_row("probabilities", [], ranking(ranked, ranked[0][0], top=len(ranked), width=520)))
-    colours = legend("below 0", "above 0; each map by its own largest value", signed=True)
+    colours = legend("below 0", "above 0; each map by its own largest value", signed=True, on_image=False)
     return with_margin(below([one_line(title, 28, 900), colours, *parts], gap=22))
 
 

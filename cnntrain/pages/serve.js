@@ -36,7 +36,7 @@ async function ask(className) {
     if (asked !== turn) return;
     if (!response.ok) throw new Error(answer.error);
     if (className === null) showClasses(file, answer.predictions);
-    showMap(className ?? answer.predictions[0].class, answer.activation_map);
+    showMap(className ?? answer.predictions[0].class, answer.activation_map, answer.activation_map_is);
   } catch (error) {
     if (asked !== turn) return;
     if (className === null) element("says").textContent = "";
@@ -87,11 +87,11 @@ function showRows(count) {
   element("more").textContent = `Show all ${rows.length} classes`;
 }
 
-function showMap(name, picture) {
+function showMap(name, picture, described) {
   element("map-figure").hidden = picture === null;
   if (picture !== null) element("map").src = picture;
   element("map").alt = `The part of the image that the network sees; bright is what speaks for ${name}`;
-  element("map-says").textContent = `As the network sees it. What speaks for “${name}” is coloured, the more the brighter.`;
+  element("map-says").textContent = `As the network sees it. What speaks for “${name}” is coloured, the more the brighter: ${described}.`;
   for (const button of element("classes").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.name === name));
   }

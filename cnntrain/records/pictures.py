@@ -81,9 +81,18 @@ def heat_overlay(
     picture = as_picture(pixels, min_side)
     shares = Image.fromarray((heat / max(float(np.abs(heat).max()), 1e-12)).astype(np.float32))
     shares = shares.resize(picture.size, Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST)
-    levels = np.asarray(shares).clip(-1, 1)
     # Neither quite black nor quite white, so that dark and light colours are seen on it.
     grey = 40 + 0.75 * np.asarray(picture.convert("L").convert("RGB"), dtype=np.float32)
+    return _glazed(grey, np.asarray(shares).clip(-1, 1))
+
+
+def heat_strip(levels: npt.NDArray[np.floating[Any]]) -> Image.Image:
+    """The colours that levels from -1 to 1, (H, W), have in `heat_overlay` on an image of mid-grey."""
+    return _glazed(np.full((*levels.shape, 3), 136.0), levels)
+
+
+def _glazed(grey: npt.NDArray[np.floating[Any]], levels: npt.NDArray[np.floating[Any]]) -> Image.Image:
+    """Grey (H, W, 3) of 0 to 255 under the colours of levels (H, W), the denser the further these are from 0."""
     opacity = 0.8 * np.abs(levels)[..., None] ** 0.75
     return Image.fromarray((grey * (1 - opacity) + heat_colours(levels) * opacity).round().astype(np.uint8))
 

@@ -1,6 +1,6 @@
 """Images worth looking at, each beside a map of where the network looked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,12 +52,16 @@ class Examples:
         model: In evaluation mode.
         preprocessing: The checkpoint's.
         class_names: K names.
+
+    Attributes:
+        map_described: Which map was drawn last, for people; empty while there is none.
     """
 
     def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: tuple[str, ...]) -> None:
         self._model = model
         self._preprocessing = preprocessing
         self._class_names = class_names
+        self.map_described = ""
 
     def draw(self, outcome: Outcome, positions: Positions) -> list[Example]:
         """The images at these positions of an outcome's split."""
@@ -73,12 +77,14 @@ class Examples:
             for position, shown, heat in zip(positions, pixels, maps, strict=True)
         ]
 
-    def _maps(self, images: torch.Tensor, classes: torch.Tensor) -> Iterator[npt.NDArray[np.float32] | None]:
+    def _maps(self, images: torch.Tensor, classes: torch.Tensor) -> list[npt.NDArray[np.float32] | None]:
         with exact_float32():
             try:
-                yield from activation_maps(self._model, images, classes).cpu().numpy()
+                found = activation_maps(self._model, images, classes)
             except ValueError:  # no layer keeps the plane
-                yield from [None] * len(images)
+                return [None] * len(images)
+        self.map_described = found.described
+        return list(found.heat.cpu().numpy())
 
     def _example(
         self, outcome: Outcome, position: int, pixels: Pixels, heat: npt.NDArray[np.float32] | None

@@ -175,6 +175,7 @@ def _of_images(model: nn.Module, header: Header, findings: Findings) -> dict[str
         "suspects": suspects,
         "samples": examples.of_each_class(findings.test),
         "stages": _stages(model, header, findings.test),
+        "map_described": examples.map_described,
     }
 
 

@@ -98,8 +98,9 @@ def _answer(classifier: Classifier, content: bytes, options: Options) -> dict[st
     ranked = classifier.predict(content, options.top)
     answer: dict[str, Any] = {"predictions": [{"class": name, "probability": share} for name, share in ranked]}
     if options.map_class is not None:
-        picture = classifier.activation_map(content, options.map_class or ranked[0][0])
-        answer["activation_map"] = picture and as_data_url(picture)
+        found = classifier.activation_map(content, options.map_class or ranked[0][0])
+        answer["activation_map"] = found and as_data_url(found[0])
+        answer["activation_map_is"] = found and found[1].described
     return answer
 
 

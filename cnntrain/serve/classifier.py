@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cnntrain.analysis.activation_maps import activation_maps
+from cnntrain.analysis.activation_maps import ActivationMaps, activation_maps
 from cnntrain.data.decode import decode_image, fit_content
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.predict import Ranked, classify
@@ -67,8 +67,8 @@ class Classifier:
         with memory_explained(_ADVICE):
             return classify(self.model, pixels, preprocessing=fitting, task=task, device=self.device, top=top)[0]
 
-    def activation_map(self, content: bytes, class_name: str) -> Image.Image | None:
-        """The part of an image that the network sees, under what in it speaks for a class, in RGB.
+    def activation_map(self, content: bytes, class_name: str) -> tuple[Image.Image, ActivationMaps] | None:
+        """The part of an image that the network sees, under what in it speaks for a class, in RGB; and its map.
 
         None where no layer of the network keeps the image's plane.
 
@@ -82,10 +82,10 @@ class Classifier:
         classes = torch.tensor([target], device=self.device)
         with memory_explained(_ADVICE), exact_float32():
             try:
-                heat = activation_maps(self.model, fitting.network_input(images), classes)[0]
+                found = activation_maps(self.model, fitting.network_input(images), classes)
             except ValueError:
                 return None
-        return heat_overlay(self.seen(content), heat.cpu().numpy(), min_side=256)
+        return heat_overlay(self.seen(content), found.heat[0].cpu().numpy(), min_side=256), found
 
     def seen(self, content: bytes) -> Pixels:
         """What the network sees of an image, as fine as the image is, but not finer than a page shows it.

@@ -196,7 +196,8 @@ def _remembered_levels(train: Split, preprocessing: Preprocessing, reporter: Rep
         return count_levels(train)
 
     fitting = f"{preprocessing.channels} {preprocessing.stored_size} {preprocessing.resize}"
-    return cache.remember(cache.key_of_text(f"{train.identity()['sha256']} {fitting}"), count)
+    key = cache.key_of_text(f"levels {train.identity()['sha256']} {fitting}")
+    return cache.remember(key, count, np.int64, (preprocessing.channels, 256), reporter.say)
 
 
 class Expected(NamedTuple):

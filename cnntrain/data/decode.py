@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -27,14 +28,28 @@ def is_hidden(name: str) -> bool:
     return name.startswith((".", "__"))
 
 
-def fit_content(content: bytes, preprocessing: Preprocessing, name: Path) -> Pixels:
+def fit_content(
+    content: bytes, preprocessing: Preprocessing, name: Path, see: Callable[[Image.Image], None] = lambda _: None
+) -> Pixels:
     """The content of an image file as it is stored for the network: uint8 (stored_size, stored_size, channels).
+
+    Args:
+        content: Of the file.
+        preprocessing: How it is fitted.
+        name: The file's, for messages.
+        see: Is shown the image before it is fitted.
 
     Raises:
         DataError: As `decode_image`.
     """
-    # Twice what is wanted is enough to resize from.
-    return preprocessing.fit(decode_image(content, preprocessing.channels, name, 2 * preprocessing.stored_size))
+    picture = decode_image(content, preprocessing.channels, name, enough_for(preprocessing))
+    see(picture)
+    return preprocessing.fit(picture)
+
+
+def enough_for(preprocessing: Preprocessing) -> int:
+    """The side, px, that is enough to resize from: twice what is wanted."""
+    return 2 * preprocessing.stored_size
 
 
 def read_bytes(path: Path) -> bytes:

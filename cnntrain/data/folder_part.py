@@ -10,13 +10,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from cnntrain.data import cache
-from cnntrain.data.decode import fit_content, read_bytes
+from cnntrain.data.copies import pixel_digest
+from cnntrain.data.decode import enough_for, fit_content, read_bytes
+from cnntrain.data.mending import Mending
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.data.source import Labels, Reporter, Stored
 from cnntrain.data.storage import Storage, describe_size
-from cnntrain.data.stores import MappedImages, ResidentImages, StreamedImages
+from cnntrain.data.stores import ImageStore, MappedImages, ResidentImages, StreamedImages
 from cnntrain.errors import DataError, StorageError
 from cnntrain.runtime.machine import available_cores
 
@@ -52,34 +55,52 @@ class FolderPart:
             DataError: Images cannot be used.
             StorageError: The images were to be kept on disk, and cannot be.
         """
-        shape = (len(self.files), preprocessing.stored_size, preprocessing.stored_size, preprocessing.channels)
+        size, files_key = preprocessing.stored_size, cache.key_of(self.folder, self.files)
+        shape = (len(self.files), size, size, preprocessing.channels)
+
+        def decode(index: int) -> Pixels:
+            path = self.folder / self.files[index]
+            return fit_content(read_bytes(path), preprocessing, path)
+
         if storage.kind == "stream":
+            digests = self._digests(files_key, shape, preprocessing, reporter)
+            store: ImageStore = StreamedImages(decode, shape[1:], self._num_threads, storage.device)
+            return Stored(store, digests[:, :32], digests[:, 32:])
 
-            def check() -> Pixels:
-                digests = np.empty((len(self.files), 32), dtype=np.uint8)
-                for _ in self._decoded(shape, preprocessing, digests, reporter):
-                    pass
-                return digests
-
-            def decode(index: int) -> Pixels:
-                path = self.folder / self.files[index]
-                return fit_content(read_bytes(path), preprocessing, path)
-
-            digests = cache.remember(cache.key_of(self.folder, self.files, None), check)
-            return Stored(StreamedImages(decode, shape[1:], self._num_threads, storage.device), digests)
-
-        key = cache.key_of(self.folder, self.files, preprocessing)
-        mapped = storage.kind == "cache" or storage.home.type != "cpu"  # the host need not have room for all at once
-        found = cache.load_images(key, mapped=mapped)
-        if found is None:
-            needed = storage.kind == "cache"
-            found = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=needed)
+        key, is_mapped = _images_key(files_key, preprocessing), storage.kind == "cache"
+        mapped = is_mapped or storage.home.type != "cpu"  # the host need not have room for all at once
+        found = cache.load_images(key, shape, reporter.say, mapped=mapped, check=not is_mapped)
+        if found:
+            digests = self._digests(files_key, shape, preprocessing, reporter)
+        else:
+            found, digests = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=is_mapped)
+            cache.keep(_digests_key(files_key, preprocessing), digests)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
-            images = torch.from_numpy(found[0])
-        if storage.kind == "cache":
-            return Stored(MappedImages(images, storage.device), found[1])
-        return Stored(ResidentImages(images.to(storage.home), storage.device), found[1])
+            images = torch.from_numpy(found.images)
+        if is_mapped:
+            store = MappedImages(images, storage.device, Mending(key, found.seals, decode, reporter.say))
+        else:
+            store = ResidentImages(images.to(storage.home), storage.device)
+        return Stored(store, digests[:, :32], digests[:, 32:])
+
+    def pixel_digests(self, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
+        """See `Part`; done once for the same files."""
+        size = preprocessing.stored_size
+        shape = (len(self.files), size, size, preprocessing.channels)
+        return self._digests(cache.key_of(self.folder, self.files), shape, preprocessing, reporter)[:, 32:]
+
+    def _digests(self, files_key: str, shape: cache.Shape, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
+        """Of each file, then of each image's pixels: uint8 (N, 64); every image is decoded, once for the same files."""
+
+        def look() -> Pixels:
+            digests = np.empty((len(self.files), 64), dtype=np.uint8)
+            for _ in self._decoded(shape, preprocessing, digests, reporter):
+                pass
+            return digests
+
+        key = _digests_key(files_key, preprocessing)
+        return cache.remember(key, look, np.uint8, (len(self.files), 64), reporter.say)
 
     def unreadable(self, preprocessing: Preprocessing, reporter: Reporter) -> dict[int, str]:
         """Which images cannot be used, by position, and why; every image is looked at, once for the same files."""
@@ -99,8 +120,8 @@ class FolderPart:
                 return np.array([index for index, text in enumerate(looked_at) if text], dtype=np.int64)
 
         try:
-            key = cache.key_of_text(f"unreadable {cache.key_of(self.folder, self.files, preprocessing)}")
-            positions = cache.remember(key, look)
+            key = cache.key_of_text(f"unreadable {_images_key(cache.key_of(self.folder, self.files), preprocessing)}")
+            positions = cache.remember(key, look, np.int64, (None,), reporter.say)
         except DataError:  # a file that is not even there, such as a dangling link: nothing to remember it by
             positions = look()
         found = {int(index): fault(int(index)) for index in positions}
@@ -116,9 +137,10 @@ class FolderPart:
         return available_cores() if self.num_workers is None else self.num_workers
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
-        """Whether the decoded images are on disk, whole."""
-        key = cache.key_of(self.folder, self.files, preprocessing)
-        return cache.load_images(key, mapped=True) is not None
+        """Whether the decoded images are on disk, as far as can be seen without reading them."""
+        key = _images_key(cache.key_of(self.folder, self.files), preprocessing)
+        shape = (len(self.files), preprocessing.stored_size, preprocessing.stored_size, preprocessing.channels)
+        return cache.load_images(key, shape, lambda _: None, mapped=True, check=False) is not None
 
     def _decode_all(
         self,
@@ -129,10 +151,10 @@ class FolderPart:
         *,
         mapped: bool,
         needed: bool,
-    ) -> tuple[Pixels, Pixels]:
-        """Images and digests, through the cache where it can be written, or where it is `needed`."""
+    ) -> tuple[cache.CachedImages, Pixels]:
+        """Images, and digests as `_digests`, through the cache where it can be written, or where it is `needed`."""
         size, free = math.prod(shape), cache.free_space()
-        digests = np.empty((len(self.files), 32), dtype=np.uint8)
+        digests = np.empty((len(self.files), 64), dtype=np.uint8)
         images = self._decoded(shape, preprocessing, digests, reporter)
         problem = f"twice {describe_size(size)} are needed and {describe_size(free)} are free"
         if free > 2 * size:
@@ -141,9 +163,9 @@ class FolderPart:
                 f"in {cache.folder()} ({describe_size(free)} free)"
             )
             try:
-                cache.save_images(key, shape, images, digests)
-                if found := cache.load_images(key, mapped=mapped):
-                    return found
+                cache.save_images(key, shape, images)
+                if found := cache.load_images(key, shape, reporter.say, mapped=mapped, check=False):
+                    return found, digests
                 problem = "they were removed as soon as they were there"
             except OSError as error:
                 problem = f"{error.strerror}"
@@ -154,20 +176,26 @@ class FolderPart:
                 f"{cache.folder()} cannot hold the decoded images: {problem}; "
                 f"set data.storage: stream, or XDG_CACHE_HOME to a larger disk"
             )
-        return np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files)), digests
+        held = np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files))
+        return cache.CachedImages(held, digests[:, :0]), digests
 
     def _decoded(
         self, shape: cache.Shape, preprocessing: Preprocessing, digests: Pixels, reporter: Reporter
     ) -> Iterator[Pixels]:
         """The images in order; their digests are filled in. What cannot be read is told at the end, all at once."""
         faults: list[str] = []
+        enough, channels = enough_for(preprocessing), preprocessing.channels
 
         def decode(index: int) -> Pixels:
             path = self.folder / self.files[index]
+
+            def see(picture: Image.Image) -> None:
+                digests[index, 32:] = _bytes(pixel_digest(picture, content, path, channels, enough))
+
             try:
                 content = read_bytes(path)
-                digests[index] = _digest(content)
-                return fit_content(content, preprocessing, path)
+                digests[index, :32] = _bytes(hashlib.sha256(content).digest())
+                return fit_content(content, preprocessing, path, see)
             except DataError as error:
                 faults.append(str(error))
                 return np.zeros(shape[1:], dtype=np.uint8)
@@ -184,5 +212,14 @@ class FolderPart:
             )
 
 
-def _digest(content: bytes) -> Pixels:
-    return np.frombuffer(hashlib.sha256(content).digest(), dtype=np.uint8)
+def _bytes(digest: bytes) -> Pixels:
+    return np.frombuffer(digest, dtype=np.uint8)
+
+
+def _images_key(files_key: str, preprocessing: Preprocessing) -> str:
+    fitting = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
+    return cache.key_of_text(f"images {fitting} {files_key}")
+
+
+def _digests_key(files_key: str, preprocessing: Preprocessing) -> str:
+    return cache.key_of_text(f"digests {preprocessing.channels} {files_key}")

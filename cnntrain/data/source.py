@@ -51,10 +51,12 @@ class Stored(NamedTuple):
     Attributes:
         store: Holds them, fitted.
         digests: uint8 (N, 32), the sha256 of each image as its source has it (file or pixels).
+        pixel_digests: uint8 (N, 32), the sha256 of its pixels.
     """
 
     store: ImageStore
     digests: Pixels
+    pixel_digests: Pixels
 
 
 class Part(Protocol):
@@ -74,6 +76,13 @@ class Part(Protocol):
         Raises:
             DataError: Images cannot be read; the message names them.
             StorageError: The cache cannot be written.
+        """
+
+    def pixel_digests(self, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
+        """The sha256 of each image's pixels, uint8 (N, 32), without holding the images.
+
+        Raises:
+            DataError: Images cannot be read; the message names them.
         """
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
@@ -115,12 +124,17 @@ class ArrayPart:
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, fitted, by the same path that an image file takes in `predict`."""
+        digests = self.pixel_digests(preprocessing, reporter)
+        images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
+        store = ResidentImages(images, storage.device)
+        return Stored(store, digests, digests)
+
+    def pixel_digests(self, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
+        """See `Part`."""
         digests = np.empty((len(self.images), 32), dtype=np.uint8)
         for index, image in enumerate(self.images):
             digests[index] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
-        images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
-        store = ResidentImages(images, storage.device)
-        return Stored(store, digests)
+        return digests
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
         """Never: there are no files to decode."""

@@ -52,10 +52,14 @@ class MappedImages:
     Args:
         images: uint8 (N, H, W, C).
         device: Where batches are wanted.
+        mend: Is given what was read, uint8 (B, H, W, C), with its positions, int64 (B,), and may put it right.
     """
 
-    def __init__(self, images: Tensor, device: torch.device) -> None:
+    def __init__(
+        self, images: Tensor, device: torch.device, mend: Callable[[Tensor, Tensor], None] = lambda *_: None
+    ) -> None:
         self._images = images
+        self._mend = mend
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="read")
         self._upload = Upload(device)
 
@@ -63,11 +67,16 @@ class MappedImages:
         """See `ImageStore`."""
         waiting: deque[Future[Tensor]] = deque()
         for span in spans:
-            waiting.append(self._pool.submit(self._images.index_select, 0, order[span]))
+            waiting.append(self._pool.submit(self._rows, order[span]))
             if len(waiting) > 2:
                 yield self._upload(waiting.popleft().result())
         while waiting:
             yield self._upload(waiting.popleft().result())
+
+    def _rows(self, positions: Tensor) -> Tensor:
+        rows = self._images.index_select(0, positions)
+        self._mend(rows, positions)
+        return rows
 
 
 class StreamedImages:

@@ -1,0 +1,41 @@
+"""What is read from a mapped cache entry is compared with its seal, and decoded again where it is damaged."""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from cnntrain.data import cache
+from cnntrain.data.preprocessing import Pixels
+
+
+class Mending:
+    """Puts damaged images right as they are read.
+
+    Args:
+        key: The cache entry's name; at the first damage it is removed, so that the next start makes it anew.
+        seals: uint8 (N, 32), of its images.
+        decode: Position -> uint8 (H, W, C).
+        say: Is told of the first damage.
+    """
+
+    def __init__(self, key: str, seals: Pixels, decode: Callable[[int], Pixels], say: cache.Say) -> None:
+        self._key = key
+        self._seals = seals
+        self._decode = decode
+        self._say = say
+        self._is_told = False
+
+    def __call__(self, rows: Tensor, positions: Tensor) -> None:
+        """Checks images uint8 (B, H, W, C), on the CPU, which were read from these positions, int64 (B,).
+
+        Raises:
+            DataError: One is damaged, and its file cannot be read any more.
+        """
+        for row, position in zip(rows.numpy(), positions.tolist(), strict=True):
+            if cache.seal_of(row) == self._seals[position].tobytes():
+                continue
+            if not self._is_told:
+                self._is_told = True
+                cache.say_damaged(self._key, "an image is not what was written", self._say)
+                cache.remove(self._key)
+            row[:] = self._decode(position)

@@ -1,6 +1,8 @@
 """What is read from a mapped cache entry is compared with its seal, and decoded again where it is damaged."""
 
 from collections.abc import Callable
+from contextlib import suppress
+from threading import Lock
 
 from torch import Tensor
 
@@ -24,6 +26,7 @@ class Mending:
         self._decode = decode
         self._say = say
         self._is_told = False
+        self._lock = Lock()
 
     def __call__(self, rows: Tensor, positions: Tensor) -> None:
         """Checks images uint8 (B, H, W, C), on the CPU, which were read from these positions, int64 (B,).
@@ -34,8 +37,13 @@ class Mending:
         for row, position in zip(rows.numpy(), positions.tolist(), strict=True):
             if cache.seal_of(row) == self._seals[position].tobytes():
                 continue
-            if not self._is_told:
-                self._is_told = True
-                cache.say_damaged(self._key, "an image is not what was written", self._say)
-                cache.remove(self._key)
+            with self._lock:  # batches are read by several threads
+                self._tell()
             row[:] = self._decode(position)
+
+    def _tell(self) -> None:
+        if not self._is_told:
+            self._is_told = True
+            cache.say_damaged(self._key, "an image is not what was written", self._say)
+            with suppress(OSError):  # another process was quicker, or it is another user's
+                cache.remove(self._key)

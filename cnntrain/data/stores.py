@@ -47,7 +47,7 @@ class ResidentImages:
 
 
 class MappedImages:
-    """Images in a file that is mapped into memory; a thread reads ahead, so that training need not wait for the disk.
+    """Images in a file that is mapped into memory; threads read ahead, so that training need not wait for the disk.
 
     Args:
         images: uint8 (N, H, W, C).
@@ -60,7 +60,7 @@ class MappedImages:
     ) -> None:
         self._images = images
         self._mend = mend
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="read")
+        self._pool = ThreadPoolExecutor(_BATCHES_AHEAD + 1, thread_name_prefix="read")
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
@@ -68,7 +68,7 @@ class MappedImages:
         waiting: deque[Future[Tensor]] = deque()
         for span in spans:
             waiting.append(self._pool.submit(self._rows, order[span]))
-            if len(waiting) > 2:
+            if len(waiting) > _BATCHES_AHEAD:
                 yield self._upload(waiting.popleft().result())
         while waiting:
             yield self._upload(waiting.popleft().result())
@@ -154,6 +154,7 @@ class _AtOnce(Executor):
         return future
 
 
+_BATCHES_AHEAD = 2  # read from a mapped file before they are asked for
 _CHUNK = 8  # images a task: a task for each would cost small images a third of the time
 
 

@@ -21,8 +21,8 @@ from cnntrain.records.checkpoints import (
 )
 from cnntrain.records.files import write_bytes
 from cnntrain.records.resume import environment, understood
-from cnntrain.records.run_folder import BEST
 from cnntrain.records.run_log import NOTHING_LOGGED, SUMMARY_METRICS, RunLog
+from cnntrain.records.runs import BEST
 from cnntrain.runtime.signals import StopSignals
 
 MAX_ROLLBACKS = 5

@@ -31,8 +31,9 @@ from cnntrain.records.checkpoints import Header, Saved, load_network
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
 from cnntrain.records.resume import Resumed, understood, use_threads
-from cnntrain.records.run_folder import BEST, check_writable, run_folder, run_folder_again
+from cnntrain.records.run_folder import check_writable, run_folder, run_folder_again
 from cnntrain.records.run_log import RunLog
+from cnntrain.records.runs import BEST
 from cnntrain.records.signal_lines import is_logged
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device
 from cnntrain.runtime.signals import Stopped, StopSignals

@@ -283,15 +283,6 @@ def test_tensorboard_has_the_curves_and_pictures(trained_run: Path) -> None:
     assert events.SummaryMetadata("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
 
 
-def test_two_runs_of_a_second_get_two_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    times = iter(["20260131-120000", "20260131-120000", "20260131-120000", "20260131-120001"])
-    monkeypatch.setattr("cnntrain.records.run_folder.time.strftime", lambda _: next(times))
-    for _ in range(2):
-        learn(tmp_path, "recipe.epochs=1", "run.tensorboard=false")
-    assert len(list((tmp_path / "runs" / "digits_lenet").iterdir())) == 2
-    assert (tmp_path / "runs" / "latest").resolve() == sorted((tmp_path / "runs" / "digits_lenet").iterdir())[-1]
-
-
 def test_real_mnist_is_learnt_within_an_epoch(real_data: Path, tmp_path: Path, cli: Cli) -> None:
     outcome = cli("train", "mnist_lenet", "--data-root", real_data, "--output", tmp_path, "--epochs", 1, "--quiet")
     assert outcome.code == 0, outcome.err

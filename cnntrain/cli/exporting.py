@@ -85,7 +85,7 @@ def export(
 def _target(out: Path | None, overwrite: bool, checkpoint: Path, header: "Header", format_: Format) -> Path:
     """The file to write, which is nobody else's: an export in the run folder may be replaced by the next one."""
     from cnntrain.export import SUFFIXES, card_of
-    from cnntrain.records.run_folder import BEST
+    from cnntrain.records.runs import BEST
 
     suffix = SUFFIXES[format_.value]
     name = f"{header.config.run.name or header.config.model.name}{suffix}"

@@ -85,7 +85,7 @@ def report(
 
 def _finished(checkpoint: Path) -> Path:
     """The run folder of a checkpoint."""
-    from cnntrain.records.run_folder import BEST
+    from cnntrain.records.runs import BEST
 
     folder = checkpoint.parents[1] if checkpoint.parts[-2:] == BEST.parts else checkpoint
     if not (folder / "results.json").exists():

@@ -1,6 +1,5 @@
 """Going on with a run: finding it, and what may differ from when it began."""
 
-import glob
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,8 @@ from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.models.pretrained import PREPROCESSING
 from cnntrain.records.checkpoints import Saved, newest_training
 from cnntrain.records.files import remove_partials, write_text
-from cnntrain.records.run_folder import BEST, is_in_use
+from cnntrain.records.run_folder import is_in_use
+from cnntrain.records.runs import BEST, is_run, newest_for_dangling, runs_in
 from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.machine import available_cores
 
@@ -101,13 +101,13 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
     """
     name = given.run.name if given else name
     if run is not None:
-        for path in (Path(run), output / run, output / str(name) / run):
-            if (path / "config.yaml").is_file() or (path / BEST.parent).is_dir():
+        for path in map(newest_for_dangling, (Path(run), output / run, output / str(name) / run)):
+            if is_run(path):
                 return path.resolve()
-            if found := _newest(_runs(path, "*") or _runs(path, "*/*"), given):
+            if found := _newest(runs_in(path), given):
                 return found
         raise CheckpointError(f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}")
-    return _newest(_runs(output, f"{glob.escape(name) if name else '*'}/*"), given)
+    return _newest(runs_in(output, name), given)
 
 
 def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Callable[[str], None]) -> Resumed:
@@ -257,12 +257,6 @@ def _epochs_done(saved: Saved) -> int:
         return int(saved.state["progress"]["epoch"]) - 1
 
 
-def _runs(parent: Path, pattern: str) -> list[Path]:
-    """Run folders, from the oldest to the newest."""
-    found = sorted(parent.glob(f"{pattern}/config.yaml"), key=lambda path: path.parts[-2])
-    return [path.parent.resolve() for path in found]
-
-
 def _newest(runs: list[Path], given: Config | None) -> Path | None:
     unfinished = [run for run in runs if not (run / "results.json").exists()]
     if given:
@@ -272,7 +266,7 @@ def _newest(runs: list[Path], given: Config | None) -> Path | None:
         runs = idle or waiting or matching or unfinished or runs
     else:
         runs = unfinished or runs
-    return runs[-1] if runs else None
+    return runs[-1].resolve() if runs else None
 
 
 def _matches(run: Path, given: Config) -> bool:

@@ -1,4 +1,4 @@
-"""Run folders: making one, and finding them again.
+"""Run folders: making one, and finding a checkpoint in it again.
 
 runs/<name>/<timestamp>/        runs/latest -> the newest
 """
@@ -7,19 +7,18 @@ import contextlib
 import json
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cnntrain.errors import CheckpointError, NumericalError, StorageError
+from cnntrain.records.runs import BEST, LATEST, newest_for_dangling, next_name, runs_in
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-BEST = Path("checkpoints/best.safetensors")
 REPORT_FILES = ("report.html", "predictions.csv", "suspected_labels.csv")
 
 
@@ -147,34 +146,31 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
         if found is None:
             raise CheckpointError(f"no trained run in {output}; train one first, or name one with its path or --output")
         return found
-    for path in (Path(run), output / run):
+    for path in map(newest_for_dangling, (Path(run), output / run)):
         if path.is_file():
             return path
         if path.is_dir():
             best = next((file for file in (path / BEST, path / BEST.name) if file.is_file()), None)
-            found = best or _newest(path, "*") or _newest(path)
+            found = best or _newest(path)
             if found is None:
                 raise CheckpointError(f"{path} holds no trained run: there is no {path / BEST}")
             return found
     raise CheckpointError(f"{run}: no such run folder or checkpoint file, nor is it in {output}")
 
 
-def _newest(folder: Path, pattern: str = "*/*") -> Path | None:
-    # Timestamps sort as text. `latest` is a link to a run, one level too high to match.
-    found = sorted(folder.glob(f"{pattern}/{BEST}"), key=lambda path: path.parts[-3])
-    return found[-1] if found else None
+def _newest(folder: Path) -> Path | None:
+    """The checkpoint of the newest run that has one."""
+    return next((run / BEST for run in reversed(runs_in(folder)) if (run / BEST).is_file()), None)
 
 
 def _make_folder(output: Path, name: str) -> Path:
     try:
         (output / name).mkdir(parents=True, exist_ok=True)
-        while True:  # another run of the same second takes the next
-            folder = output / name / time.strftime("%Y%m%d-%H%M%S")
-            try:
+        while True:  # until no other process is as quick
+            folder = output / name / next_name(output)
+            with contextlib.suppress(FileExistsError):
                 folder.mkdir()
                 break
-            except FileExistsError:
-                time.sleep(0.1)
         (folder / BEST.parent).mkdir()
         _point_latest(output, folder)
     except OSError as error:
@@ -183,7 +179,7 @@ def _make_folder(output: Path, name: str) -> Path:
 
 
 def _point_latest(output: Path, folder: Path) -> None:
-    link, fresh = output / "latest", output / f".latest.{os.getpid()}"
+    link, fresh = output / LATEST, output / f".latest.{os.getpid()}"
     with contextlib.suppress(OSError, NotImplementedError):  # Windows asks for a privilege; nothing depends on it
         fresh.symlink_to(folder.relative_to(output), target_is_directory=True)
         try:
@@ -194,7 +190,7 @@ def _point_latest(output: Path, folder: Path) -> None:
 
 def _remove(folder: Path, output: Path, made: list[Path]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    link, newest = output / "latest", _newest(output)
+    link, newest = output / LATEST, _newest(output)
     with contextlib.suppress(OSError):
         if link.is_symlink() and not link.exists():
             link.unlink()

@@ -24,8 +24,8 @@ from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
 from cnntrain.records.files import write_text
 from cnntrain.records.pictures import as_picture, confusion_picture
-from cnntrain.records.run_folder import BEST
 from cnntrain.records.run_records import RunRecords, read_records
+from cnntrain.records.runs import BEST
 from cnntrain.report import figures
 from cnntrain.report.examples import MOST, Examples
 from cnntrain.report.findings import Findings, Outcome, find

@@ -18,7 +18,7 @@ from cnntrain.data.preprocessing import Pixels
 from cnntrain.predict import Ranked, classify
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.pictures import heat_overlay
-from cnntrain.records.run_folder import BEST
+from cnntrain.records.runs import BEST
 from cnntrain.runtime.device import exact_float32, memory_explained
 
 _ADVICE = "close other programs, or use --device cpu"

@@ -7,16 +7,17 @@ from cnntrain.data.batches import steps_per_epoch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError
 from cnntrain.models import count_parameters
+from cnntrain.names import shortened
 from cnntrain.records.console import Console
 from cnntrain.runtime.device import device_name, resolve_device
 from cnntrain.train import set_up, train_step
 
 
-def check(config: Config, console: Console) -> str:
+def check(config: Config, console: Console) -> list[str]:
     """Opens the data, builds the network, and runs one batch forward and backward.
 
     Returns:
-        The resolved configuration and what was found, as text.
+        The resolved configuration and what was found, line by line.
 
     Raises:
         CnntrainError: Training could not work.
@@ -34,7 +35,7 @@ def check(config: Config, console: Console) -> str:
     fitting = splits.preprocessing
     found = {
         "images": f"{counts}; {fitting.channels} channels, mean {_rounded(fitting.mean)}, std {_rounded(fitting.std)}",
-        "classes": f"{splits.num_classes}: {', '.join(splits.class_names[:12])}"
+        "classes": f"{splits.num_classes}: {', '.join(map(shortened, splits.class_names[:12]))}"
         + (", ..." if splits.num_classes > 12 else ""),
         "batch": f"{tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}",
         "parameters": f"{count_parameters(learner.model):,}",
@@ -44,7 +45,7 @@ def check(config: Config, console: Console) -> str:
         + _judge(loss / expected),
     }
     lines = [f"{name:<14}{text}" for name, text in found.items()]
-    return "\n".join([dump_config(config), *lines, "", "ready to train"])
+    return [*dump_config(config).split("\n"), *lines, "", "ready to train"]
 
 
 def _rounded(values: tuple[float, ...]) -> str:

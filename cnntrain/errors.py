@@ -3,21 +3,35 @@
 Each kind has an exit code. The command line prints the message alone, without a traceback.
 """
 
+from collections.abc import Iterable
+
+from cnntrain.names import printable, shortened
+
+LONGEST_LINE = 4000  # of a message: with names of files and classes as long as may be, a screen or two
+
 
 class CnntrainError(Exception):
     """Something the user can put right. The message says what, where and what to do next.
 
+    Whatever names are put in, it has as many lines as it is given, and nothing in it acts on a terminal.
+
     Args:
-        message: What is wrong, what was found, what is allowed.
+        message: What is wrong, what was found, what is allowed, on one line.
         key: The dotted configuration key concerned, such as `data.image_size`. Whoever knows
             the file adds its name and line (see `cnntrain.config.locate`).
+        more: Lines below it.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, key: str | None = None) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, key: str | None = None, *, more: Iterable[str] = ()) -> None:
+        self.lines = [shortened(line, LONGEST_LINE) for line in (message, *more)]
+        super().__init__("\n".join(self.lines))
         self.key = key
+
+    def add_note(self, note: str) -> None:
+        """Adds a line that is printed below the message."""
+        super().add_note(printable(note))
 
 
 class ConfigError(CnntrainError):

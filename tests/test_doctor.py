@@ -43,8 +43,8 @@ class Told(Console):
         super().__init__()
         self.lines: list[str] = []
 
-    def say(self, text: str) -> None:
-        self.lines.append(text)
+    def say(self, *lines: str) -> None:
+        self.lines.append("\n".join(lines))
 
 
 def trained(tmp_path: Path, *settings: str) -> tuple[dict[str, dict[str, Any]], list[str], Path]:

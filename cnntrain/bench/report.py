@@ -5,7 +5,7 @@ from cnntrain.data.storage import describe_size
 from cnntrain.runtime.load import describe_contention
 
 
-def report(figures: Figures) -> str:
+def report(figures: Figures) -> list[str]:
     """A table, where the time goes, and a line of advice."""
     rows = [
         ("bare step", figures.bare_step_rate, "forward, backward and update on one batch, nothing else"),
@@ -16,20 +16,18 @@ def report(figures: Figures) -> str:
     ]
     shares = ", ".join(f"{name} {share:.0%}" for name, share in figures.shares.items())
     peak = describe_size(figures.peak_memory_bytes) if figures.peak_memory_bytes else "unknown"
-    return "\n".join(
-        [
-            f"{figures.name}: {figures.network}, batch {figures.batch_size}, {figures.precision}, "
-            f"{figures.memory_format}, {figures.device}",
-            f"{'':<20}{'images/s':>12}",
-            *(f"{name:<20}{rate:>12,.0f}  {remark}" for name, rate, remark in rows),
-            "",
-            f"{'training is':<20}{shares}",
-            f"{'first step after':<20}{figures.first_step_seconds:.1f} s, from the command on",
-            f"{'peak memory':<20}{peak}; all images take {describe_size(figures.image_bytes)}",
-            f"{'measured':<20}{figures.rounds} rounds of {figures.steps} steps, interleaved; medians",
-            f"{'advice':<20}{advise(figures)}",
-        ]
-    )
+    return [
+        f"{figures.name}: {figures.network}, batch {figures.batch_size}, {figures.precision}, "
+        f"{figures.memory_format}, {figures.device}",
+        f"{'':<20}{'images/s':>12}",
+        *(f"{name:<20}{rate:>12,.0f}  {remark}" for name, rate, remark in rows),
+        "",
+        f"{'training is':<20}{shares}",
+        f"{'first step after':<20}{figures.first_step_seconds:.1f} s, from the command on",
+        f"{'peak memory':<20}{peak}; all images take {describe_size(figures.image_bytes)}",
+        f"{'measured':<20}{figures.rounds} rounds of {figures.steps} steps, interleaved; medians",
+        f"{'advice':<20}{advise(figures)}",
+    ]
 
 
 def advise(figures: Figures) -> str:

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cnntrain import __version__
+from cnntrain.cli.output import complain, harmless_output, show
 from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
 
 EPILOG = (
@@ -39,7 +40,11 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    with harmless_output():
+        return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         try:
@@ -51,15 +56,16 @@ def main(arguments: list[str] | None = None) -> int:
     except (CnntrainError, OSError) as error:
         if debug:
             traceback.print_exc()
-        print("\n".join([f"error: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
+        first, *more = error.lines if isinstance(error, CnntrainError) else [str(error)]
+        complain(f"error: {first}", *more, *getattr(error, "__notes__", []))
         return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
     except Exception as error:
         if debug:
             traceback.print_exc()
         if any(sign in traceback.format_exc() for sign in _NO_MEMORY):
-            print("error: out of memory while libraries were loaded; close other programs", file=sys.stderr)
+            complain("error: out of memory while libraries were loaded; close other programs")
             return DeviceError.exit_code
-        print(f"error: a bug of cnntrain: {type(error).__name__}: {error}\n{_log_bug(arguments)}", file=sys.stderr)
+        complain(f"error: a bug of cnntrain: {type(error).__name__}: {error}", _log_bug(arguments))
         return 1
     return 0
 
@@ -107,7 +113,7 @@ def command(function: Command, group: typer.Typer = app) -> Command:
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"cnntrain {__version__}")
+        show(f"cnntrain {__version__}")
         raise typer.Exit
 
 

@@ -1,7 +1,5 @@
 """The commands that explain: a prediction, and what a convolution does."""
 
-import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,9 +8,11 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import DeviceOption, JsonOption, OutputOption, QuietOption
+from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.explain import LAYERS, METHODS, Question
 from cnntrain.extras import need
+from cnntrain.names import shortened
 
 if TYPE_CHECKING:
     from cnntrain.explain.saving import Pictures
@@ -78,7 +78,7 @@ def explain(
     found = []
     for file, outcome in zip(files, ranked, strict=True):
         if isinstance(file, DataError) or isinstance(outcome, DataError):
-            print(f"error: {outcome}", file=sys.stderr)
+            complain(f"error: {outcome}")
             continue
         content = read_bytes(file)
         subject = Subject(str(Path(*file.parts[-2:])), fit_content(content, header.preprocessing, file), outcome.ranked)
@@ -87,11 +87,11 @@ def explain(
         written = pictures.save(explained.picture, file, question.kind, content)
         shown = outcome.ranked[:top]
         if not as_json:
-            print("\n".join([str(file), *(f"  {100 * share:6.2f} %  {name}" for name, share in shown), f"  {written}"]))
+            show(str(file), *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in shown), f"  {written}")
         predictions = [{"class": name, "probability": share} for name, share in shown]
         found.append({"image": str(file), "predictions": predictions, "picture": str(written), **explained.facts})
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        show_json(found)
     if len(found) < len(files):
         raise DataError(f"{len(files) - len(found)} of {len(files)} images could not be read")
 
@@ -170,9 +170,9 @@ def filter(
             picture, lines = filter_image(title, image, kernels, padding=padding, stride=stride)
         except DataError as error:
             failed += 1
-            print(f"error: {error}", file=sys.stderr)
+            complain(f"error: {error}")
             continue
         written = pictures.save(picture, file, kind, content)
-        print("\n".join([str(file), *(f"  {line}" for line in lines), f"  {written}"]))
+        show(str(file), *(f"  {line}" for line in lines), f"  {written}")
     if failed:
         raise DataError(f"{failed} of {len(files)} images could not be used")

@@ -9,6 +9,7 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import DataRootOption, JsonOption, OutputOption, QuietOption, RunArgument
+from cnntrain.cli.output import show, show_json
 from cnntrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -66,7 +67,6 @@ def export(
     from cnntrain.export import export_network
     from cnntrain.records.checkpoints import load_network
     from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import memory_explained, resolve_device
 
@@ -79,7 +79,10 @@ def export(
         found = _given_images(images, header.preprocessing) if images else _test_images(header, data_root, console)
         console.say(f"to be compared with the original on {found.origin}")
         card = export_network(model, header, found, kind=format_.value, checkpoint=path, target=target)
-    print(to_json({"path": str(target), **card}) if as_json else _text(card, target))
+    if as_json:
+        show_json({"path": str(target), **card})
+    else:
+        show(*_text(card, target))
 
 
 def _target(out: Path | None, overwrite: bool, checkpoint: Path, header: "Header", format_: Format) -> Path:
@@ -144,13 +147,13 @@ def _evenly(items: Sequence[Item]) -> list[Item]:
     return [items[index * len(items) // count] for index in range(count)]
 
 
-def _text(card: dict[str, Any], target: Path) -> str:
+def _text(card: dict[str, Any], target: Path) -> list[str]:
     from cnntrain.data.storage import describe_size
 
     found = card["agreement"]
     sizes = ", ".join(map(str, found["batch_sizes"]))
     opset = f", opset {card['versions']['onnx_opset']}" if card["format"] == "onnx" else ""
-    lines = [
+    return [
         f"{target} ({card['format']}{opset}, {describe_size(card['num_bytes'])})",
         f"{target}.json says all that its user must know",
         f"it agrees with the original on {found['images']}, in batches of {sizes}:",
@@ -161,4 +164,3 @@ def _text(card: dict[str, Any], target: Path) -> str:
         "",
         *(f"    {line}".rstrip() for line in card["usage"]),
     ]
-    return "\n".join(lines)

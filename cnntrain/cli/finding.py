@@ -3,7 +3,6 @@
 import math
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from cnntrain.cli.options import (
     SetOption,
     assignments,
 )
+from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import ConfigError, NumericalError, StorageError
 from cnntrain.extras import how_to_install, is_installed, need
 
@@ -65,7 +65,7 @@ def lr_find(
     from cnntrain.cli.trying import SMALLER
     from cnntrain.lr_find import MIN_LOSSES, RULE, lr_find, picture
     from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json, write_bytes
+    from cnntrain.records.files import write_bytes
     from cnntrain.runtime.device import memory_explained
 
     console, own = Console(quiet=quiet), loaded.config.recipe.optimizer.lr
@@ -73,13 +73,13 @@ def lr_find(
         found = lr_find(loaded.config, console, steps=steps, low=low, high=high)
     plot = (out or DEFAULT) if len(found.losses) >= MIN_LOSSES and is_installed("report") else None
     if as_json:
-        print(to_json({**asdict(found), "rule": RULE, "configured": own, "plot": str(plot) if plot else None}))
+        show_json({**asdict(found), "rule": RULE, "configured": own, "plot": str(plot) if plot else None})
     else:
-        print(_text(found, config, own, plot))
+        show(*_text(found, config, own, plot))
     if plot:
         write_bytes(plot, picture(found, plot.suffix[1:].lower(), configured=own, title=TITLE))
     if not is_installed("report"):
-        print(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}", file=sys.stderr)
+        complain(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}")
     if found.suggestion is None:
         raise NumericalError(f"no learning rate can be suggested: {found.nothing}")
 
@@ -98,7 +98,7 @@ def _check_plot(out: Path | None) -> None:
         raise ConfigError(f"{path} exists already, is no plot of lr-find, and is left as it is; say where with --out")
 
 
-def _text(found: "RangeTest", config: str, own: float, plot: Path | None) -> str:
+def _text(found: "RangeTest", config: str, own: float, plot: Path | None) -> list[str]:
     """A table of some dozen rates, the suggestion, and how to use it."""
     from cnntrain.lr_find import RULE
 
@@ -117,4 +117,4 @@ def _text(found: "RangeTest", config: str, own: float, plot: Path | None) -> str
         ]
     if plot:
         lines.append(f"{'plot':<14}{plot}")
-    return "\n".join(lines)
+    return lines

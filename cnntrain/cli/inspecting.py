@@ -16,6 +16,7 @@ from cnntrain.cli.options import (
     SetOption,
     assignments,
 )
+from cnntrain.cli.output import show, show_json
 from cnntrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
@@ -64,11 +65,14 @@ def check(
     from cnntrain.inspection.report import inspect_data
     from cnntrain.inspection.text import report_text, verdict
     from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json, write_text
+    from cnntrain.records.files import write_text
 
     console = Console(quiet=quiet)
     report = inspect_data(section, console, data_root=root, knows_size=knows_size)
-    print(to_json(report.to_dict()) if as_json else report_text(report, examples))
+    if as_json:
+        show_json(report.to_dict())
+    else:
+        show(*report_text(report, examples))
     if page:
         from cnntrain.inspection.page import report_page
 
@@ -127,4 +131,4 @@ def preview(
     with locate(loaded):
         found = first_images(loaded.config, Console(quiet=quiet), num_images=images, epoch=epoch)
     save_preview(found, out)
-    print(f"wrote {out}: {len(found.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")
+    show(f"wrote {out}: {len(found.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")

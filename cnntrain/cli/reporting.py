@@ -7,6 +7,7 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption
+from cnntrain.cli.output import show, show_json
 from cnntrain.errors import CheckpointError, ConfigError, StorageError
 
 
@@ -36,7 +37,6 @@ def report(
         cnntrain report runs/my/20260131-120000 --robustness 1000
         cnntrain report runs/my/20260131-120000 runs/my/20260201-090000 --out comparison.html
     """
-    from cnntrain.records.files import to_json
     from cnntrain.records.run_folder import find_checkpoint
 
     named: list[str | None] = [*runs] if runs else [None]
@@ -62,7 +62,7 @@ def report(
             {"run": str(run.folder), "accuracy": run.results["test"]["accuracy"], "interval": list(run.interval)}
             for run in compared
         ]
-        print(to_json(found) if as_json else f"wrote {page}")
+        show_json(found) if as_json else show(f"wrote {page}")
         return
 
     from cnntrain.records.console import Console
@@ -80,7 +80,7 @@ def report(
             num_robustness=robustness,
             out=out,
         )
-    print(to_json(report_summary(written)) if as_json else f"wrote {written.path}")
+    show_json(report_summary(written)) if as_json else show(f"wrote {written.path}")
 
 
 def _finished(checkpoint: Path) -> Path:

@@ -8,6 +8,7 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import DeviceOption, OutputOption, QuietOption, RunArgument
+from cnntrain.cli.output import complain, show
 
 
 @command
@@ -47,11 +48,12 @@ def serve(
     with listen(host, port) as listener:
         classifier = Classifier.load(path, resolve_device(device or "auto"))
         if not is_local(listener):
-            print(f"warning: with --host {host} anyone on the network can use this server", file=sys.stderr)
+            complain(f"warning: with --host {host} anyone on the network can use this server")
 
         def tell() -> None:
             console.say(f"serving {path}{unfinished(path)}; Ctrl-C ends it; open in a browser:")
-            print(address_of(listener), flush=True)
+            show(address_of(listener))
+            sys.stdout.flush()
 
         limits = Limits(max_bytes=max_mib * 2**20, max_seconds=max_seconds)
         serve_network(classifier, listener, limits=limits, when_ready=tell)

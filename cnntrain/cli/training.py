@@ -20,6 +20,7 @@ from cnntrain.cli.options import (
     SetOption,
     assignments,
 )
+from cnntrain.cli.output import show
 from cnntrain.errors import CheckpointError, CnntrainError, ConfigError, ReproductionError
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def train(
             given = load_config(str(folder / "config.yaml"), set_ or [], flags)
         resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
         if resumed.finished:
-            print(f"{folder} is finished: {resumed.finished}")
+            show(f"{folder} is finished: {resumed.finished}")
             if not (folder / "report.html").exists():  # it was stopped on the way
                 write_report_at_end(folder, resumed.config, console)
             return
@@ -144,10 +145,10 @@ def reproduce(
     folder, results = _train(loaded, console)
     reproduced, text = compare(results["test"], expect)
     if reproduced:
-        print("\n".join([text, *notes]))
+        show(text, *notes)
         return
     error = ReproductionError(f"{text}; the run is kept: cnntrain evaluate {folder}")
-    for note in [*notes, *([f"the band: {expect.note}"] if expect.note else [])]:
+    for note in [*notes, *([f"the band: {' '.join(expect.note.split())}"] if expect.note else [])]:
         error.add_note(note)
     raise error
 
@@ -181,13 +182,15 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
             error.add_note("training had not begun; start it again with the same command")
         raise
     test = results["test"]
-    print(
+    show(
         f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images; "
-        f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}"
+        f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}",
+        f"run folder {folder}",
     )
-    print(f"run folder {folder}")
     write_report_at_end(folder, loaded.config, console)
-    console.say(f"look at it: tensorboard --logdir {folder.parent}\nuse it:     cnntrain predict IMAGE --run {folder}")
+    console.say(
+        f"look at it: tensorboard --logdir {folder.parent}", f"use it:     cnntrain predict IMAGE --run {folder}"
+    )
     return result
 
 
@@ -203,9 +206,11 @@ def write_report_at_end(folder: Path, config: "Config", console: "Console") -> N
     try:
         with memory_explained("close other programs"):
             written = write_report(folder, device=resolve_device(config.run.device), reporter=console)
-        print(f"report     {written.path}")
+        show(f"report     {written.path}")
     except CnntrainError as error:
-        console.say(f"note: the run is finished, but its report is not written: {error}; try again: {later}")
+        console.say(
+            f"note: the run is finished, but its report is not written: {'; '.join(error.lines)}; try again: {later}"
+        )
     except KeyboardInterrupt as error:
         error.add_note(f"the run is finished, only its report is not: {later}")
         raise

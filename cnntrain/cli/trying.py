@@ -15,6 +15,7 @@ from cnntrain.cli.options import (
     SetOption,
     assignments,
 )
+from cnntrain.cli.output import show, show_json
 
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
 
@@ -42,7 +43,7 @@ def check(
     from cnntrain.runtime.device import memory_explained
 
     with locate(loaded), memory_explained(SMALLER):
-        print(check_config(loaded.config, Console(quiet=quiet)))
+        show(*check_config(loaded.config, Console(quiet=quiet)))
 
 
 @command
@@ -67,9 +68,8 @@ def bench(
 
     from cnntrain.bench import measure, report
     from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json
     from cnntrain.runtime.device import memory_explained
 
     with locate(loaded), memory_explained(SMALLER):
         figures = measure(loaded.config, Console(quiet=quiet), rounds)
-    print(to_json(asdict(figures)) if as_json else report(figures))
+    show_json(asdict(figures)) if as_json else show(*report(figures))

@@ -1,7 +1,5 @@
 """The commands that use a trained network."""
 
-import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +14,9 @@ from cnntrain.cli.options import (
     QuietOption,
     RunArgument,
 )
+from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import ConfigError, DataError
+from cnntrain.names import shortened
 
 
 @command
@@ -41,7 +41,6 @@ def evaluate(
 
     from cnntrain.evaluate import evaluate_checkpoint
     from cnntrain.records.console import Console
-    from cnntrain.records.files import to_json
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.records.tables import evaluation_text
     from cnntrain.runtime.device import memory_explained, resolve_device
@@ -58,7 +57,7 @@ def evaluate(
             f"note: these are not the {split} images that the run recorded (their sha256 differs); "
             f"carved anew from changed files, they may include some that it was trained on"
         )
-    print(to_json(summary) if as_json else evaluation_text(summary))
+    show_json(summary) if as_json else show(*evaluation_text(summary))
 
 
 @command
@@ -99,15 +98,13 @@ def predict(
     ):
         if isinstance(outcome, DataError):
             failed += 1
-            print(f"error: {outcome}", file=sys.stderr)
+            complain(f"error: {outcome}")
         elif as_json:
             ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
             found.append({"image": outcome.image, "predictions": ranked})
         else:
-            print(outcome.image)
-            for name, share in outcome.ranked:
-                print(f"  {100 * share:6.2f} %  {name}")
+            show(outcome.image, *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in outcome.ranked))
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        show_json(found)
     if failed:
         raise DataError(f"{failed} of {len(files)} images could not be read")

@@ -1,6 +1,5 @@
 """The commands that show what there is: networks, configurations, their schema."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, SetOption, assignments
+from cnntrain.cli.output import complain, show, show_json
 
 
 @command
@@ -20,12 +20,11 @@ def models(as_json: JsonOption = False) -> None:
     """
     from dataclasses import asdict
 
-    from cnntrain.records.files import to_json
     from cnntrain.records.network_tables import models_text
     from cnntrain.summarise import catalogue_figures
 
     found = catalogue_figures()
-    print(to_json([asdict(model) for model in found]) if as_json else models_text(found))
+    show_json([asdict(model) for model in found]) if as_json else show(*models_text(found))
 
 
 @command
@@ -48,16 +47,15 @@ def summary(
 
     from dataclasses import asdict
 
-    from cnntrain.records.files import to_json
     from cnntrain.records.network_tables import summary_text
     from cnntrain.summarise import summarise_config
 
     with locate(loaded):
         found = summarise_config(loaded.config, classes)
     for notice in found.notices:
-        print(f"note: {notice}", file=sys.stderr)
+        complain(f"note: {notice}")
     fields = asdict(found)
-    print(to_json(fields | fields.pop("network")) if as_json else summary_text(found))
+    show_json(fields | fields.pop("network")) if as_json else show(*summary_text(found))
 
 
 @command
@@ -66,7 +64,7 @@ def configs() -> None:
     from cnntrain.config.shipped import first_line, shipped_configs
 
     for name, path in shipped_configs().items():
-        print(f"{name:<24}{first_line(path)}")
+        show(f"{name:<24}{first_line(path)}")
 
 
 @command
@@ -83,8 +81,8 @@ def init(
 
     written = copy_config(name, file)
     for path in written:
-        print(f"wrote {path}")
-    print(f"try it: cnntrain check {written[0]}")
+        show(f"wrote {path}")
+    show(f"try it: cnntrain check {written[0]}")
 
 
 @command
@@ -92,4 +90,4 @@ def schema() -> None:
     """Print the JSON Schema of the configuration, for editors that complete and check YAML."""
     from cnntrain.config import json_schema
 
-    print(json_schema(), end="")
+    show(*json_schema().splitlines())

@@ -77,7 +77,8 @@ def locate(loaded: LoadedConfig) -> Iterator[None]:
             raise
         keys = tuple(int(part) if part.isdecimal() else part for part in error.key.split("."))
         place = faults.where(faults.as_written(keys, loaded.document.data), loaded.document)
-        raise type(error)(f"{place}: {error.key}: {error}") from error
+        first, *more = error.lines
+        raise type(error)(f"{place}: {error.key}: {first}", more=more) from error
 
 
 def _validate(document: Document) -> Config:
@@ -90,4 +91,5 @@ def _validate(document: Document) -> Config:
     try:
         return Config.model_validate(document.data)
     except ValidationError as error:
-        raise ConfigError(faults.explain(error, document)) from error
+        first, *more = faults.explain(error, document)
+        raise ConfigError(first, more=more) from error

@@ -37,14 +37,14 @@ _WANTED = {
 _INFERRED = ("in_channels", "in_features", "num_features", "input_shape")
 
 
-def explain(error: ValidationError, document: Document) -> str:
-    """One line per fault: `file:line: key: what is wrong (got ..., allowed ...)`."""
+def explain(error: ValidationError, document: Document) -> list[str]:
+    """A line for each fault: `file:line: key: what is wrong (got ..., allowed ...)`."""
     found = error.errors(include_url=False)
     # A list whose items are at fault is not too short as well, though pydantic says so.
     faults = [
         fault for fault in found if fault["type"] != "too_short" or len(fault["input"]) < fault["ctx"]["min_length"]
     ]
-    return "\n".join(_explain_one(fault, document) for fault in faults)
+    return [_explain_one(fault, document) for fault in faults]
 
 
 def suggest(word: object, allowed: Iterable[str]) -> str:

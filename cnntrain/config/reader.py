@@ -143,7 +143,10 @@ def read_document(path: Path) -> Document:
 
 def write_yaml(values: Mapping[str, Any]) -> str:
     """Plain values as YAML that reads back as the same values, here and by readers of YAML 1.1."""
-    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    if all(map(str.isprintable, text.split("\n"))):
+        return text
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False)  # with all that is not ASCII escaped
 
 
 def set_value(document: Document, assignment: str, flag: str | None = None) -> None:

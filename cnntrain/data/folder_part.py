@@ -205,10 +205,10 @@ class FolderPart:
         images = (image for batch in store.read(order, spans) for image in batch.numpy())
         yield from reporter.progress(images, len(self.files), f"decoding {self.folder.name}")
         if faults:
-            more = f"\n... and {len(faults) - 5} more" if len(faults) > 5 else ""
+            more = [f"... and {len(faults) - 5} more"] if len(faults) > 5 else []
             raise DataError(
-                f"{len(faults)} of {len(self.files)} images in {self.folder} cannot be used; "
-                f"repair or remove them:\n" + "\n".join(sorted(faults)[:5]) + more
+                f"{len(faults)} of {len(self.files)} images in {self.folder} cannot be used; repair or remove them:",
+                more=[*sorted(faults)[:5], *more],
             )
 
 

@@ -34,7 +34,8 @@ def without_unreadable(
         if len(faults) > max_skipped * len(part.files):
             raise DataError(
                 f"{len(faults)} of {len(part.files)} images in {part.folder} cannot be read, more than "
-                f"data.max_skipped {max_skipped:g} allows:\n" + "\n".join(list(faults.values())[:5])
+                f"data.max_skipped {max_skipped:g} allows:",
+                more=list(faults.values())[:5],
             )
         parts[name], skipped[name] = part.without(faults), list(faults.values())
         reporter.say(

@@ -5,6 +5,7 @@ from statistics import median
 from cnntrain.doctor.signals import Signals
 from cnntrain.doctor.verdict import Verdict
 from cnntrain.intervals import wilson_interval
+from cnntrain.names import shortened
 
 WAITING = 0.5  # share of the time of training that is spent on getting batches
 MIN_SECONDS = 1.0  # an epoch: below, nobody waits
@@ -55,7 +56,7 @@ def class_imbalance(signals: Signals) -> Verdict | None:
     if not lasting or not missed or accuracy - balanced < HIDDEN:
         return None
     shown = ", ".join(
-        f"{name} ({found['recall']:.0%} found, {found['train_images']:,} training images)"
+        f"{shortened(name)} ({found['recall']:.0%} found, {found['train_images']:,} training images)"
         for name, found in list(missed.items())[:3]
     )
     more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cnntrain.names import printable
 from cnntrain.records.pictures import heat_colours, heat_strip, shorten
 
 INK, SOFT, PAPER, LINE, ACCENT = (28, 31, 36), (89, 97, 109), (255, 255, 255), (217, 221, 227), (31, 91, 171)
@@ -17,7 +18,7 @@ def text_picture(text: str, size: int = 18, ink: tuple[int, int, int] = INK, *, 
     """Text on white, as wide as it needs.
 
     Args:
-        text: May have several lines; what cannot be shown becomes `?`.
+        text: May have several lines; what cannot be shown is written out, as `printable` does.
         size: Of the font, px.
         ink: Its colour.
         width: Where given, longer lines are broken to fit, px.
@@ -37,14 +38,9 @@ def text_picture(text: str, size: int = 18, ink: tuple[int, int, int] = INK, *, 
     return sheet
 
 
-def printable(text: str) -> str:
-    """The same on one line, with `?` for what has no picture."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def one_line(text: str, size: int, width: int) -> Image.Image:
     """Text on one line; the middle is cut out of one that is too long."""
-    return text_picture(shorten(printable(text), width, ImageFont.load_default(size=size)), size)
+    return text_picture(shorten(text, width, ImageFont.load_default(size=size)), size)
 
 
 def ranking(ranked: Sequence[tuple[str, float]], marked: str, *, top: int, width: int = 380) -> Image.Image:
@@ -64,7 +60,7 @@ def ranking(ranked: Sequence[tuple[str, float]], marked: str, *, top: int, width
         top_px, ink, bar = number * pitch, *((ACCENT, ACCENT) if name == marked else (INK, _BAR))
         figure = f"{100 * share:.2f} %"
         room = width - int(font.getlength(figure)) - 12
-        draw.text((0, top_px + 12), shorten(printable(name), room, font), fill=ink, font=font, anchor="lm")
+        draw.text((0, top_px + 12), shorten(name, room, font), fill=ink, font=font, anchor="lm")
         draw.text((width, top_px + 12), figure, fill=ink, font=font, anchor="rm")
         draw.rectangle((0, top_px + 26, width - 1, top_px + 37), fill=(240, 242, 245))
         if round(share * width):

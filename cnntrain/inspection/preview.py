@@ -18,6 +18,7 @@ from cnntrain.data.batches import epoch_order, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.errors import ConfigError
+from cnntrain.names import printable
 from cnntrain.recipe.resizing import training_size
 from cnntrain.records.files import write_bytes
 from cnntrain.records.pictures import image_grid
@@ -83,7 +84,7 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
     return Preview(
         train.pixels(positions),
         fitting.pixels(images).numpy(),
-        [splits.class_names[label] for label in train.targets[order].tolist()],
+        [printable(splits.class_names[label]) for label in train.targets[order].tolist()],
         [_target_text(target, splits.class_names) for target in targets],
         [train.names[position] for position in positions],
     )
@@ -137,8 +138,8 @@ def _enlarged(pixels: Pixels, side: int) -> Pixels:
 def _target_text(target: Tensor, class_names: Sequence[str]) -> str:
     """A class; where labels are mixed, each with its share on a line."""
     if target.ndim == 0:
-        return class_names[int(target)]
+        return printable(class_names[int(target)])
     shares = sorted(((share, label) for label, share in enumerate(target.tolist()) if share >= 0.005), reverse=True)
     if len(shares) == 1:
-        return class_names[shares[0][1]]
-    return "\n".join(f"{100 * share:.0f} % {class_names[label]}" for share, label in shares)
+        return printable(class_names[shares[0][1]])
+    return "\n".join(f"{100 * share:.0f} % {printable(class_names[label])}" for share, label in shares)

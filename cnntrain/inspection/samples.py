@@ -72,7 +72,7 @@ def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporte
     except DataError as error:
         if config.source != "image_folder" or not root.is_dir():
             raise
-        refusal = "\n".join(map(printable, str(error).split("\n")))
+        refusal = str(error)
     if layout and config.source != "image_folder":
         samples = _from_arrays(layout)
         return Inventory(config.source, samples, layout.source.class_names, _origins(config, layout))

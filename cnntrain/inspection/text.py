@@ -6,11 +6,12 @@ import numpy as np
 
 from cnntrain.inspection.findings import SEVERITIES, Finding, Item, counted
 from cnntrain.inspection.report import Report
+from cnntrain.names import shortened
 
 _MANY_CLASSES = 30
 
 
-def report_text(report: Report, examples: int = 5) -> str:
+def report_text(report: Report, examples: int = 5) -> list[str]:
     """Images and classes, then the findings, the worst first.
 
     Args:
@@ -22,7 +23,7 @@ def report_text(report: Report, examples: int = 5) -> str:
         lines += ["", f"{'severity':<9} {'how many':>14}  finding"]
     for finding in report.findings:
         lines += _finding_lines(report, finding, examples)
-    return "\n".join([*lines, "", verdict(report)])
+    return [*lines, "", verdict(report)]
 
 
 def verdict(report: Report) -> str:
@@ -66,7 +67,7 @@ def _summary(report: Report) -> list[str]:
 
 def _classes(report: Report) -> list[str]:
     splits = list(next(iter(report.counts.values()), {}))
-    rows = list(report.counts.items())
+    rows = [(shortened(name), found) for name, found in report.counts.items()]
     totals = {split: sum(found[split] for _, found in rows) for split in splits}
     if len(rows) > _MANY_CLASSES:
         shown = sorted(rows, key=lambda row: row[1].get("train", 0))

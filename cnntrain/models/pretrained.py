@@ -120,8 +120,9 @@ def load_weights(model: nn.Module, weights: Weights, class_names: Sequence[str])
     if faults:
         raise CheckpointError(
             f"{weights.path}: these are the weights of another network; compare model.name, variant and options, "
-            f"data.channels and data.image_size\n" + "\n".join(faults),
+            f"data.channels and data.image_size",
             KEY,
+            more=faults,
         )
     model.load_state_dict(found)
     return notices

@@ -12,6 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from cnntrain.names import printable, printable_lines
+
 _HERE = Path(__file__).parent
 
 
@@ -24,11 +26,23 @@ def render(template: str, **values: Any) -> str:
     """
     loader = FileSystemLoader(_HERE)
     environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=loader,
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters |= {"percent": percent, "picture": picture, "figures": figures}
     style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
     return environment.get_template(template).render(style=style, **values)
+
+
+def _shown(value: Any) -> Any:
+    """Texts (but not markup, which is ours) without marks that turn the direction of writing and the like."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\u00a0".join(map(printable_lines, value.split("\u00a0")))  # the space of `percent`
 
 
 def percent(fraction: float, digits: int = 1) -> str:
@@ -66,5 +80,5 @@ def picture(image: Image.Image, alt: str, kind: str = "") -> Markup:
         image.save(buffer, format="PNG", optimize=True)
     content = base64.b64encode(buffer.getvalue()).decode("ascii")
     return Markup('<img class="{}" src="data:image/{};base64,{}" width="{}" height="{}" alt="{}">').format(
-        kind, "jpeg" if photo else "png", content, image.width, image.height, alt
+        kind, "jpeg" if photo else "png", content, image.width, image.height, printable(alt)
     )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
+from cnntrain.names import printable
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -131,5 +133,5 @@ def _embed(text: str, alt: str) -> Markup:
     text = re.sub(r' id="[\w.]*_\d+"', "", text)  # what is referred to has a hash for a name
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text).replace(INK, "currentColor")
     opening = re.sub(r' (width|height)="[^"]*"', "", text[: text.index(">")])
-    label = f'<svg role="img" aria-label="{escape(alt)}"'
+    label = f'<svg role="img" aria-label="{escape(printable(alt))}"'
     return Markup(opening.replace("<svg", label, 1) + text[text.index(">") :])  # noqa: S704 (matplotlib escapes texts)

@@ -2,6 +2,8 @@
 
 const FIRST = 10; // classes shown at once
 const element = (id) => document.getElementById(id);
+// A name without what could act on the text around it, such as marks that turn the direction of writing.
+const shown = (name) => name.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, (letter) => `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`);
 const percent = (share) => `${(100 * share).toFixed(2)}\u00a0%`;
 let image = null; // the file at hand
 let turn = 0; // of the newest question, so that a late answer to an older one is left out
@@ -13,7 +15,7 @@ function fail(message) {
 function take(file) {
   const maxMib = Number(element("ask").dataset.maxMib);
   if (file.size > maxMib * 2 ** 20) {
-    fail(`${file.name} has ${(file.size / 2 ** 20).toFixed(1)} MiB; at most ${maxMib} MiB are taken.`);
+    fail(`${shown(file.name)} has ${(file.size / 2 ** 20).toFixed(1)} MiB; at most ${maxMib} MiB are taken.`);
     return;
   }
   image = file;
@@ -52,8 +54,8 @@ function showClasses(file, predictions) {
   URL.revokeObjectURL(element("photo").src);
   element("photo-figure").hidden = false;
   element("photo").src = URL.createObjectURL(file);
-  element("photo-says").textContent = file.name;
-  element("says").textContent = `${predictions[0].class}, ${percent(predictions[0].probability)}`;
+  element("photo-says").textContent = shown(file.name);
+  element("says").textContent = `${shown(predictions[0].class)}, ${percent(predictions[0].probability)}`;
   element("classes").replaceChildren(...predictions.map(classRow));
   showRows(FIRST);
   element("answer").hidden = false;
@@ -73,7 +75,7 @@ function classRow({ class: name, probability }) {
   const button = document.createElement("button");
   button.type = "button";
   button.dataset.name = name;
-  button.append(part("name", name), part("share", percent(probability)), track);
+  button.append(part("name", shown(name)), part("share", percent(probability)), track);
   button.addEventListener("click", () => ask(name));
   const row = document.createElement("li");
   row.append(button);
@@ -90,8 +92,8 @@ function showRows(count) {
 function showMap(name, picture, described) {
   element("map-figure").hidden = picture === null;
   if (picture !== null) element("map").src = picture;
-  element("map").alt = `The part of the image that the network sees; bright is what speaks for ${name}`;
-  element("map-says").textContent = `As the network sees it. What speaks for “${name}” is coloured, the more the brighter: ${described}.`;
+  element("map").alt = `The part of the image that the network sees; bright is what speaks for ${shown(name)}`;
+  element("map-says").textContent = `As the network sees it. What speaks for “${shown(name)}” is coloured, the more the brighter: ${described}.`;
   for (const button of element("classes").querySelectorAll("button")) {
     button.setAttribute("aria-pressed", String(button.dataset.name === name));
   }

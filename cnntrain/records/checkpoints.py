@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from cnntrain.config import Config, parse_config
+from cnntrain.config.reader import write_yaml
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model
@@ -71,7 +72,7 @@ class Header:
         """As text, for a checkpoint's header."""
         values = {key: getattr(self, key) for key in ("class_names", "splits", "epoch", "step", "val", "temperature")}
         values |= {"config": self.config.model_dump(mode="json"), "preprocessing": self.preprocessing.to_dict()}
-        return json.dumps(values, ensure_ascii=False)
+        return json.dumps(values)  # in ASCII: names of folders may be no UTF-8
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> "Header":
@@ -82,7 +83,7 @@ class Header:
         """
         try:
             values = json.loads(text)
-            values["config"] = parse_config(json.dumps(values["config"], ensure_ascii=False), str(path))
+            values["config"] = parse_config(write_yaml(values["config"]), str(path))
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             return cls(**{**values, "class_names": tuple(values["class_names"])})
         except (ConfigError, ValueError, TypeError, KeyError, RecursionError) as error:

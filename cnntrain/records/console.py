@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from cnntrain.data import Preprocessing, Splits
 from cnntrain.data.storage import describe_size, free_memory
+from cnntrain.names import printable
 
 
 class Console:
@@ -21,10 +22,10 @@ class Console:
         """One of the ten steps, by name."""
         self.say(f"{number:2d}  {name:<22}{detail}".rstrip())
 
-    def say(self, text: str) -> None:
-        """A line of progress."""
+    def say(self, *lines: str) -> None:
+        """Lines of progress, none of which becomes two by a name in it."""
         if not self.quiet:
-            tqdm.write(text, file=sys.stderr)
+            tqdm.write("\n".join(map(printable, lines)), file=sys.stderr)
             sys.stderr.flush()
 
     def describe_data(self, splits: Splits) -> None:
@@ -60,7 +61,14 @@ class Console:
 
     def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """The items, with a bar that is gone when they are."""
-        return tqdm(items, total=total, desc=f"     {what}", leave=False, disable=not self.shows_bars, file=sys.stderr)
+        return tqdm(
+            items,
+            total=total,
+            desc=f"     {printable(what)}",
+            leave=False,
+            disable=not self.shows_bars,
+            file=sys.stderr,
+        )
 
 
 def percent(fraction: float) -> str:

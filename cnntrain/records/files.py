@@ -64,6 +64,15 @@ def remove_partials(folder: Path) -> None:
 
 
 def to_json(values: Any) -> str:
-    """Indented JSON, but with a row of numbers (of a confusion matrix, say) on one line."""
+    """Indented JSON, but with a row of numbers (of a confusion matrix, say) on one line.
+
+    Letters that could act on a terminal, such as those that turn the direction of writing, are escaped.
+    """
     text = json.dumps(values, indent=2, ensure_ascii=False)
-    return re.sub(r"\[[\d\s,]+\]", lambda row: re.sub(r"\s+", " ", row[0]).replace("[ ", "[").replace(" ]", "]"), text)
+    # Only a list begins with a line end here: those in texts are escaped.
+    rows = re.sub(r"\[\n[\d\s,]+\]", lambda row: f"[{' '.join(row[0][1:-1].split())}]", text)
+    return "\n".join(line if line.isprintable() else _escaped(line) for line in rows.split("\n"))
+
+
+def _escaped(json_text: str) -> str:
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in json_text)

@@ -9,7 +9,7 @@ from cnntrain.summarise import ConfigSummary, Figures
 SCREEN_WIDTH = 120
 
 
-def summary_text(found: ConfigSummary) -> str:
+def summary_text(found: ConfigSummary) -> list[str]:
     """What `cnntrain summary` prints: the walk of the image, a table of stages and layers, totals."""
     network, totals = found.network, found.network.totals
     walk = " -> ".join(shape_text(shape) for shape in network.walk)
@@ -22,9 +22,9 @@ def summary_text(found: ConfigSummary) -> str:
             _figures(f"  {layer.name}", layer.kind, layer) for layer in network.layers if layer.stage == stage.name
         ]
     in_training = f" ({totals.training_parameters:,} of them in training alone)" if totals.training_parameters else ""
-    lines = [
+    return [
         f"{found.name}, {found.num_classes:,} classes",
-        textwrap.fill(walk, SCREEN_WIDTH, break_on_hyphens=False, break_long_words=False),
+        *textwrap.wrap(walk, SCREEN_WIDTH, break_on_hyphens=False, break_long_words=False),
         "",
         *aligned(rows, right=range(2, 7)),
         "",
@@ -34,10 +34,9 @@ def summary_text(found: ConfigSummary) -> str:
         "",
         "receptive field: side of what one value sees of the image; where it is larger, it includes padding",
     ]
-    return "\n".join(lines)
 
 
-def models_text(models: Iterable[Figures]) -> str:
+def models_text(models: Iterable[Figures]) -> list[str]:
     """What `cnntrain models` prints."""
     rows = [("name", "variant", "parameters", "with auxiliary", "multiply-adds", "input", "smallest", "paper")]
     rows += [
@@ -53,14 +52,12 @@ def models_text(models: Iterable[Figures]) -> str:
         )
         for model in models
     ]
-    return "\n".join(
-        [
-            *aligned(rows, right=range(2, 7)),
-            "",
-            "parameters and multiply-adds (of one image) at this input, for 1,000 classes at 224 px and 10 at 32 px;",
-            "cnntrain summary CONFIG shows a network layer by layer",
-        ]
-    )
+    return [
+        *aligned(rows, right=range(2, 7)),
+        "",
+        "parameters and multiply-adds (of one image) at this input, for 1,000 classes at 224 px and 10 at 32 px;",
+        "cnntrain summary CONFIG shows a network layer by layer",
+    ]
 
 
 def aligned(rows: Sequence[Sequence[str]], right: Iterable[int] = ()) -> list[str]:

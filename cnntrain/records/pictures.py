@@ -7,6 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from cnntrain.names import printable
+
 _INK, _PAPER, _BLUE, _LINE = (30, 30, 30), (255, 255, 255), (31, 91, 171), (200, 200, 200)
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
@@ -48,7 +50,9 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
     num_classes, font = len(class_names), ImageFont.load_default(size=12)
     cell = max(14 if num_classes <= 120 else 2, min(56, 900 // num_classes))
     labelled = cell >= 14
-    margin = 20 + (min(150, int(max(font.getlength(name) for name in class_names)) + 12) if labelled else 0)
+    margin = 20 + (
+        min(150, int(max(font.getlength(printable(name)[:100]) for name in class_names)) + 12) if labelled else 0
+    )
     shares = (confusion / np.maximum(confusion.sum(1, keepdims=True), 1))[..., None]
     colours = np.round(np.array(_PAPER) * (1 - shares) + np.array(_BLUE) * shares).astype(np.uint8)
     matrix = Image.fromarray(colours).resize((cell * num_classes,) * 2, Image.Resampling.NEAREST)
@@ -133,7 +137,11 @@ def _label_axes(
 
 
 def shorten(text: str, width: int, font: _Font) -> str:
-    """Cuts the middle out of a text that is too long, because names often begin alike and paths end differently."""
+    """Cuts the middle out of a text that is too long, because names often begin alike and paths end differently.
+
+    What cannot be shown (a line end could not even be measured) is written out, as `printable` does.
+    """
+    text = printable(text)
     if font.getlength(text) <= width:
         return text
     kept = len(text)

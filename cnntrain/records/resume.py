@@ -136,9 +136,11 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
         raise ConfigError(f"recipe.epochs is {config.recipe.epochs}, and {_epochs_done(saved)} are done in {folder}")
     if changes and not allow_changes:
         raise ConfigError(
-            f"{folder} was trained with another configuration:\n"
-            + "\n".join(f"  {change}" for change in changes)
-            + "\nadd --allow-changes to go on with the new one, name another run, or start anew without --resume"
+            f"{folder} was trained with another configuration:",
+            more=[
+                *(f"  {change}" for change in changes),
+                "add --allow-changes to go on with the new one, name another run, or start anew without --resume",
+            ],
         )
     notices, finished = [f"changed: {change}" for change in changes], ""
     if saved:

@@ -15,6 +15,7 @@ from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.metrics import Evaluation, is_guessing
+from cnntrain.names import printable
 from cnntrain.progress import EpochFigures
 from cnntrain.records.console import Console, percent
 from cnntrain.records.files import to_json, write_text
@@ -181,7 +182,7 @@ class RunLog:
         for verdict in self._examine(val):
             if verdict.kind not in self._told:
                 self._told.append(verdict.kind)
-                self.console.say(f"     doctor: {verdict.finding}\n             try {verdict.advice}")
+                self.console.say(f"     doctor: {verdict.finding}", f"             try {verdict.advice}")
                 self._tensorboard.text(step, f"doctor/{verdict.kind}", f"{verdict.finding} Try {verdict.advice}.")
 
     def verdicts(self, val: Mapping[str, Any]) -> list[Verdict]:
@@ -192,8 +193,8 @@ class RunLog:
         """
         found = self._examine(val, finished=True)
         for verdict in found:
-            advice = "" if verdict.kind in self._told else f"\n             try {verdict.advice}"
-            self.console.say(f"     doctor, at the end: {verdict.finding}{advice}")
+            advice = [] if verdict.kind in self._told else [f"             try {verdict.advice}"]
+            self.console.say(f"     doctor, at the end: {verdict.finding}", *advice)
         return found
 
     def _examine(self, val: Mapping[str, Any], *, finished: bool = False) -> list[Verdict]:
@@ -224,8 +225,8 @@ class RunLog:
         worst = tested.worst_mistakes(_NUM_PICTURES)
         if len(worst):
             captions = [
-                f"said {tested.class_names[tested.predictions[index]]} ({tested.confidences[index]:.0%})\n"
-                f"is {tested.class_names[tested.targets[index]]}\n{test.names[index]}"
+                f"said {printable(tested.class_names[tested.predictions[index]])} ({tested.confidences[index]:.0%})\n"
+                f"is {printable(tested.class_names[tested.targets[index]])}\n{test.names[index]}"
                 for index in worst
             ]
             images = test.pixels(worst.tolist())
@@ -243,6 +244,6 @@ class RunLog:
 
 def _caption(target: Tensor, class_names: Sequence[str]) -> str:
     if not target.is_floating_point():
-        return class_names[int(target)]
+        return printable(class_names[int(target)])
     shares = sorted(((share, name) for share, name in zip(target.tolist(), class_names, strict=True)), reverse=True)
-    return "\n".join(f"{name}: {share:.0%}" for share, name in shares[:2] if share >= 0.005)
+    return "\n".join(f"{printable(name)}: {share:.0%}" for share, name in shares[:2] if share >= 0.005)

@@ -17,6 +17,8 @@ from tensorboard.plugins.hparams import summary_v2
 from tensorboard.plugins.text.metadata import create_summary_metadata
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from cnntrain.names import printable, printable_lines
+
 _EVENTS = "events.out.tfevents.*"
 
 
@@ -55,7 +57,7 @@ class TensorBoard:
 
     def text(self, step: int, tag: str, text: str) -> None:
         """Markdown at a training step."""
-        tensor = TensorProto(dtype=DT_STRING, string_val=[text.encode()])
+        tensor = TensorProto(dtype=DT_STRING, string_val=[printable_lines(text).encode()])
         self._add(
             Summary(value=[Summary.Value(tag=tag, metadata=create_summary_metadata(tag, ""), tensor=tensor)]), step
         )
@@ -104,5 +106,5 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, str | flo
         if isinstance(value, Mapping):
             flat |= _flatten(cast(Mapping[str, Any], value), f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value if isinstance(value, bool | int | float | str) else str(value)
+            flat[prefix + key] = value if isinstance(value, bool | int | float) else printable(value)
     return flat

@@ -88,7 +88,7 @@ def write_report(
             error.add_note(f"{path} stays as it is; --out FILE writes a report without images, from the records alone")
             raise
         missing = str(error)
-        reporter.say(f"     note: the report does without images: {error}")
+        reporter.say(f"     note: the report does without images: {'; '.join(error.lines)}")
     confusion = np.array(records.results["test"]["confusion"])
     intervals = bootstrap_intervals(confusion)
     page = render(

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
 
+from cnntrain.names import printable
 from cnntrain.report.findings import Findings, Outcome
 
 
@@ -37,5 +38,11 @@ def _csv(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
-    writer.writerows(rows)
+    writer.writerows(map(_cell, row) for row in rows)
     return buffer.getvalue()
+
+
+def _cell(text: str) -> str:
+    """A text that no spreadsheet takes for a formula: one that begins like it gets an apostrophe before it."""
+    text = printable(text)
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") and not text[1:].replace(".", "", 1).isdecimal() else text

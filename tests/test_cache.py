@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 from conftest import Cli, write_photos
+from PIL import Image, ImageOps
 
 from cnntrain.config.schema import Data
 from cnntrain.data import Splits, cache, prepare_data
-from cnntrain.data.source import Silent
+from cnntrain.data.reporter import Silent
 
 
 @pytest.fixture(autouse=True)
@@ -148,7 +149,7 @@ def test_an_entry_of_other_images_is_not_taken_for_these(photos: Path, tmp_path:
     mine = entry_file("images.npy").parent
     write_photos(tmp_path / "others", {"train": 12})
     for path in (tmp_path / "others").rglob("*.png"):
-        path.write_bytes((photos / "train" / "red" / "train 00.png").read_bytes())
+        ImageOps.invert(Image.open(path)).save(path)
     wanted = prepare(tmp_path / "others", "memory")[0].train.pixels().copy()
     (others,) = [path.parent for path in cache.folder().glob("*/images.npy") if path.parent != mine]
     shutil.rmtree(others)

@@ -16,12 +16,12 @@ from scipy.fft import dctn  # type: ignore[import-untyped]
 from cnntrain.config import load_config
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
-from cnntrain.data.source import Silent
+from cnntrain.data.reporter import Silent
+from cnntrain.data.similar import chance_limit, near_pairs, perceptual_hash
 from cnntrain.inspection.look import look_at
 from cnntrain.inspection.preview import first_images
 from cnntrain.inspection.report import Report, inspect_data
 from cnntrain.inspection.samples import Sample
-from cnntrain.inspection.similar import chance_limit, near_pairs, perceptual_hash
 from cnntrain.learner import Learner
 from cnntrain.train import train_step
 
@@ -133,8 +133,14 @@ def test_copies_that_carving_would_part_are_a_leak_with_its_own_seed(tmp_path: P
     write_photos(tmp_path / "photos", {"": 20}, ("cat", "dog"))
     for index in range(8):
         shutil.copy(tmp_path / f"photos/cat/ {index:02d}.png", tmp_path / f"photos/cat/copy {index:02d}.png")
-    for seed in (0, 1):
-        config = Data(source="image_folder", root=str(tmp_path / "photos"), image_size=16, split_seed=seed)
+    for seed, group_copies in ((0, "none"), (1, "none"), (0, "exact"), (1, "near")):
+        settings = {
+            "root": str(tmp_path / "photos"),
+            "image_size": 16,
+            "split_seed": seed,
+            "group_copies": group_copies,
+        }
+        config = Data.model_validate({"source": "image_folder", **settings})
         splits = prepare_data(config)
         where = {name: split for split in ("train", "val", "test") for name in getattr(splits, split).names}
         parted = {
@@ -143,12 +149,12 @@ def test_copies_that_carving_would_part_are_a_leak_with_its_own_seed(tmp_path: P
             if where[f"photos/cat/ {index:02d}.png"] != where[f"photos/cat/copy {index:02d}.png"]
         }
         report = inspect_data(config, Silent())
-        assert parted
-        assert {tuple(sorted(group)) for group in found(report)["the same image in several splits"]} == parted
-        counts = {
-            split: sum(of_class[split] for of_class in report.counts.values()) for split in ("train", "val", "test")
+        assert bool(parted) == (group_copies == "none")
+        leaks = found(report).get("the same image in several splits", [])
+        assert {tuple(sorted(group)) for group in leaks} == parted
+        assert {s.name: s.split for s in report.inventory.samples} == {
+            name.removeprefix("photos/"): split for name, split in where.items()
         }
-        assert counts == {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
 
 
 def test_named_sets_are_checked_for_leaks_too(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,7 +165,9 @@ def test_named_sets_are_checked_for_leaks_too(monkeypatch: pytest.MonkeyPatch) -
     images = part.images.copy()
     images[17] = images[4]  # a one and a four of the same pixels
     changed = type(part)(part.name, images, part.labels)
-    monkeypatch.setattr("cnntrain.data.digits", lambda: type(source)(source.class_names, {"train": changed}, 1, 32))
+    monkeypatch.setattr(
+        "cnntrain.data.layout.digits", lambda: type(source)(source.class_names, {"train": changed}, 1, 32)
+    )
     report = inspect_data(Data(source="digits"), Silent())
     assert ("digits/4", "digits/17") in found(report)["the same image in several classes"]
     splits = prepare_data(Data(source="digits"))

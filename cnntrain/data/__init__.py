@@ -12,16 +12,28 @@ from platformdirs import user_cache_path
 
 from cnntrain.config import schema
 from cnntrain.data import cache
-from cnntrain.data.carve import Indices, carve
-from cnntrain.data.datasets import FACTS, digits, torchvision_dataset
-from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE, scan_image_folder
-from cnntrain.data.preprocessing import Preprocessing
-from cnntrain.data.skipping import without_unreadable
-from cnntrain.data.source import Part, Reporter, Silent, Source, Stored
+from cnntrain.data.carve import Indices
+from cnntrain.data.copies import Groups, group_copies
+from cnntrain.data.copy_notices import copy_notices, shared
+from cnntrain.data.datasets import FACTS
+from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
+from cnntrain.data.layout import (
+    SPLITS,
+    Layout,
+    carved_fractions,
+    find_source,
+    folder_of,
+    lay_out,
+    network_input,
+    open_folder,
+    preprocessing_for,
+)
+from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.reporter import Reporter, Silent
+from cnntrain.data.source import Part, Source, Stored
 from cnntrain.data.split import Split
 from cnntrain.data.statistics import Counts, channel_statistics, count_levels
 from cnntrain.data.storage import Storage, choose_storage
-from cnntrain.errors import ConfigError, DataError
 
 __all__ = [
     "Expected",
@@ -30,7 +42,9 @@ __all__ = [
     "Reporter",
     "Split",
     "Splits",
+    "carved_fractions",
     "expect_data",
+    "find_source",
     "lay_out",
     "prepare_data",
     "prepare_split",
@@ -49,6 +63,7 @@ class Splits:
         held: Where the images are held, for people.
         notices: What the user should know about the data, one sentence each.
         skipped: By the source's part, the images that cannot be read and were left out, and why.
+        same_pixels_in_train: How many images of val and of test have a copy among the training images, however stored.
     """
 
     train: Split
@@ -59,6 +74,7 @@ class Splits:
     held: str = ""
     notices: tuple[str, ...] = ()
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    same_pixels_in_train: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def num_classes(self) -> int:
@@ -66,10 +82,15 @@ class Splits:
         return len(self.class_names)
 
     def identity(self) -> dict[str, dict[str, Any]]:
-        """How many images each split has and their hash; of val and test, how many are copies of training images."""
+        """How many images each split has and their hash; of val and test, how many are copies of training images.
+
+        `also_in_train` counts files that are the same byte for byte, `same_pixels_in_train` all with the same pixels.
+        """
         found: dict[str, dict[str, Any]] = {"train": self.train.identity()}
         for name, split in (("val", self.val), ("test", self.test)):
-            found[name] = {**split.identity(), "also_in_train": len(split.copies_of(self.train))}
+            copies = len(split.copies_of(self.train))
+            same = self.same_pixels_in_train.get(name, copies)
+            found[name] = {**split.identity(), "also_in_train": copies, "same_pixels_in_train": same}
         return found
 
 
@@ -107,33 +128,37 @@ def prepare_data(
         DataError: Images are missing, unreadable or too few, or do not fit in memory.
         StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = lay_out(config, data_root, reporter)
-    preprocessing = _preprocessing(layout.source, config)
-    parts = layout.source.parts
-    num_bytes = _num_bytes(parts.values(), preprocessing)
+    source, skipped = find_source(config, resolve_data_root(config.source, data_root), reporter)
+    lay_out(config, source)  # too few images are told before the rest are decoded
+    preprocessing, parts = preprocessing_for(source, config), source.parts
     storage = _storage(config, parts.values(), preprocessing, device)
     stored = {name: part.load(preprocessing, storage, reporter) for name, part in parts.items()}
-    train, val, test = (
-        _split(stored[owner], parts[owner], layout.indices[name], device)
-        for name, owner in ((name, layout.owners[name]) for name in ("train", "val", "test"))
-    )
+    layout = lay_out(config, source, lambda: _groups(config, parts["train"], stored["train"], reporter))
+    splits = {
+        name: _split(stored[layout.owners[name]], parts[layout.owners[name]], layout.indices[name], device)
+        for name in SPLITS
+    }
     if config.mean is None:
         at_hand = storage.kind in ("device", "memory")
+        train = splits["train"]
         counts = count_levels(train) if at_hand else _remembered_levels(train, preprocessing, reporter)
         mean, std = channel_statistics(counts)
         preprocessing = replace(preprocessing, mean=mean, std=std)
-    notices = list(layout.source.notices)
-    for name, split in (("val", val), ("test", test)):
-        missing = [label for index, label in enumerate(layout.source.class_names) if index not in split.targets]
-        if missing and layout.owners[name] == "train":
-            notices.append(f"too few images to carve any for {name} of: {', '.join(missing)}")
-        if copies := split.copies_of(train):
-            example = split.names[copies[0]]
-            notices.append(
-                f"{len(copies)} of {len(split):,} {name} images are also in the training set, such as {example}"
-            )
-    held = storage.describe(num_bytes)
-    return Splits(train, val, test, layout.source.class_names, preprocessing, held, tuple(notices), layout.skipped)
+    kind = "near" if config.group_copies == "near" and len(parts) > 1 else "exact"  # else no near ones are left apart
+    groups = _groups_of_splits(kind, source, stored, layout, reporter)
+    return Splits(
+        **splits,
+        class_names=source.class_names,
+        preprocessing=preprocessing,
+        held=storage.describe(_num_bytes(parts.values(), preprocessing)),
+        notices=(
+            *source.notices,
+            *_missing_classes(splits, layout, source.class_names),
+            *copy_notices(splits, groups, kind=kind),
+        ),
+        skipped=skipped,
+        same_pixels_in_train={name: len(shared(groups, name, "train")) for name in ("val", "test")},
+    )
 
 
 def prepare_split(
@@ -159,12 +184,16 @@ def prepare_split(
         DataError: Images are missing, unreadable or too few, or do not fit in memory.
         StorageError: Decoded images were to be kept on disk, and cannot be.
     """
-    layout = lay_out(config, data_root, reporter, preprocessing)
-    part = layout.source.parts[layout.owners[name]]
+    source, skipped = find_source(config, resolve_data_root(config.source, data_root), reporter, preprocessing)
+    owner = name if name in source.parts else "train"
+    part = source.parts[owner]
     storage = _storage(config, [part], preprocessing, device)
     stored = part.load(preprocessing, storage, reporter)
-    num_skipped = len(layout.skipped.get(layout.owners[name], ()))
-    return _split(stored, part, layout.indices[name], device), layout.source.class_names, num_skipped
+    if owner == "train":
+        indices = lay_out(config, source, lambda: _groups(config, part, stored, reporter)).indices[name]
+    else:
+        indices = np.arange(len(part.labels))
+    return _split(stored, part, indices, device), source.class_names, len(skipped.get(owner, ()))
 
 
 def _num_bytes(parts: Iterable[Part], preprocessing: Preprocessing) -> int:
@@ -186,6 +215,35 @@ def _storage(
 def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) -> Split:
     targets = torch.from_numpy(part.labels[chosen]).to(device)
     return Split(stored.store, torch.from_numpy(chosen), targets, part.name_of, stored.digests[chosen])
+
+
+def _groups(config: schema.Data, part: Part, stored: Stored, reporter: Reporter) -> Groups:
+    """Which images of a part are copies of each other."""
+    return group_copies(config.group_copies, stored.pixel_digests, lambda: part.thumbnails(reporter), reporter)
+
+
+def _groups_of_splits(
+    kind: str, source: Source, stored: Mapping[str, Stored], layout: Layout, reporter: Reporter
+) -> dict[str, Groups]:
+    """Which images of all splits are copies of each other, by split."""
+    places = [(layout.owners[name], layout.indices[name]) for name in SPLITS]
+    digests = np.concatenate([stored[owner].pixel_digests[indices] for owner, indices in places])
+
+    def thumbnails() -> Pixels:
+        return np.concatenate([source.parts[owner].thumbnails(reporter)[indices] for owner, indices in places])
+
+    groups = group_copies(kind, digests, thumbnails, reporter)
+    ends = np.cumsum([len(indices) for _, indices in places])[:-1]
+    return dict(zip(SPLITS, np.split(groups, ends), strict=True))
+
+
+def _missing_classes(splits: Mapping[str, Split], layout: Layout, class_names: tuple[str, ...]) -> list[str]:
+    notices = []
+    for name in ("val", "test"):
+        missing = [label for index, label in enumerate(class_names) if index not in splits[name].targets]
+        if missing and len(splits[name]) and layout.owners[name] == "train":
+            notices.append(f"too few images to carve any for {name} of: {', '.join(missing)}")
+    return notices
 
 
 def _remembered_levels(train: Split, preprocessing: Preprocessing, reporter: Reporter) -> Counts:
@@ -221,83 +279,8 @@ def expect_data(config: schema.Data, *, data_root: str | None = None, num_classe
     """
     if config.source != "image_folder":
         facts = FACTS[config.source]
-        return Expected(*_network_input(config, facts.channels, facts.image_size), num_classes or facts.num_classes)
-    root = _root(config, Path(resolve_data_root(config.source, data_root)))
+        return Expected(*network_input(config, facts.channels, facts.image_size), num_classes or facts.num_classes)
+    root = folder_of(config, resolve_data_root(config.source, data_root))
     if num_classes is None and root.is_dir():
-        num_classes = len(_open_folder(config, root).class_names)
-    return Expected(*_network_input(config, CHANNELS, IMAGE_SIZE), num_classes)
-
-
-class Layout(NamedTuple):
-    """For each split the part of the source that holds it (`owners`), and positions in that part (`indices`).
-
-    By part, the images that were left out, and why (`skipped`).
-    """
-
-    source: Source
-    owners: Mapping[str, str]
-    indices: Mapping[str, Indices]
-    skipped: Mapping[str, Sequence[str]]
-
-
-def lay_out(
-    config: schema.Data, data_root: str | None, reporter: Reporter, preprocessing: Preprocessing | None = None
-) -> Layout:
-    """Finds the images and carves the splits, as `prepare_data` does; no image is held.
-
-    Raises:
-        DataError: Images are missing, or too few; or with `on_error: skip` too many cannot be read.
-    """
-    source = _open_source(config, Path(resolve_data_root(config.source, data_root)), show_progress=reporter.shows_bars)
-    skipped: Mapping[str, Sequence[str]] = {}
-    if config.on_error == "skip":
-        fitting = preprocessing or _preprocessing(source, config)
-        source, skipped = without_unreadable(source, fitting, config.max_skipped, reporter)
-    indices: dict[str, Indices] = {name: np.arange(len(part.labels)) for name, part in source.parts.items()}
-    owners = {name: name for name in indices}
-    # The test images first, so that another val_fraction does not move them.
-    for name, fraction in (("test", config.test_fraction), ("val", config.val_fraction)):
-        if name not in indices:
-            train = indices["train"]
-            labels = source.parts["train"].labels[train]
-            kept, taken = carve(labels, fraction, seed=config.split_seed, purpose=name)
-            indices["train"], indices[name], owners[name] = train[kept], train[taken], "train"
-        if len(indices[name]) == 0:
-            raise DataError(
-                f"too few images: none is left for {name} when each class keeps one for training; "
-                f"add images, or give {name} a folder of its own"
-            )
-    return Layout(source, owners, indices, skipped)
-
-
-def _open_source(config: schema.Data, data_root: Path, *, show_progress: bool) -> Source:
-    root = _root(config, data_root)
-    match config.source:
-        case "digits":
-            return digits()
-        case "image_folder":
-            return _open_folder(config, root)
-        case name:
-            return torchvision_dataset(name, root, show_progress=show_progress)
-
-
-def _root(config: schema.Data, data_root: Path) -> Path:
-    return data_root / Path(config.root or "").expanduser()
-
-
-def _open_folder(config: schema.Data, root: Path) -> Source:
-    return scan_image_folder(root, config.splits.model_dump() if config.splits else {}, config.num_workers)
-
-
-def _preprocessing(source: Source, config: schema.Data) -> Preprocessing:
-    channels, image_size = _network_input(config, source.channels, source.image_size)
-    stored_size = config.stored_size or image_size
-    if stored_size < image_size:
-        raise ConfigError(f"must be at least image_size {image_size} (got {stored_size})", key="data.stored_size")
-    mean, std = config.mean or (0.5,) * channels, config.std or (0.5,) * channels
-    return Preprocessing(channels, image_size, stored_size, config.resize, mean, std)
-
-
-def _network_input(config: schema.Data, channels: int, image_size: int) -> tuple[int, int]:
-    """Channels and size: the configuration's, else those given, which are the source's."""
-    return config.channels or (len(config.mean) if config.mean else channels), config.image_size or image_size
+        num_classes = len(open_folder(config, root).class_names)
+    return Expected(*network_input(config, CHANNELS, IMAGE_SIZE), num_classes)

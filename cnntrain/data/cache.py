@@ -31,7 +31,6 @@ from platformdirs import user_cache_path
 
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.errors import DataError, StorageError
-from cnntrain.names import printable
 from cnntrain.runtime.machine import available_cores
 
 KEEP_DAYS = 30
@@ -67,7 +66,7 @@ def key_of(parent: Path, files: Iterable[str]) -> str:
         try:
             status = os.stat(f"{parent}/{file}")  # noqa: PTH116 (text, for speed)
         except OSError as error:  # a dangling link, say
-            raise DataError(f"{printable(f'{parent}/{file}')}: cannot be read: {error.strerror}") from error
+            raise DataError(f"{parent}/{file}: cannot be read: {error.strerror}") from error
         digest.update(f"\0{file}\0{status.st_size}\0{status.st_mtime_ns}".encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -14,10 +14,12 @@ from PIL import Image
 
 from cnntrain.data import cache
 from cnntrain.data.copies import pixel_digest
-from cnntrain.data.decode import enough_for, fit_content, read_bytes
+from cnntrain.data.decode import decode_image, enough_for, fit_content, read_bytes
 from cnntrain.data.mending import Mending
 from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.data.source import Labels, Reporter, Stored
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.similar import ENOUGH_PX, THUMBNAIL, thumbnail
+from cnntrain.data.source import Labels, Stored
 from cnntrain.data.storage import Storage, describe_size
 from cnntrain.data.stores import ImageStore, MappedImages, ResidentImages, StreamedImages
 from cnntrain.errors import DataError, StorageError
@@ -84,11 +86,20 @@ class FolderPart:
             store = ResidentImages(images.to(storage.home), storage.device)
         return Stored(store, digests[:, :32], digests[:, 32:])
 
-    def pixel_digests(self, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
-        """See `Part`; done once for the same files."""
-        size = preprocessing.stored_size
-        shape = (len(self.files), size, size, preprocessing.channels)
-        return self._digests(cache.key_of(self.folder, self.files), shape, preprocessing, reporter)[:, 32:]
+    def thumbnails(self, reporter: Reporter) -> Pixels:
+        """See `Part`; made once for the same files."""
+
+        def small(index: int) -> Pixels:
+            path = self.folder / self.files[index]
+            return thumbnail(decode_image(read_bytes(path), 3, path, ENOUGH_PX))
+
+        def make() -> Pixels:
+            with ThreadPoolExecutor(self._num_threads or 1) as pool:
+                made = reporter.progress(pool.map(small, range(len(self.files))), len(self.files), "thumbnails")
+                return np.fromiter(made, dtype=(np.uint8, (THUMBNAIL, THUMBNAIL, 3)), count=len(self.files))
+
+        key = cache.key_of_text(f"thumbnails {cache.key_of(self.folder, self.files)}")
+        return cache.remember(key, make, np.uint8, (len(self.files), THUMBNAIL, THUMBNAIL, 3), reporter.say)
 
     def _digests(self, files_key: str, shape: cache.Shape, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
         """Of each file, then of each image's pixels: uint8 (N, 64); every image is decoded, once for the same files."""

@@ -7,7 +7,8 @@ import numpy as np
 
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Preprocessing
-from cnntrain.data.source import Part, Reporter, Source
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.source import Part, Source
 from cnntrain.errors import DataError
 
 

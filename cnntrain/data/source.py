@@ -1,9 +1,9 @@
 """What every data source gives: a class list, and for each part (train, perhaps val, test) labels and images."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -12,37 +12,12 @@ from PIL import Image
 
 from cnntrain.data.decode import convert
 from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.similar import thumbnail
 from cnntrain.data.storage import Storage
 from cnntrain.data.stores import ImageStore, ResidentImages
 
 Labels = npt.NDArray[np.int64]
-
-
-class Reporter(Protocol):
-    """Tells the user what takes its time."""
-
-    @property
-    def shows_bars(self) -> bool:
-        """Whether bars are seen."""
-
-    def say(self, text: str) -> None:
-        """A line of progress."""
-
-    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-        """The items, with a bar."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    shows_bars = False
-
-    def say(self, text: str) -> None:
-        """See `Reporter`."""
-
-    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-        """See `Reporter`."""
-        return items
 
 
 class Stored(NamedTuple):
@@ -78,11 +53,11 @@ class Part(Protocol):
             StorageError: The cache cannot be written.
         """
 
-    def pixel_digests(self, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
-        """The sha256 of each image's pixels, uint8 (N, 32), without holding the images.
+    def thumbnails(self, reporter: Reporter) -> Pixels:
+        """What near copies are found by, uint8 (N, 16, 16, 3).
 
         Raises:
-            DataError: Images cannot be read; the message names them.
+            DataError: An image cannot be read.
         """
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
@@ -124,17 +99,17 @@ class ArrayPart:
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, fitted, by the same path that an image file takes in `predict`."""
-        digests = self.pixel_digests(preprocessing, reporter)
+        digests = np.empty((len(self.images), 32), dtype=np.uint8)
+        for index, image in enumerate(self.images):
+            digests[index] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
         images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
         store = ResidentImages(images, storage.device)
         return Stored(store, digests, digests)
 
-    def pixel_digests(self, preprocessing: Preprocessing, reporter: Reporter) -> Pixels:
+    def thumbnails(self, reporter: Reporter) -> Pixels:
         """See `Part`."""
-        digests = np.empty((len(self.images), 32), dtype=np.uint8)
-        for index, image in enumerate(self.images):
-            digests[index] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
-        return digests
+        pictures = reporter.progress(map(Image.fromarray, self.images), len(self.images), "thumbnails")
+        return np.stack([thumbnail(picture.convert("RGB")) for picture in pictures])
 
     def is_cached(self, preprocessing: Preprocessing) -> bool:
         """Never: there are no files to decode."""

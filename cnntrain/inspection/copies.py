@@ -1,38 +1,43 @@
 """Images that are there more than once, and what that means for training."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from cnntrain.data import Reporter
+from cnntrain.data.copies import joined
+from cnntrain.data.similar import near_pairs
 from cnntrain.inspection.findings import Finding, Item, Severity
 from cnntrain.inspection.look import Look
 from cnntrain.inspection.samples import NO_CLASS, UNUSED, Inventory, Sample
-from cnntrain.inspection.similar import Pairs, near_pairs
 
 Group = tuple[int, ...]  # positions of samples, ascending
 
 _ACROSS_SPLITS = "keep it in one split: a network must not be tested on what it was trained on"
 _IN_CLASSES = "keep it in the class that it belongs to"
 _REPEATED = "keep one, unless it is meant to count several times"
-_LOOK = "look at them; where they are copies, "
+_LOOK = "look at them; where they are copies (data.group_copies: near, for splits that are carved), "
 
 
-def copy_findings(inventory: Inventory, looks: Sequence[Look], reporter: Reporter) -> list[Finding]:
+def copy_findings(
+    inventory: Inventory, looks: Sequence[Look], reporter: Reporter, *, near_are_copies: bool = False
+) -> list[Finding]:
     """Copies and near copies: across splits, with several labels, and others.
 
     Args:
         inventory: Whose images.
         looks: What was seen of them.
         reporter: Shows a bar.
+        near_are_copies: Whether the user counts near copies as copies (`data.group_copies: near`).
     """
     same = _same_pixels(looks)
     near = _nearly_same(same, looks, reporter)
     copies = [group for group in same if len(group) > 1]
+    near_worst: Severity = "problem" if near_are_copies else "warning"
     kinds: tuple[tuple[str, list[Group], tuple[Severity, ...], str], ...] = (
         ("the same image", copies, ("problem", "problem", "warning"), ""),
-        ("nearly the same image", near, ("warning", "warning", "notice"), _LOOK),
+        ("nearly the same image", near, (near_worst, near_worst, "notice"), _LOOK),
     )
     findings = []
     for what, groups, severities, hint in kinds:
@@ -84,26 +89,6 @@ def _nearly_same(same: Sequence[Group], looks: Sequence[Look], reporter: Reporte
     shown = [looks[group[0]].thumbnail for group in same]
     thumbnails = np.stack([thumbnail for thumbnail in shown if thumbnail is not None])  # all that can be read have one
     return [
-        tuple(sorted(index for position in joined for index in same[position]))
-        for joined in _joined(near_pairs(thumbnails, reporter), len(same))
+        tuple(sorted(index for position in together for index in same[position]))
+        for together in joined(near_pairs(thumbnails, reporter), len(same))
     ]
-
-
-def _joined(pairs: Iterable[Pairs], count: int) -> list[list[int]]:
-    """Positions below `count` that pairs connect, by groups of two and more."""
-    leader = list(range(count))
-
-    def find(position: int) -> int:
-        while leader[position] != position:
-            leader[position] = position = leader[leader[position]]
-        return position
-
-    touched = set()
-    for some in pairs:
-        for first, second in some.tolist():
-            leader[find(second)] = find(first)
-            touched |= {first, second}
-    groups = defaultdict(list)
-    for position in sorted(touched):
-        groups[find(position)].append(position)
-    return list(groups.values())

@@ -4,23 +4,22 @@ import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from hashlib import blake2b
+from hashlib import sha256
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from cnntrain.data import Reporter
+from cnntrain.data.copies import pixel_digest
 from cnntrain.data.decode import FORMATS, convert, decode_image, read_bytes
 from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.similar import ENOUGH_PX, thumbnail
 from cnntrain.errors import DataError
 from cnntrain.inspection.samples import Sample
 
-THUMBNAIL = 16  # side, px: what images are compared by
-_ENOUGH = 256  # px: large JPEGs are decoded smaller, which takes a fraction of the time
 _ORIENTATION = 0x0112  # EXIF's tag
 _CHUNK, _WINDOW = 16, 4096  # images a task, and tasked at once
 
@@ -53,7 +52,7 @@ class Look:
         is_animated: Whether it has several frames.
         orientation: EXIF's, 1 where it is stored upright.
         file_digest: Of its bytes.
-        pixel_digest: Of its pixels in RGB (a JPEG of over 512 px decoded smaller), upright.
+        pixel_digest: Of its pixels in RGB, upright.
         contrast: Levels between the darkest and the brightest value of a channel, at most 255.
         thumbnail: uint8 (16, 16, 3).
     """
@@ -101,7 +100,8 @@ def look_at(sample: Sample) -> Look:
     if not isinstance(sample.content, Path):
         picture = Image.fromarray(sample.content)
         digest = _digest(sample.content.tobytes())
-        return _seen(picture, Look("", True, mode=picture.mode, width=picture.width, height=picture.height), digest)
+        head = Look("", True, mode=picture.mode, width=picture.width, height=picture.height)
+        return _seen(picture if picture.mode == "RGB" else picture.convert("RGB"), head, digest, digest)
     try:
         content = read_bytes(sample.content)
     except DataError as error:
@@ -114,10 +114,11 @@ def look_at(sample: Sample) -> Look:
         fault = "cut off or damaged in its first part" if begins_well else _what_else(content)
         return Look(fault, is_image=begins_well, file_digest=digest)
     try:
-        picture = decode_image(content, 3, sample.content, _ENOUGH)
+        picture = decode_image(content, 3, sample.content, ENOUGH_PX)
+        pixels = pixel_digest(picture, content, sample.content, 3, ENOUGH_PX)
     except DataError as error:
         return replace(head, fault=_without_path(error, sample.content), file_digest=digest)
-    return _seen(picture, head, digest)
+    return _seen(picture, head, digest, pixels)
 
 
 def open_picture(sample: Sample, side: int) -> Image.Image:
@@ -151,18 +152,15 @@ def _read_header(content: bytes) -> Look:
         )
 
 
-def _seen(picture: Image.Image, head: Look, file_digest: bytes) -> Look:
-    """What decoding adds to what the header says."""
-    picture = picture if picture.mode == "RGB" else picture.convert("RGB")
-    size = f"{picture.width}x{picture.height}".encode()
+def _seen(picture: Image.Image, head: Look, file_digest: bytes, pixels: bytes) -> Look:
+    """What decoding, to RGB, adds to what the header says."""
     extrema: Any = picture.getextrema()  # of each channel
-    small = picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
     return replace(
         head,
         file_digest=file_digest,
-        pixel_digest=_digest(size + picture.tobytes()),
+        pixel_digest=pixels,
         contrast=max(high - low for low, high in extrema),
-        thumbnail=np.asarray(small, dtype=np.uint8),
+        thumbnail=thumbnail(picture),
     )
 
 
@@ -182,4 +180,4 @@ def _without_path(error: DataError, path: Path) -> str:
 
 
 def _digest(content: bytes) -> bytes:
-    return blake2b(content, digest_size=16).digest()
+    return sha256(content).digest()

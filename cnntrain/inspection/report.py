@@ -11,6 +11,7 @@ from cnntrain.data import Reporter
 from cnntrain.data.datasets import FACTS
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
 from cnntrain.inspection.balance import Counts, balance_findings, count_classes
+from cnntrain.inspection.carving import carve_as_training
 from cnntrain.inspection.copies import copy_findings
 from cnntrain.inspection.findings import SEVERITIES, Finding, Item, Severity, look_findings, stray_findings
 from cnntrain.inspection.look import Look, look_at_all
@@ -93,6 +94,7 @@ def inspect_data(
     reporter.say(f"looking at {len(inventory.samples):,} images of {inventory.place}")
     num_threads = available_cores() if config.num_workers is None else max(1, config.num_workers)
     looks = look_at_all(inventory.samples, num_threads, reporter)
+    inventory = carve_as_training(inventory, looks, config, reporter)
     facts = FACTS.get(config.source)
     min_side = config.image_size or (facts.image_size if facts else IMAGE_SIZE)
     channels = config.channels or (facts.channels if facts else CHANNELS)
@@ -106,7 +108,7 @@ def inspect_data(
             channels=channels,
             skips=config.on_error == "skip",
         ),
-        *copy_findings(inventory, looks, reporter),
+        *copy_findings(inventory, looks, reporter, near_are_copies=config.group_copies == "near"),
         *balance_findings(inventory, counts),
         *stray_findings(inventory.strays),
         *_size_findings(inventory, looks),

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnntrain.config import schema
-from cnntrain.data import Layout, Reporter, lay_out, resolve_data_root
+from cnntrain.data import Layout, Reporter, find_source, lay_out, resolve_data_root
 from cnntrain.data.decode import is_hidden, is_image_name
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Pixels
-from cnntrain.data.source import ArrayPart
+from cnntrain.data.source import ArrayPart, Source
 from cnntrain.errors import DataError
 from cnntrain.names import printable
 
@@ -47,6 +47,7 @@ class Inventory:
         origins: By split, where it comes from, in words.
         refusal: Why training would refuse this layout; empty where it would not.
         strays: By kind of `STRAYS`, paths of what lies between the images.
+        source: As training finds it; None where training would refuse it.
     """
 
     place: str
@@ -55,6 +56,7 @@ class Inventory:
     origins: Mapping[str, str] = field(default_factory=dict)
     refusal: str = ""
     strays: Mapping[str, list[str]] = field(default_factory=dict)
+    source: Source | None = None
 
 
 def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporter) -> Inventory:
@@ -64,24 +66,26 @@ def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporte
         ConfigError: The configuration contradicts itself.
         DataError: There is no such folder; or a data set is not there and cannot be downloaded.
     """
+    source: Source | None = None
     layout: Layout | None = None
     refusal = ""
     root = Path(resolve_data_root(config.source, data_root)) / Path(config.root or "").expanduser()
     try:
-        layout = lay_out(config, data_root, reporter)
+        source = find_source(config, str(resolve_data_root(config.source, data_root)), reporter).source
+        layout = lay_out(config, source)
     except DataError as error:
         if config.source != "image_folder" or not root.is_dir():
             raise
         refusal = str(error)
-    if layout and config.source != "image_folder":
-        samples = _from_arrays(layout)
-        return Inventory(config.source, samples, layout.source.class_names, _origins(config, layout))
-    return _from_folders(config, root, layout, refusal)
+    if source and layout and config.source != "image_folder":
+        samples, origins = _from_arrays(source, layout), _origins(config, source, layout)
+        return Inventory(config.source, samples, source.class_names, origins, source=source)
+    return _from_folders(config, root, source if layout else None, layout, refusal)
 
 
-def _from_arrays(layout: Layout) -> list[Sample]:
-    class_names, samples = layout.source.class_names, []
-    for name, part in layout.source.parts.items():
+def _from_arrays(source: Source, layout: Layout) -> list[Sample]:
+    class_names, samples = source.class_names, []
+    for name, part in source.parts.items():
         assert isinstance(part, ArrayPart)
         splits = [UNUSED] * len(part.labels)
         for split, owner in layout.owners.items():
@@ -95,11 +99,13 @@ def _from_arrays(layout: Layout) -> list[Sample]:
     return samples
 
 
-def _from_folders(config: schema.Data, root: Path, layout: Layout | None, refusal: str) -> Inventory:
+def _from_folders(
+    config: schema.Data, root: Path, source: Source | None, layout: Layout | None, refusal: str
+) -> Inventory:
     split_of: dict[str, str] = {}
     folders = _folders_by_name(config, root)
-    if layout:
-        parts = {name: part for name, part in layout.source.parts.items() if isinstance(part, FolderPart)}
+    if source and layout:
+        parts = {name: part for name, part in source.parts.items() if isinstance(part, FolderPart)}
         folders = {name: part.folder for name, part in parts.items()}
         for split, owner in layout.owners.items():
             part = parts[owner]
@@ -117,9 +123,9 @@ def _from_folders(config: schema.Data, root: Path, layout: Layout | None, refusa
             if path.name not in used:
                 strays.setdefault(kind, []).append(printable(f"{path.name}/" if path.is_dir() else path.name))
     found = sorted({sample.class_name for sample in samples} - {NO_CLASS})
-    class_names = tuple(map(printable, layout.source.class_names)) if layout else tuple(found)
-    origins = _origins(config, layout) if layout else {}
-    return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays)
+    class_names = tuple(map(printable, source.class_names)) if source else tuple(found)
+    origins = _origins(config, source, layout) if source and layout else {}
+    return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays, source)
 
 
 def _folders_by_name(config: schema.Data, root: Path) -> dict[str, Path]:
@@ -194,19 +200,19 @@ def _stray(name: str, *, is_loose: bool, with_loose: bool) -> str:
     return "loose images" if is_loose and not with_loose else ""
 
 
-def _origins(config: schema.Data, layout: Layout) -> dict[str, str]:
+def _origins(config: schema.Data, source: Source, layout: Layout) -> dict[str, str]:
     """Where each split comes from, in words."""
     carved = [name for name in ("test", "val") if layout.owners[name] == "train" and name != "train"]
     fractions = {"val": config.val_fraction, "test": config.test_fraction}
     words: dict[str, str] = {}
     for split in ("train", "val", "test"):
         owner = layout.owners[split]
-        part = layout.source.parts[owner]
+        part = source.parts[owner]
         name = f"{part.folder.name}/" if isinstance(part, FolderPart) else part.name_of(0).split("/")[0]
         if split in carved:
             rest = " of what is left after test" if split == "val" and "test" in carved else ""
             share = f"{100 * fractions[split]:g} % of each class{rest}, data.split_seed {config.split_seed}"
-            words[split] = f"carved from {name}: {share}"
+            words[split] = f"carved from {name}: {share}" if fractions[split] else f"none (data.{split}_fraction: 0)"
         else:
             words[split] = name + (", what is left" if split == "train" and carved else "")
     return words

@@ -83,10 +83,11 @@ class Header:
         """
         try:
             values = json.loads(text)
+            values["config"]["data"].setdefault("group_copies", "none")  # of a version that carved so
             values["config"] = parse_config(write_yaml(values["config"]), str(path))
             values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
             return cls(**{**values, "class_names": tuple(values["class_names"])})
-        except (ConfigError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise CheckpointError(f"{path}: its header does not fit this version of cnntrain: {error}") from error
 
 

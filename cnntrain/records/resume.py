@@ -32,7 +32,9 @@ _OPEN = {
 
 
 # What decides which image is in which split. (The folder does not: it may have moved, and its images are compared.)
-_SPLITTING = tuple(f"data.{key}" for key in ("source", "splits", "val_fraction", "test_fraction", "split_seed"))
+_SPLITTING = tuple(
+    f"data.{key}" for key in ("source", "splits", "val_fraction", "test_fraction", "split_seed", "group_copies")
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,8 @@ def merge(before: Config, given: Config) -> tuple[Config, list[str]]:
             left_open.append("model.weights")
         # The preprocessing of trained weights was filled in where the configuration said nothing.
         left_open += [f"data.{key}" for key in PREPROCESSING if key not in given.data.model_fields_set]
+    if "group_copies" not in given.data.model_fields_set:  # runs of older versions were carved without
+        left_open.append("data.group_copies")
     for key in left_open:
         section, name = key.split(".")
         new[section][name] = old[section][name]

@@ -63,13 +63,15 @@ def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
             f"Validation ({percent(val['accuracy'])}) and test ({percent(test['accuracy'])}) differ by more than chance"
         )
         yield Sentence("warn", f"{text}: they may differ in kind, or validation was looked at too often.")
-    copies = results.get("splits", {}).get("test", {}).get("also_in_train", 0)
+    identity = results.get("splits", {}).get("test", {})
+    copies = identity.get("same_pixels_in_train", identity.get("also_in_train", 0))
     if copies:
         yield Sentence(
             "bad", f"{copies:,} test images are also in the training set, which makes the accuracy too high."
         )
     elif "splits" in results:
-        yield Sentence("good", "No test image is in the training set, byte for byte.")
+        how = "pixel for pixel" if "same_pixels_in_train" in identity else "byte for byte"
+        yield Sentence("good", f"No test image is in the training set, {how}.")
 
 
 def _trust(findings: Findings) -> Iterator[Sentence]:

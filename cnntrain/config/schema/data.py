@@ -8,6 +8,8 @@ from pydantic import Field, NonNegativeInt, PositiveInt, Strict, model_validator
 from cnntrain.config.schema.augmentation import Augmentation
 from cnntrain.config.schema.base import ChannelValues, ProperFraction, Section
 
+CarvedFraction = Annotated[float, Field(ge=0, lt=1)]
+
 
 class SplitFolders(Section):
     """Which folder of an image folder plays which part, where it is not the usual one."""
@@ -27,9 +29,18 @@ class Data(Section):
         "Downloaded sets: a folder to use instead of the data root.",
     )
     splits: SplitFolders | None = Field(None, description="image_folder: which folder plays which part.")
-    val_fraction: ProperFraction = Field(0.1, description="carved from the training images, stratified")
-    test_fraction: ProperFraction = Field(0.2, description="carved from the training images where no test set exists")
+    val_fraction: CarvedFraction = Field(
+        0.1,
+        description="carved from the training images, stratified; 0: no validation, the last epoch's weights are kept",
+    )
+    test_fraction: CarvedFraction = Field(
+        0.2, description="carved from the training images where no test set exists; 0: no test"
+    )
     split_seed: NonNegativeInt = Field(0, description="apart from run.seed, so that another seed moves no image")
+    group_copies: Literal["exact", "near", "none"] = Field(
+        "exact",
+        description="what carving keeps in one split: images with equal pixels; nearly equal ones too; nothing",
+    )
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; null: as the source has them")
     image_size: PositiveInt | None = Field(None, description="side of the network's square input, px; null: as usual")
     stored_size: PositiveInt | None = Field(

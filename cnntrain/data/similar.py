@@ -8,10 +8,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
-from cnntrain.data import Reporter
 from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.reporter import Reporter
 
+THUMBNAIL = 16  # side, px: what images are compared by
+ENOUGH_PX = 256  # large JPEGs are decoded smaller, which takes a fraction of the time
 _BITS, _MAX_DISTANCE = 64, 6
 _AT_ONCE = 1024  # thumbnails that are turned to floating point at once
 _MOST_UNLIKE = 0.04  # at most this share of a thumbnail's variance may differ
@@ -19,6 +22,11 @@ _FLAT = 8  # levels between darkest and brightest, below which a thumbnail has n
 _SAMPLE = 2000  # images from which the variety of a set is estimated
 
 Pairs = npt.NDArray[np.int64]
+
+
+def thumbnail(picture: Image.Image) -> Pixels:
+    """An image in RGB, of any size, as uint8 (16, 16, 3)."""
+    return np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8)
 
 
 def perceptual_hash(thumbnails: Pixels) -> npt.NDArray[np.bool_]:

@@ -1,0 +1,71 @@
+"""The splits that carving makes where copies stay together, which is known when every image has been looked at."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from cnntrain.config import schema
+from cnntrain.data import Reporter, carved_fractions, lay_out
+from cnntrain.data.copies import Groups, group_copies
+from cnntrain.data.folder_part import FolderPart
+from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.similar import THUMBNAIL
+from cnntrain.data.source import Source
+from cnntrain.errors import DataError
+from cnntrain.inspection.look import Look
+from cnntrain.inspection.samples import Inventory, Sample
+
+
+def carve_as_training(
+    inventory: Inventory, looks: Sequence[Look], config: schema.Data, reporter: Reporter
+) -> Inventory:
+    """The same images, each in the split that training gives it.
+
+    Args:
+        inventory: With splits that were carved before anybody knew of copies.
+        looks: What was seen of its images.
+        config: The `data` section.
+        reporter: Shows a bar.
+    """
+    source = inventory.source
+    if source is None or config.group_copies == "none" or not any(carved_fractions(config, source).values()):
+        return inventory
+    places = _places(inventory.samples, source)
+    train = [looks[place] for place in places]
+
+    def groups() -> Groups:
+        digests = np.frombuffer(b"".join(map(_digest, train, range(len(train)))), dtype=np.uint8).reshape(-1, 32)
+        return group_copies(
+            config.group_copies, digests, lambda: np.stack([_thumbnail(look) for look in train]), reporter
+        )
+
+    try:
+        layout = lay_out(config, source, groups)
+    except DataError as error:
+        return replace(inventory, refusal=str(error))
+    samples = list(inventory.samples)
+    for split, owner in layout.owners.items():
+        for index in layout.indices[split].tolist() if owner == "train" else ():
+            samples[places[index]] = replace(samples[places[index]], split=split)
+    return replace(inventory, samples=samples)
+
+
+def _places(samples: Sequence[Sample], source: Source) -> list[int]:
+    """Of each image of the source's training part, where it is among the samples."""
+    part = source.parts["train"]
+    if not isinstance(part, FolderPart):  # the samples are those of all parts, in order, and training is the first
+        return list(range(len(part.labels)))
+    index_of = {sample.content.as_posix(): i for i, sample in enumerate(samples) if isinstance(sample.content, Path)}
+    return [index_of[f"{part.folder.as_posix()}/{file}"] for file in part.files]
+
+
+def _digest(look: Look, index: int) -> bytes:
+    """Of its pixels; what cannot be read is like nothing else."""
+    return look.pixel_digest or hashlib.sha256(f"unreadable {index}".encode()).digest()
+
+
+def _thumbnail(look: Look) -> Pixels:
+    return np.zeros((THUMBNAIL, THUMBNAIL, 3), dtype=np.uint8) if look.thumbnail is None else look.thumbnail

@@ -65,7 +65,11 @@ def test_no_copy_is_in_another_split(photos: Path, suffix: str, how: dict[str, A
     assert parted(prepare(photos, group_copies="none"))
     splits = prepare(photos, storage=storage)
     assert not parted(splits)
-    assert [len(splits.train), len(splits.val), len(splits.test)] == [90, 6, 24]  # 3 of each class for val: a pair, or two
+    assert [len(splits.train), len(splits.val), len(splits.test)] == [
+        90,
+        6,
+        24,
+    ]  # 3 of each class for val: a pair, or two
     for split in (splits.train, splits.val, splits.test):
         assert len(set(split.targets.bincount().tolist())) == 1  # and as many of each class
     assert splits.identity()["test"]["same_pixels_in_train"] == 0

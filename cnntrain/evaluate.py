@@ -12,6 +12,7 @@ from cnntrain.analysis.dead_relus import dead_relus
 from cnntrain.config import Config
 from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
 from cnntrain.data.batches import eval_batches
+from cnntrain.data.layout import SPLITS
 from cnntrain.errors import DataError
 from cnntrain.learner import Learner
 from cnntrain.metrics import Evaluation
@@ -45,6 +46,11 @@ def evaluate(
     return Evaluation(task.class_names, *found)
 
 
+def evaluate_if_any(model: nn.Module, split: Split, **settings: Any) -> Evaluation | None:
+    """As `evaluate`; None where the split has no images (`data.val_fraction: 0`, `data.test_fraction: 0`)."""
+    return evaluate(model, split, **settings) if len(split) else None
+
+
 def evaluation_settings(config: Config, task: SingleLabel, splits: Splits) -> dict[str, Any]:
     """How validation and test are measured alike: arguments of `evaluate`."""
     return {"preprocessing": splits.preprocessing, "task": task, "batch_size": config.recipe.images_at_once}
@@ -57,7 +63,7 @@ def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int
         DataError: A streamed image cannot be read.
     """
     is_last = learner.stopping.gives_up or epoch == config.recipe.epochs
-    if not is_last and epoch.bit_count() > 1:
+    if (not is_last and epoch.bit_count() > 1) or not len(splits.val):
         return {}
     return dead_relus(learner.kept, splits.val, splits.preprocessing, config.recipe.images_at_once)
 
@@ -112,6 +118,12 @@ def recorded_split(
     split, class_names, num_skipped = prepare_split(
         data, name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
     )
+    if not len(split):
+        others = " or ".join(f"--split {other}" for other in SPLITS if header.splits[other]["num_images"])
+        raise DataError(
+            f"there are no {name} images: the network was trained with data.{name}_fraction 0. Take other images of it "
+            f"({others}), or train a new run with data.{name}_fraction above 0"
+        )
     if class_names != header.class_names:
         raise DataError(
             f"the data have the classes {', '.join(class_names)}; "

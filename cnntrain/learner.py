@@ -23,6 +23,7 @@ from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.resizing import check_sizes
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
+from cnntrain.recipe.unvalidated import without_validation
 from cnntrain.runtime.compiling import compiled
 from cnntrain.runtime.device import choose_fast_arithmetic, resolve_precision
 from cnntrain.runtime.seeds import torch_seeded
@@ -237,7 +238,9 @@ def build_learner(
     _check_batch_norm(config, model, freezing)
     weighted = recipe.balance == "weights"
     class_weights = balanced_weights(splits.train.targets, splits.num_classes).to(device) if weighted else None
-    watch = recipe.early_stopping
+    if not len(splits.val):
+        notices += without_validation(recipe)
+    watch = recipe.early_stopping if len(splits.val) else None
     task = SingleLabel(splits.class_names, recipe.loss.name)
     factors = learning_rate_factors(model, backbone=recipe.backbone_lr_factor, layer_decay=recipe.layer_decay)
     stages_differ = bool(freezing.stages) or set(factors.values()) != {1.0}

@@ -20,7 +20,7 @@ from cnntrain.config import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
 from cnntrain.data.batches import Batch, micro_batches, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
-from cnntrain.evaluate import evaluate, evaluation_settings, find_dead_relus
+from cnntrain.evaluate import evaluate_if_any, evaluation_settings, find_dead_relus
 from cnntrain.learner import Learner, build_learner
 from cnntrain.memory import fit_into_memory, smaller_batches
 from cnntrain.models import count_parameters
@@ -114,14 +114,14 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             if config.recipe.temperature_scaling:
                 header, outcome["val"] = save_temperature(folder / BEST, best, header, splits.val)
                 console.say(f"     temperature {header.temperature:.3f}, fitted on validation")
-            on = f"on {len(splits.test):,} test images"
-            console.step(10, "testing", f"the weights of epoch {header.epoch}, once, {on}")
-            tested = evaluate(best, splits.test, **evaluation_settings(config, header.task, splits))
+            on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
+            console.step(10, "testing", f"the weights of epoch {header.epoch}, {on}")
+            tested = evaluate_if_any(best, splits.test, **evaluation_settings(config, header.task, splits))
             results = build_results(
                 config,
                 **outcome,
                 verdicts=[asdict(verdict) for verdict in log.verdicts(outcome["val"])],
-                test=tested.summary(),
+                test=tested.summary() if tested else None,
                 best_epoch=header.epoch,
                 stopped_because=why,
                 total_seconds=time.perf_counter() - started,
@@ -203,8 +203,9 @@ def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpo
             if progress.epoch == 1:
                 log.first_epoch(splits)
             # 8 evaluation: validate, judge, keep the best, save, in this order
-            val = evaluate(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits)).summary()
-            check_finite(val["loss"], learner, f"validation loss after epoch {progress.epoch}")
+            judged = evaluate_if_any(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits))
+            val = judged.summary() if judged else {}
+            check_finite(val.get("loss", 0.0), learner, f"validation loss after epoch {progress.epoch}")
             with stop.later():  # or for the end of all this
                 learner.scheduler.epoch_end(progress.epoch, val)
                 verdict = learner.stopping.update(progress.epoch, val)

@@ -107,19 +107,21 @@ def _target(out: Path | None, overwrite: bool, checkpoint: Path, header: "Header
 
 
 def _test_images(header: "Header", data_root: Path | None, console: "Console") -> "RealImages":
-    """Test images of the run, evenly chosen."""
+    """Test images of the run, evenly chosen; where it had none, those of validation or training."""
     from cnntrain.evaluate import recorded_split
     from cnntrain.export.agreement import RealImages
     from cnntrain.runtime.device import resolve_device
 
     root = str(data_root) if data_root else None
+    kinds = {"test": "test", "val": "validation", "train": "training"}
+    name = next(name for name in kinds if header.splits[name]["num_images"])
     try:
-        split, _ = recorded_split(header, "test", device=resolve_device("cpu"), data_root=root, reporter=console)
+        split, _ = recorded_split(header, name, device=resolve_device("cpu"), data_root=root, reporter=console)
     except DataError as error:
         error.add_note("an export is compared with the original on real images: --images PATH takes others")
         raise
     chosen = _evenly(range(len(split)))
-    return RealImages(split.pixels(chosen), f"{len(chosen)} of {len(split):,} test images")
+    return RealImages(split.pixels(chosen), f"{len(chosen)} of {len(split):,} {kinds[name]} images")
 
 
 def _given_images(arguments: list[str], preprocessing: "Preprocessing") -> "RealImages":

@@ -143,6 +143,10 @@ def reproduce(
     for note in notes:
         console.say(note)
     folder, results = _train(loaded, console)
+    if results["test"] is None:
+        raise ReproductionError(
+            "nothing was tested (data.test_fraction: 0), so there is nothing to compare with the band"
+        )
     reproduced, text = compare(results["test"], expect)
     if reproduced:
         show(text, *notes)
@@ -181,12 +185,15 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
         if not getattr(error, "__notes__", None):
             error.add_note("training had not begun; start it again with the same command")
         raise
-    test = results["test"]
-    show(
-        f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images; "
-        f"validation {percent(results['val']['accuracy'])} at epoch {results['best_epoch']} of {results['epochs_run']}",
-        f"run folder {folder}",
+    test, val = results["test"], results["val"]
+    at = f"epoch {results['best_epoch']} of {results['epochs_run']}"
+    tested = "no test images: nothing was tested"
+    if test:
+        tested = f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images"
+    validated = (
+        f"validation {percent(val['accuracy'])} at {at}" if val else f"no validation; the weights of {at} are kept"
     )
+    show(f"{tested}; {validated}", f"run folder {folder}")
     write_report_at_end(folder, loaded.config, console)
     console.say(
         f"look at it: tensorboard --logdir {folder.parent}", f"use it:     cnntrain predict IMAGE --run {folder}"

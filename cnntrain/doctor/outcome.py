@@ -20,7 +20,7 @@ CLOSE = 0.8  # training loss beside validation loss, above which memory is not t
 
 def overfitting(signals: Signals) -> Verdict | None:
     """Whether the validation loss has risen while the training loss went on falling."""
-    if len(signals.epochs) <= MIN_EPOCHS_SINCE or not signals.chance_loss:
+    if len(signals.epochs) <= MIN_EPOCHS_SINCE or not signals.chance_loss or not signals.is_validated:
         return None
     val, train = signals.val_metric("loss"), signals.train_losses
     best = val.index(min(val))
@@ -49,7 +49,7 @@ def overfitting(signals: Signals) -> Verdict | None:
 def underfitting(signals: Signals) -> Verdict | None:
     """Whether a training that has ended learns no more, and does not know its own images."""
     chance, train = signals.chance_loss, signals.train_losses
-    if not signals.finished or len(train) < MIN_EPOCHS or not chance:
+    if not signals.finished or len(train) < MIN_EPOCHS or not chance or not signals.is_validated:
         return None
     quarter = max(2, len(train) // 4)
     before, now, val = train[-1 - quarter], train[-1], min(signals.val_metric("loss"))

@@ -35,6 +35,11 @@ class Signals:
         """Of each epoch."""
         return [float(epoch["train"]["loss"]) for epoch in self.epochs]
 
+    @property
+    def is_validated(self) -> bool:
+        """Whether every epoch was."""
+        return all(epoch["val"] for epoch in self.epochs)
+
     def val_metric(self, name: str) -> list[float]:
         """Of each epoch."""
         return [float(epoch["val"][name]) for epoch in self.epochs]

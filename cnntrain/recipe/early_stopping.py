@@ -37,7 +37,13 @@ class EarlyStopping:
     num_waited: int = 0
 
     def update(self, epoch: int, val: Mapping[str, Any]) -> Verdict:
-        """Judges an epoch by its validation metrics, which hold `metric` and `loss`."""
+        """Judges an epoch by its validation metrics, which hold `metric` and `loss`.
+
+        Where nothing was validated, every epoch is the best so far, and training never stops early.
+        """
+        if not val:
+            self.best_epoch = epoch
+            return Verdict(improved=True, stop=False)
         score = -float(val[self.metric]) if self.metric == "loss" else float(val[self.metric])
         candidate = (score, -float(val["loss"]))
         improved = all(map(math.isfinite, candidate)) and candidate > self.best

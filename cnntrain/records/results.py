@@ -13,22 +13,23 @@ from cnntrain.runtime.device import MEMORY_FORMAT
 
 
 def build_results(
-    config: Config, *, test: Mapping[str, Any], val: Mapping[str, Any], epochs: list[EpochFigures], **more: Any
+    config: Config, *, test: Mapping[str, Any] | None, val: Mapping[str, Any], epochs: list[EpochFigures], **more: Any
 ) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
         config: As resolved.
-        test: Metrics of the best weights on the test split, measured once, after everything was decided.
-        val: Metrics of the same weights on the validation split.
+        test: Metrics of the best weights on the test split, measured once, after everything was decided; None
+            where there are no test images.
+        val: Metrics of the same weights on the validation split; empty where there are no validation images.
         epochs: Figures of every epoch that was trained.
         more: Further entries, such as `best_epoch` and `stopped_because`.
     """
     steps_seconds = sum(epoch.seconds for epoch in epochs)
     return {
         "name": config.run.name,
-        "test": dict(test),
-        "val": dict(val),
+        "test": dict(test) if test else None,
+        "val": dict(val) if val else None,
         "epochs_run": len(epochs),
         **more,
         "images_per_second": sum(epoch.num_images for epoch in epochs) / steps_seconds,

@@ -127,7 +127,8 @@ class RunLog:
 
     def first_epoch(self, splits: Splits) -> None:
         """Names step 8, and draws the first images as the network saw them."""
-        self.console.step(8, "evaluation", f"on {len(splits.val):,} validation images after each epoch")
+        on = f"on {len(splits.val):,} validation images after each epoch" if len(splits.val) else "left out"
+        self.console.step(8, "evaluation", on)
         if self._first_batch:
             images, targets = self._first_batch
             captions = [_caption(target, splits.class_names) for target in targets.cpu()]
@@ -162,12 +163,13 @@ class RunLog:
         summary = {key: val[key] for key in SUMMARY_METRICS if key in val}
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
         epochs = self.config.recipe.epochs
+        spoken = f"  val loss {val['loss']:.4f} acc {percent(val['accuracy']):>8}" if val else ""
         self.console.say(
             f"epoch {epoch:{len(str(epochs))}d}/{epochs}"
             f"  train loss {figures.loss:.4f} acc {percent(figures.accuracy):>8}"
-            f"  val loss {val['loss']:.4f} acc {percent(val['accuracy']):>8}"
+            f"{spoken}"
             f"  lr {learning_rate:<7.3g} {figures.images_per_second:>7,.0f} images/s"
-            f"  data {figures.data_share:3.0%}{'  best' if best else ''}"
+            f"  data {figures.data_share:3.0%}{'  best' if best and val else ''}"
         )
         line = {"epoch": epoch, "step": step, "train": train, "val": summary, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
@@ -214,11 +216,22 @@ class RunLog:
         if lines or (self.folder / name).exists():
             write_text(self.folder / name, "".join(lines))
 
-    def finish(self, results: Mapping[str, Any], tested: Evaluation, test: Split, step: int) -> None:
+    def finish(self, results: Mapping[str, Any], tested: Evaluation | None, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
+        if tested:
+            self._test(tested, test, step)
         if busy := describe_contention(results["contention_share"]):
             self.console.say(f"     note: {busy}")
-        if is_guessing(results["test"]["accuracy"], tested.confusion.sum(1).tolist()):
+        measured = [part for part in ("test", "val") if results[part]]
+        final = {f"{part}/{key}": results[part][key] for part in measured for key in ("accuracy", "loss")}
+        settings = self.config.model_dump(mode="json", exclude={"run": {"output", "name", "data_root"}})
+        self._tensorboard.hyperparameters(settings, {f"final/{key}": value for key, value in final.items()}, step)
+        self._tensorboard.flush()
+        write_text(self.folder / "results.json", to_json(results) + "\n")  # last: a run that has it is finished
+
+    def _test(self, tested: Evaluation, test: Split, step: int) -> None:
+        """What became of the test images, as pictures."""
+        if is_guessing(float((tested.predictions == tested.targets).mean()), tested.confusion.sum(1).tolist()):
             advice = "try another learning rate or more epochs"
             self.console.say(f"     note: no better than naming the most frequent class; {advice}")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
@@ -231,11 +244,6 @@ class RunLog:
             ]
             images = test.pixels(worst.tolist())
             self._tensorboard.picture(step, "test/worst_mistakes", image_grid(images, captions))
-        final = {f"{part}/{key}": results[part][key] for part in ("test", "val") for key in ("accuracy", "loss")}
-        settings = self.config.model_dump(mode="json", exclude={"run": {"output", "name", "data_root"}})
-        self._tensorboard.hyperparameters(settings, {f"final/{key}": value for key, value in final.items()}, step)
-        self._tensorboard.flush()
-        write_text(self.folder / "results.json", to_json(results) + "\n")  # last: a run that has it is finished
 
     def close(self) -> None:
         """Closes the event file."""

@@ -37,7 +37,7 @@ class RunRecords:
         return Signals(
             epochs=self.epochs,
             steps=self.signals,
-            val=self.results.get("val", {}),
+            val=self.results.get("val") or {},
             chance_loss=self.results.get("chance_loss"),
             class_counts=self.results.get("class_counts", {}),
             early_stopping=self.config.get("recipe", {}).get("early_stopping"),

@@ -112,6 +112,10 @@ def _compared(folder: Path, out: Path) -> Compared:
     records = read_records(folder)
     if not records.results:
         raise CheckpointError(f"{folder} has not finished: there is no results.json to compare")
+    if not records.results["test"]:
+        raise CheckpointError(
+            f"{folder} has no test result to compare: it was trained without test images (data.test_fraction: 0)"
+        )
     confusion = np.array(records.results["test"]["confusion"])
     report = folder / "report.html"
     try:
@@ -192,10 +196,10 @@ def _charts(runs: Sequence[Compared]) -> dict[str, Any]:
             epochs = run.records.epochs
             seconds = np.cumsum([line["seconds"] for line in epochs]).tolist()
             x = seconds if over_time else [line["epoch"] for line in epochs]
-            found[run.name] = Line(x, [factor * line["val"][key] for line in epochs])
+            found[run.name] = Line(x, [factor * line["val"].get(key, np.nan) for line in epochs])
         return found
 
-    last = [(run.name, run.records.epochs[-1]["val"]["accuracy"]) for run in runs if run.records.epochs]
+    last = [(run.name, run.records.epochs[-1]["val"].get("accuracy", np.nan)) for run in runs if run.records.epochs]
     ends = "At the end: " + ", ".join(f"{name} {accuracy:.2%}" for name, accuracy in last)
     chart = partial(line_chart, y_label="validation accuracy, %")
     return {

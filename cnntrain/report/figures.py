@@ -20,17 +20,20 @@ _MOST_LAYERS = 8  # that can be told apart in one chart
 def curves(epochs: Sequence[Mapping[str, Any]], best_epoch: int | None) -> dict[str, Markup]:
     """Loss, accuracy, learning rate and speed over epochs, by caption."""
     numbers = [line["epoch"] for line in epochs]
+    validated = any(line["val"] for line in epochs)
     marks = {f"best epoch, {best_epoch}": float(best_epoch)} if best_epoch else {}
 
     def course(part: str, key: str, factor: float = 1) -> Line:
         return Line(numbers, [factor * line[part].get(key, np.nan) for line in epochs])
 
     def both(key: str, factor: float = 1) -> dict[str, Line]:
-        return {"training": course("train", key, factor), "validation": course("val", key, factor)}
+        validation = {"validation": course("val", key, factor)} if validated else {}
+        return {"training": course("train", key, factor), **validation}
 
     def ends(key: str, spoken: str) -> str:
         found = (format(epochs[-1][part].get(key, np.nan), spoken) for part in ("train", "val"))
-        return "At the end {} in training, {} in validation.".format(*found).replace("%", "\u00a0%")
+        said = "At the end {} in training, {} in validation." if validated else "At the end {} in training."
+        return said.format(*found).replace("%", "\u00a0%")
 
     rates = [line["learning_rate"] for line in epochs]
     speeds = [line["images_per_second"] for line in epochs]

@@ -29,6 +29,7 @@ from cnntrain.records.runs import BEST
 from cnntrain.report import figures
 from cnntrain.report.examples import MOST, Examples
 from cnntrain.report.findings import Findings, Outcome, find
+from cnntrain.report.short import write_short_report
 from cnntrain.report.tables import predictions_csv, suspects_csv
 from cnntrain.report.verdict import guesses, verdict
 from cnntrain.runtime.device import exact_float32
@@ -43,13 +44,13 @@ class Written(NamedTuple):
 
     Attributes:
         path: The page.
-        accuracy: Of the test.
+        accuracy: Of the test; None where there was none.
         intervals: By metric, of the test.
         findings: What it shows of images; None where these were not at hand.
     """
 
     path: Path
-    accuracy: float
+    accuracy: float | None
     intervals: Mapping[str, Interval]
     findings: Findings | None
 
@@ -79,6 +80,9 @@ def write_report(
         StorageError: The page cannot be written.
     """
     records, path = read_records(folder), out or folder / "report.html"
+    if not (records.results.get("test") and records.results.get("val")):
+        write_short_report(records, path)
+        return Written(path, (records.results.get("test") or {}).get("accuracy"), {}, None)
     model, header = load_network(folder / BEST, device)
     findings, missing = None, ""
     try:

@@ -5,7 +5,7 @@ import http.client
 import io
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,13 +25,15 @@ LIMITS = Limits(max_bytes=2**20, max_seconds=20)
 
 
 @contextmanager
-def serving(classifier: Classifier, limits: Limits = LIMITS) -> Iterator[str]:
+def serving(
+    classifier: Classifier, limits: Limits = LIMITS, hosts: Collection[str] | None = ("127.0.0.1",)
+) -> Iterator[str]:
     """The address of a server in a thread of this process."""
     ready, worker = threading.Event(), ThreadPoolExecutor(1)
     with listen("127.0.0.1", 0) as listener:
         url = address_of(listener)
-        app = build_app(classifier, worker, limits=limits, hosts={"127.0.0.1"})
-        server = Server(app, ready.set)
+        app = build_app(classifier, worker, limits=limits, hosts=hosts)
+        server = Server(app, ready.set, limits)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
         assert ready.wait(20)

@@ -5,18 +5,27 @@ import socket
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from serving import DIGIT, encoded, noise, post, raw
+from serving import DIGIT, encoded, noise, post, raw, serving
 from serving import classifier as classifier
 from serving import url as url
 
 from cnntrain.data.decode import MAX_PIXELS
+from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.guard import page_policy
 from cnntrain.serve.running import address_of, is_local, listen
+
+
+@pytest.fixture(scope="module")
+def open_url(classifier: Classifier) -> Iterator[str]:
+    """A server that may be asked under any name, as with --host 0.0.0.0."""
+    with serving(classifier, hosts=None) as address:
+        yield address
 
 
 def form(text: str, boundary: str = "b") -> dict[str, Any]:
@@ -192,6 +201,57 @@ def test_pages_of_other_sites_cannot_use_the_server(url: str) -> None:
     assert not [name for name in answer.headers if name.startswith("access-control")]
     assert post(url, headers={"sec-fetch-site": "same-origin"}).status_code == 200
     assert httpx.get(url, headers={"sec-fetch-site": "cross-site"}).status_code == 200  # a link may lead here
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "{url}"}, 200),
+        ({"origin": "{URL}"}, 200),
+        ({"origin": "{url}", "sec-fetch-site": "same-origin"}, 200),
+        ({"host": "box.lan:80", "origin": "http://box.lan"}, 200),
+        ({"host": "box.lan", "origin": "https://box.lan"}, 200),  # a proxy stands between
+        ({"host": "[::1]:80", "origin": "http://[::1]"}, 200),
+        ({"host": "[::1]:8000", "origin": "http://[::1]:8000"}, 200),
+        ({}, 200),
+        ({"sec-fetch-site": "none"}, 200),
+        ({"origin": "null"}, 403),
+        ({"origin": ""}, 403),
+        ({"origin": "file://"}, 403),
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "http://127.0.0.1"}, 403),  # another port is another site
+        ({"origin": "http://127.0.0.1.evil.example"}, 403),
+        ({"origin": "http://evil.example", "host": "box.lan"}, 403),
+        ({"origin": "http://evil.example", "sec-fetch-site": "same-origin"}, 403),
+        ({"origin": "{url}", "sec-fetch-site": "same-site"}, 403),
+        ({"origin": "http://[::1]:8000", "host": "[::1]:8001"}, 403),
+    ],
+)
+def test_what_another_site_posts_is_refused_wherever_the_server_is_asked(
+    open_url: str, headers: dict[str, str], status: int
+) -> None:
+    sent = {name: value.format(url=open_url, URL=open_url.upper()) for name, value in headers.items()}
+    answer = post(open_url, headers=sent)
+    assert answer.status_code == status, answer.text
+    assert httpx.get(f"{open_url}/health", headers=sent).status_code == 200  # nothing is changed
+
+
+def test_two_origins_are_one_too_many(open_url: str) -> None:
+    answer = httpx.post(
+        f"{open_url}/predict", headers=[("origin", open_url), ("origin", "http://evil.example")], files={"image": DIGIT}
+    )
+    assert answer.status_code == 403
+    assert "'http://evil.example'" in answer.json()["error"]
+
+
+def test_answers_hold_names_that_act_on_no_terminal(url: str) -> None:
+    for text in ("\x1b[31m", "\u202egpj", "\x9b31m", "\x7f"):
+        answer = post(url, query=f"?top={quote(text)}")
+        assert answer.text.isprintable()
+        assert answer.status_code == 400
+        answer = httpx.get(f"{url}/{quote(text)}")
+        assert answer.text.isprintable()
+        assert text in answer.json()["error"]
 
 
 def test_every_answer_has_the_headers_that_protect(url: str) -> None:

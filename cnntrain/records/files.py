@@ -71,8 +71,11 @@ def to_json(values: Any) -> str:
     text = json.dumps(values, indent=2, ensure_ascii=False)
     # Only a list begins with a line end here: those in texts are escaped.
     rows = re.sub(r"\[\n[\d\s,]+\]", lambda row: f"[{' '.join(row[0][1:-1].split())}]", text)
-    return "\n".join(line if line.isprintable() else _escaped(line) for line in rows.split("\n"))
+    return "\n".join(map(harmless_json, rows.split("\n")))
 
 
-def _escaped(json_text: str) -> str:
-    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in json_text)
+def harmless_json(line: str) -> str:
+    """A line of JSON in which letters that could act on a terminal, or are no UTF-8, are escaped."""
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)

@@ -17,25 +17,31 @@ from starlette.routing import Route
 from cnntrain.errors import DataError, DeviceError
 from cnntrain.pages import render
 from cnntrain.serve.classifier import Classifier, as_data_url
-from cnntrain.serve.guard import Asgi, Guard, page_policy
-from cnntrain.serve.uploads import Options, Refused, read_image, read_options
+from cnntrain.serve.guard import Asgi, Guard, Json, page_policy
+from cnntrain.serve.uploads import Options, Refused, Room, read_image, read_options
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request may cost.
+    """What requests may cost.
 
     Attributes:
-        max_bytes: Of its body.
-        max_seconds: From its beginning to its answer.
-        max_requests: For predictions at once.
+        max_bytes: Of a body.
+        max_seconds: From the end of the headers to the answer.
+        max_requests: For predictions at once, their images being there.
         waiting_seconds: How long one more waits for its turn.
+        max_connections: At once; fewer where the system allows fewer open files.
+        header_seconds: For the headers of a request, and for reading an answer.
+        max_bodies: Bodies of `max_bytes` in memory at once; of smaller ones, as many more.
     """
 
     max_bytes: int = 10 * 2**20
     max_seconds: float = 30
     max_requests: int = 8
     waiting_seconds: float = 5
+    max_connections: int = 64
+    header_seconds: float = 10
+    max_bodies: int = 16
 
 
 class Service:
@@ -51,6 +57,7 @@ class Service:
         self._classifier, self._worker, self._limits = classifier, worker, limits
         self._about = classifier.about()
         self._places = asyncio.Semaphore(limits.max_requests)
+        self._room = Room(limits.max_bodies * limits.max_bytes)
         self.html = render("serve.html", about=self._about, max_mib=limits.max_bytes / 2**20)
 
     async def page(self, request: Request) -> Response:
@@ -63,7 +70,7 @@ class Service:
 
     async def info(self, request: Request) -> Response:
         """GET /info."""
-        return JSONResponse(self._about)
+        return Json(self._about)
 
     async def predict(self, request: Request) -> Response:
         """POST /predict."""
@@ -71,15 +78,18 @@ class Service:
         options = read_options(request.query_params, self._classifier.class_names)
         content = None
         try:
-            async with self._place(), asyncio.timeout(seconds):
-                content = await read_image(request, self._limits.max_bytes)
-                loop = asyncio.get_running_loop()
-                answer = await loop.run_in_executor(self._worker, _answer, self._classifier, content, options)
+            async with asyncio.timeout(seconds) as limit:
+                with self._room.body(limit) as take:
+                    content = await read_image(request, self._limits.max_bytes, take)
+                    self._room.has_come(limit)
+                    async with self._place():  # no earlier, or slow senders would keep all places
+                        loop = asyncio.get_running_loop()
+                        answer = await loop.run_in_executor(self._worker, _answer, self._classifier, content, options)
         except TimeoutError as error:
             if content is None:
-                raise Refused(408, f"the image did not arrive within {seconds:g} seconds (--max-seconds)") from error
+                raise Refused(408, _too_slow(seconds, time.perf_counter() - started)) from error
             raise Refused(503, f"this took longer than {seconds:g} seconds (--max-seconds); try again") from error
-        return JSONResponse({**answer, "seconds": round(time.perf_counter() - started, 4)})
+        return Json({**answer, "seconds": round(time.perf_counter() - started, 4)})
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -92,6 +102,12 @@ class Service:
             yield
         finally:
             self._places.release()
+
+
+def _too_slow(allowed: float, seconds: float) -> str:
+    if seconds < allowed:
+        return "the image came so slowly that others took its room; try again"
+    return f"the image did not arrive within {allowed:g} seconds (--max-seconds)"
 
 
 def _answer(classifier: Classifier, content: bytes, options: Options) -> dict[str, Any]:
@@ -151,4 +167,4 @@ async def _explain(request: Request, error: Exception) -> Response:
             message = f"{what}; there are GET /, GET /health, GET /info and POST /predict"
         case _:
             status, message = 500, f"a bug of cnntrain: {type(error).__name__}: {error}"
-    return JSONResponse({"error": message}, status, headers)
+    return Json({"error": message}, status, headers)

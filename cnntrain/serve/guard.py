@@ -3,12 +3,15 @@
 import asyncio
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
+
+from cnntrain.records.files import harmless_json
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -52,20 +55,43 @@ class Guard:
 
         app, reason = self._app, self._reason_against(scope["method"], Headers(scope=scope))
         if reason:
-            app = JSONResponse({"error": reason}, 403)
+            app = Json({"error": reason}, 403)
         try:
             await app(scope, receive, send_guarded)
         except asyncio.CancelledError:  # uvicorn stops, and would print a traceback
             if not has_begun:
-                await JSONResponse({"error": "the server is being stopped"}, 503)(scope, receive, send_guarded)
+                await Json({"error": "the server is being stopped"}, 503)(scope, receive, send_guarded)
 
     def _reason_against(self, method: str, headers: Headers) -> str | None:
-        host = re.sub(r":\d*$", "", headers.get("host", "")).lower()
+        address = headers.get("host", "").lower()
+        host = re.sub(r":\d*$", "", address)
         if self._hosts is not None and host not in self._hosts:
             return f"this server answers under {', '.join(sorted(self._hosts))} only (asked as {host!r}): see --host"
-        if method == "POST" and headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-            return "pages of other sites may not use this server"
-        return None
+        if method in ("GET", "HEAD"):  # which change nothing, and whose answers a browser keeps from other sites
+            return None
+        # Browsers send both; over plain HTTP from another machine they leave the first out. Programs send neither.
+        foreign = [site for site in headers.getlist("sec-fetch-site") if site not in ("same-origin", "none")]
+        own = _without_usual_port(f"http://{address}")
+        foreign += [origin for origin in headers.getlist("origin") if _without_usual_port(origin.lower()) != own]
+        return (
+            f"pages of other sites may not use this server (asked by {foreign[0]!r}, as {address!r})"
+            if foreign
+            else None
+        )
+
+
+def _without_usual_port(origin: str) -> str:
+    """`https://host:443` -> `host`, without the scheme, which a proxy in between may change."""
+    scheme, _, address = origin.rpartition("://")
+    return address.removesuffix(":443" if scheme == "https" else ":80")
+
+
+class Json(JSONResponse):  # type: ignore[misc]
+    """JSON in which names cannot act on the terminal that shows it."""
+
+    def render(self, content: Any) -> bytes:
+        """As Starlette's."""
+        return harmless_json(json.dumps(content, ensure_ascii=False, separators=(",", ":"))).encode()
 
 
 def page_policy(page: str) -> str:

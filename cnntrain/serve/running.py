@@ -1,7 +1,9 @@
 """The server as a process: its port, its signals, its end."""
 
+import asyncio
 import errno
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -9,15 +11,21 @@ import threading
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import uvicorn
 
 from cnntrain.errors import ConfigError
 from cnntrain.serve.app import Limits, build_app
 from cnntrain.serve.classifier import Classifier
+from cnntrain.serve.connection import Connection, SaidOnce
 from cnntrain.serve.guard import Asgi
 
 _STOPPING_SECONDS = 2  # for requests that are being answered
+_BACKLOG = 128  # connections that the system keeps until they are taken
+_FILES_BESIDE = 12  # that may have to be opened: uploads, libraries
 # What is wrong with a form is told to who sent it.
 _LOGGING = {"version": 1, "incremental": True, "loggers": {"python_multipart": {"level": "ERROR"}}}
 
@@ -84,7 +92,7 @@ def serve(classifier: Classifier, listener: socket.socket, *, limits: Limits, wh
     worker = ThreadPoolExecutor(1, "network")
     try:
         app = build_app(classifier, worker, limits=limits, hosts=_hosts(listener))
-        Server(app, when_ready).run([listener])
+        Server(app, when_ready, limits).run([listener])
     finally:
         worker.shutdown(wait=False, cancel_futures=True)
 
@@ -94,18 +102,46 @@ def _hosts(listener: socket.socket) -> Collection[str] | None:
     return local | {listener.getsockname()[0]} if is_local(listener) else None
 
 
+def _most_connections(limit: int) -> int:
+    """At once, so that files can still be opened beside them."""
+    try:
+        import resource  # which Windows lacks
+
+        files, open_files = resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(list(Path("/dev/fd").iterdir()))
+    except (ImportError, OSError):
+        return limit
+    return limit if files == resource.RLIM_INFINITY else max(2, min(limit, files - open_files - _FILES_BESIDE))
+
+
+def _explain(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Says in a line what the system refuses, such as more open files, and all else as asyncio does."""
+    error = context.get("exception")
+    if isinstance(error, OSError):
+        logging.getLogger("asyncio").error("warning: %s: %s", context["message"], error.strerror)
+    else:
+        loop.default_exception_handler(context)
+
+
 class Server(uvicorn.Server):  # type: ignore[misc]
-    """Uvicorn, saying errors alone.
+    """Uvicorn, saying errors alone, and each once.
 
     Args:
         app: Answers.
         when_ready: Called once it does, and signals are taken.
+        limits: Of each request, and of connections.
     """
 
-    def __init__(self, app: Asgi, when_ready: Callable[[], None]) -> None:
+    def __init__(self, app: Asgi, when_ready: Callable[[], None], limits: Limits) -> None:
+        connection = partial(
+            Connection,
+            max_connections=_most_connections(limits.max_connections),
+            header_seconds=limits.header_seconds,
+            request_seconds=limits.max_seconds + limits.waiting_seconds + limits.header_seconds,
+        )
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=connection,
+            backlog=1,  # taken at once, so that one that is too many ends before the next is taken
             loop="asyncio",
             ws="none",
             interface="asgi3",
@@ -123,7 +159,21 @@ class Server(uvicorn.Server):  # type: ignore[misc]
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """As uvicorn's."""
         await super().startup(sockets=sockets)
+        for listener in sockets or ():
+            listener.listen(_BACKLOG)
+        asyncio.get_running_loop().set_exception_handler(_explain)
         self._when_ready()
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's."""
+        once, logs = SaidOnce(), [logging.getLogger(name) for name in ("asyncio", "uvicorn.error")]
+        for log in logs:
+            log.addFilter(once)
+        try:
+            super().run(sockets)
+        finally:
+            for log in logs:
+                log.removeFilter(once)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -1,8 +1,10 @@
 """What a request asks for: its image and its options, or why they cannot be had."""
 
+import asyncio
 import difflib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,14 +64,66 @@ def read_options(query: Mapping[str, str], class_names: Sequence[str]) -> Option
     return Options(int(top), map_class if map_class is not None else "" if wanted == "1" else None)
 
 
-async def read_image(request: Request, max_bytes: int) -> bytes:
+class Room:
+    """Memory for bodies of requests. Where it is full, the body that has been coming for longest is given up.
+
+    Args:
+        num_bytes: For all of them together.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self._free = num_bytes
+        self._coming: list[asyncio.Timeout] = []  # in the order of their beginning
+
+    @contextmanager
+    def body(self, limit: asyncio.Timeout) -> Iterator[Callable[[int], None]]:
+        """What takes room for so many bytes more, which are given back in the end. It raises `Refused`.
+
+        Args:
+            limit: Of the time of the request, which is made shorter where others need the room.
+        """
+        taken = 0
+
+        def take(num_bytes: int) -> None:
+            nonlocal taken
+            taken += num_bytes
+            self._free -= num_bytes
+            if self._free < 0:
+                self._give_up_another(limit)
+
+        self._coming.append(limit)
+        try:
+            yield take
+        finally:
+            self._free += taken
+            self.has_come(limit)
+
+    def has_come(self, limit: asyncio.Timeout) -> None:
+        """That a body is complete, and is not given up any more."""
+        if limit in self._coming:
+            self._coming.remove(limit)
+
+    def _give_up_another(self, limit: asyncio.Timeout) -> None:
+        others = [one for one in self._coming if one is not limit and not one.expired()]
+        if not others:
+            raise Refused(503, "too much is being uploaded at once; try again")
+        others[0].reschedule(asyncio.get_running_loop().time())
+        self._coming.remove(others[0])
+
+
+async def read_image(request: Request, max_bytes: int, take: Callable[[int], None]) -> bytes:
     """The content of the image file that a request brings.
+
+    Args:
+        request: Whose body is read.
+        max_bytes: Of the body.
+        take: Is told of the bytes that come; see `Room`.
 
     Raises:
         Refused: It brings none, or too much.
         ClientDisconnect: It has not come to its end.
     """
-    request = Request(request.scope, _at_most(max_bytes, request))
+    request = Request(request.scope, _at_most(max_bytes, request, take))
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
         content = await _field(request)
@@ -98,7 +152,7 @@ async def _field(request: Request) -> bytes:
     raise Refused(400, f"the field `image` {what}; {HOW}")
 
 
-def _at_most(max_bytes: int, request: Request) -> _Receive:
+def _at_most(max_bytes: int, request: Request, take: Callable[[int], None]) -> _Receive:
     """A request's content piece by piece, until there is too much of it, whatever length was announced."""
     said, so_far = request.headers.get("content-length", ""), 0
 
@@ -108,6 +162,7 @@ def _at_most(max_bytes: int, request: Request) -> _Receive:
             raise too_large(max_bytes)
         message = await request.receive()
         so_far += len(message.get("body", b""))
+        take(len(message.get("body", b"")))
         if so_far > max_bytes:
             raise too_large(max_bytes)
         return message

@@ -1,13 +1,13 @@
 """Metrics: what came out for each image, one confusion matrix, and what follows from them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from cnntrain.intervals import wilson_interval
+from cnntrain.intervals import Interval, mean_interval, wilson_interval
 
 Counts = npt.NDArray[np.int64]
 
@@ -38,14 +38,15 @@ class Evaluation:
         return confusion_matrix(self.targets, self.predictions, len(self.class_names))
 
     def summary(self) -> dict[str, Any]:
-        """The metrics as plain values: loss, accuracy, per class, macro averages, confusion."""
+        """The metrics as plain values: loss, accuracy, per class, macro averages, confusion; and their intervals."""
         top5 = {"top5_accuracy": float(self.in_top5.mean())} if len(self.class_names) > 5 else {}
-        return {
+        found = {
             "num_images": len(self.targets),
             "loss": float(self.losses.mean(dtype=np.float64)),
             **top5,
             **summarise_confusion(self.confusion, self.class_names),
         }
+        return found | {f"{key}_interval": list(interval) for key, interval in confidence_intervals(found).items()}
 
     def worst_mistakes(self, limit: int) -> npt.NDArray[np.int64]:
         """Positions of the wrong predictions with the highest loss, worst first."""
@@ -69,21 +70,56 @@ def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict
     precision, recall = _ratio(right, predicted), _ratio(right, support)
     f1 = _ratio(2 * right, support + predicted)
     present = support + predicted > 0
-    rows = zip(class_names, precision, recall, f1, support, strict=True)
+    rows = zip(class_names, precision, recall, f1, support, right, predicted, strict=True)
     return {
         "accuracy": float(right.sum() / max(1, support.sum())),
-        "accuracy_interval": list(wilson_interval(int(right.sum()), int(support.sum()))),
         "balanced_accuracy": _mean(recall[support > 0]),
         "macro_precision": _mean(precision[present]),
         "macro_recall": _mean(recall[present]),
         "macro_f1": _mean(f1[present]),
         "per_class": [
-            {"class": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
-            for name, p, r, f, n in rows
+            {
+                "class": name,
+                "precision": float(p),
+                "recall": float(r),
+                "f1": float(f),
+                "support": int(n),
+                "correct": int(hits),
+                "predicted": int(called),
+            }
+            for name, p, r, f, n, hits, called in rows
         ],
         "most_confused": most_confused(confusion, class_names),
         "confusion": confusion.tolist(),
     }
+
+
+def confidence_intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:
+    """The 95 % intervals of accuracy, top-5 accuracy and balanced accuracy, from the metrics of any version.
+
+    Args:
+        metrics: As `Evaluation.summary` gives them, or an entry of results.json.
+    """
+    total = metrics["num_images"]
+    shares = {key: metrics[key] for key in ("accuracy", "top5_accuracy") if key in metrics}
+    counts = [(num_correct(row), row["support"]) for row in metrics["per_class"] if row["support"]]
+    return {
+        **{key: wilson_interval(round(share * total), total) for key, share in shares.items()},
+        "balanced_accuracy": mean_interval(counts),
+    }
+
+
+def num_correct(row: Mapping[str, Any]) -> int:
+    """Images of a class that were called so; older versions did not write it."""
+    return int(row.get("correct", round(row["recall"] * row["support"])))
+
+
+def num_predicted(row: Mapping[str, Any]) -> int | None:
+    """Images that were called a class; None where an older version did not write it, and it cannot be told."""
+    if row["precision"]:
+        precision: float = row["precision"]
+        return round(num_correct(row) / precision)
+    return int(row["predicted"]) if "predicted" in row else None
 
 
 def is_guessing(accuracy: float, support: Sequence[int]) -> bool:

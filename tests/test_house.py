@@ -14,7 +14,7 @@ FLOORS = [
     {"errors", "intervals"},
     {"config", "runtime", "metrics", "extras", "pages", "doctor"},
     {"models", "data", "recipe"},
-    {"task", "summarise", "start", "progress"},
+    {"task", "evidence", "summarise", "start", "progress"},
     {"records", "learner", "analysis"},
     {"evaluate", "predict", "reproduce", "nonfinite", "memory", "explain", "export", "inspection"},
     {"checkpointing", "calibrate", "report"},

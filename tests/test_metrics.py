@@ -100,9 +100,3 @@ def test_intervals_of_shares_are_scipys_wilson(total: int) -> None:
 
 def test_a_share_of_nothing_may_be_anything() -> None:
     assert wilson_interval(0, 0) == (0, 1)
-
-
-def test_accuracy_comes_with_its_interval() -> None:
-    summary = summarise_confusion(np.array([[1, 0], [0, 1]]), NAMES[:2])
-    assert summary["accuracy"] == 1
-    assert summary["accuracy_interval"] == pytest.approx([0.342, 1], abs=1e-3)

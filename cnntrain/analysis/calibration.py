@@ -8,10 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnntrain.intervals import Interval
+
 Values = npt.NDArray[np.float64]
 
 NUM_BINS = 15
 _DRAWS = 200
+_CHI_SQUARED_95 = 3.841458820694124
 _WIDEST = 100.0  # temperatures from 1/100 to 100
 
 
@@ -104,6 +107,35 @@ def fit_temperature(outputs: Tensor, targets: Tensor) -> float:
         middle = float(np.sqrt(low * high))
         low, high = (middle, high) if slope(middle) < 0 else (low, middle)
     return 1 / float(np.sqrt(low * high))
+
+
+def temperature_interval(outputs: Tensor, targets: Tensor, temperature: float) -> Interval:
+    """The temperatures that so many images cannot tell from the fitted one, with 95 % confidence.
+
+    Those whose likelihood is not clearly less: the logarithm of its ratio to the largest is at most half of 3.84, the
+    95 % point of the chi-squared distribution with one degree of freedom (Wilks 1938).
+
+    Args:
+        outputs: float32 (N, K), as for `fit_temperature`.
+        targets: int64 (N,).
+        temperature: What that found.
+    """
+
+    def loss(inverse: float) -> float:
+        """Summed over the images."""
+        return float(F.cross_entropy(outputs.double().cpu() * inverse, targets.cpu(), reduction="sum"))
+
+    def end(outer: float) -> float:
+        """Between the fitted temperature and the widest one, where the likelihood has fallen so far."""
+        inner, highest = 1 / temperature, loss(1 / temperature) + _CHI_SQUARED_95 / 2
+        if loss(outer) <= highest:
+            return outer
+        for _ in range(40):
+            middle = float(np.sqrt(inner * outer))
+            inner, outer = (middle, outer) if loss(middle) <= highest else (inner, middle)
+        return inner
+
+    return Interval(1 / end(_WIDEST), 1 / end(1 / _WIDEST))
 
 
 def top_confidences(outputs: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -47,16 +47,21 @@ def class_imbalance(signals: Signals) -> Verdict | None:
     lasting = signals.finished or (len(gaps) == LASTING and min(gaps) > HIDDEN)
     largest = max(signals.class_counts.values())
     missed = {
-        row["class"]: {"recall": row["recall"], "train_images": signals.class_counts[row["class"]]}
+        row["class"]: {
+            "recall": row["recall"],
+            "val_images": row["support"],
+            "train_images": signals.class_counts[row["class"]],
+        }
         for row in signals.val["per_class"]
         if row["support"] >= MIN_SUPPORT
         and row["recall"] < accuracy - LOW_RECALL
+        and wilson_interval(round(row["recall"] * row["support"]), row["support"]).high < accuracy
         and signals.class_counts[row["class"]] <= FEW * largest
     }
     if not lasting or not missed or accuracy - balanced < HIDDEN:
         return None
     shown = ", ".join(
-        f"{shortened(name)} ({found['recall']:.0%} found, {found['train_images']:,} training images)"
+        f"{shortened(name)} ({found['recall']:.0%} of {found['val_images']:,} found, {found['train_images']:,} training images)"
         for name, found in list(missed.items())[:3]
     )
     more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""

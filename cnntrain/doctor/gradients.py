@@ -22,6 +22,7 @@ EXPLODING_SHARE = 0.1  # of the logged steps: a step now and then does no harm
 # The share of dead units in a layer. CS231n's notes speak of 40 % where the learning rate is too high; a healthy LeNet
 # has up to 26 % in its first epochs, and a filter or two more or less means nothing.
 DEAD, MOSTLY_DEAD = 0.5, 0.9
+MIN_IMAGES = 30  # of validation: that a unit is silent for fewer says nothing of others
 
 
 def vanishing_gradients(signals: Signals) -> Verdict | None:
@@ -76,6 +77,8 @@ def dead_relus(signals: Signals) -> Verdict | None:
     """Whether most units of a layer were silent when they were last looked at."""
     looked = [epoch for epoch in signals.epochs if epoch.get("dead_relus")]
     if not looked or (looked[-1]["epoch"] == 1 and not signals.finished):  # averages and norms are only settling
+        return None
+    if signals.val.get("num_images", MIN_IMAGES) < MIN_IMAGES:
         return None
     shares = looked[-1]["dead_relus"]
     dead = {layer: share for layer, share in shares.items() if share >= DEAD}

@@ -10,6 +10,7 @@ from cnntrain.doctor.verdict import Verdict
 RISEN = 1.2
 RISEN_BY = 0.05  # and by this share of the loss at chance: on easy data small losses vary more
 GAP = 0.6  # the training loss beside the validation loss: a network that remembers its images is far below
+MIN_IMAGES = 50  # of validation, to be sure of it
 MIN_EPOCHS_SINCE = 3  # since the lowest one; a median of as many is what counts as now
 
 MIN_EPOCHS = 5  # before training is called too weak
@@ -29,14 +30,17 @@ def overfitting(signals: Signals) -> Verdict | None:
     remembers = train_now < min(train[best], GAP * now)
     if len(val) - 1 - best < MIN_EPOCHS_SINCE or not risen or not remembers:
         return None
-    epoch = signals.epochs[best]["epoch"]
+    epoch, num_images = signals.epochs[best]["epoch"], signals.val.get("num_images")
+    few = num_images is not None and num_images < MIN_IMAGES
+    doubt = f" Of {num_images:,} validation images, one that is very wrong makes as much of a rise." if few else ""
     return Verdict(
         "overfitting",
-        "warning",
-        f"Overfitting since epoch {epoch}: the validation loss rose from {val[best]:.3g} to {now:.3g} while the "
-        f"training loss fell from {train[best]:.3g} to {train_now:.3g}.",
+        "notice" if few else "warning",
+        f"{'Perhaps overfitting' if few else 'Overfitting'} since epoch {epoch}: the validation loss rose from "
+        f"{val[best]:.3g} to {now:.3g} while the training loss fell from {train[best]:.3g} to {train_now:.3g}.{doubt}",
         {
             "epoch": epoch,
+            "num_val_images": num_images,
             "val_loss": [val[best], now],
             "train_loss": [train[best], train_now],
             "val_accuracy": [signals.val_metric("accuracy")[index] for index in (best, -1)],

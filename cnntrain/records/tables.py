@@ -3,36 +3,56 @@
 from collections.abc import Mapping
 from typing import Any
 
+from cnntrain.evidence import doubtful_classes, evidence_of_classes
+from cnntrain.intervals import spoken, wilson_interval
+from cnntrain.metrics import confidence_intervals, num_correct, num_predicted
 from cnntrain.names import shortened
 from cnntrain.records.console import percent
+from cnntrain.records.network_tables import aligned
 
 
 def evaluation_text(summary: Mapping[str, Any]) -> list[str]:
-    """What `cnntrain evaluate` prints, line by line: totals, the table of classes, the most confused pairs."""
-    totals = {
-        "images": f"{summary['num_images']:,} ({summary['split']})",
-        "loss": f"{summary['loss']:.4f}",
-        "top-1": percent(summary["accuracy"]),
-        **({"top-5": percent(summary["top5_accuracy"])} if "top5_accuracy" in summary else {}),
-        "balanced": percent(summary["balanced_accuracy"]),
-    }
-    rows = [*summary["per_class"], _macro(summary)]
-    names = [shortened(row["class"]) for row in rows]
-    width = max(map(len, names))
-    lines = [f"{name:<{width}}  {text:>10}" for name, text in totals.items()]
-    lines += ["", f"{'class':<{width}}  {'precision':>10}  {'recall':>10}  {'F1':>10}  {'support':>8}"]
-    for name, row in zip(names, rows, strict=True):
-        figures = "  ".join(f"{percent(row[key]):>10}" for key in ("precision", "recall", "f1"))
-        lines.append(f"{name:<{width}}  {figures}  {row['support']:>8,}")
+    """What `cnntrain evaluate` prints, line by line: totals, the table of classes, the most confused pairs; with their evidence."""
+    lines = [*_totals(summary), "", *_classes(summary)]
+    if note := doubtful_classes(summary):
+        lines += ["", f"note: {note}"]
     if summary["most_confused"]:
+        support = {row["class"]: row["support"] for row in summary["per_class"]}
         lines += ["", "most confused"]
         lines += [
-            f"  {pair['count']:5,} x  {shortened(pair['true'])} taken for {shortened(pair['predicted'])}"
+            f"  {pair['count']:5,} of {support[pair['true']]:,}  {shortened(pair['true'])} taken for {shortened(pair['predicted'])}"
             for pair in summary["most_confused"]
         ]
     return lines
 
 
-def _macro(summary: Mapping[str, Any]) -> dict[str, Any]:
-    averages = {key: summary[f"macro_{key}"] for key in ("precision", "recall", "f1")}
-    return {"class": "macro average", **averages, "support": summary["num_images"]}
+def _totals(summary: Mapping[str, Any]) -> list[str]:
+    intervals, num_images = confidence_intervals(summary), summary["num_images"]
+    rows = [["images", f"{num_images:,} ({summary['split']})", ""], ["loss", f"{summary['loss']:.4f}", ""]]
+    for key, title in (("accuracy", "top-1"), ("top5_accuracy", "top-5"), ("balanced_accuracy", "balanced")):
+        if key in summary:
+            counted = f"{round(summary[key] * num_images):,} of {num_images:,}"
+            evidence = evidence_of_classes(summary) if key == "balanced_accuracy" else counted
+            rows.append([title, percent(summary[key]), f"95 % interval {spoken(intervals[key], 2)}; {evidence}"])
+    return aligned(rows, right=[1])
+
+
+def _classes(summary: Mapping[str, Any]) -> list[str]:
+    rows = [["class", "precision", "", "recall", "", "95 % interval", "F1", "support"]]
+    for row in summary["per_class"]:
+        correct, predicted, support = num_correct(row), num_predicted(row), row["support"]
+        rows.append(
+            [
+                shortened(row["class"]),
+                percent(row["precision"]) if predicted else "-",
+                f"{correct:,}/{predicted:,}" if predicted else "",
+                percent(row["recall"]) if support else "-",
+                f"{correct:,}/{support:,}" if support else "",
+                spoken(wilson_interval(correct, support)) if support else "-",
+                percent(row["f1"]) if support else "-",
+                f"{support:,}",
+            ]
+        )
+    averages = [percent(summary[f"macro_{key}"]) for key in ("precision", "recall", "f1")]
+    rows.append(["macro average", averages[0], "", averages[1], "", "", averages[2], f"{summary['num_images']:,}"])
+    return aligned(rows, right=range(1, 8))

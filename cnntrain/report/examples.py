@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +44,22 @@ class Example:
     confidence: float
     image: Markup
     map: Markup
+
+
+class ConfusedPair(NamedTuple):
+    """A class that is taken for another one.
+
+    Attributes:
+        num_mistaken: How often.
+        support: Images of the class.
+        examples: The surest of these mistakes.
+    """
+
+    truth: str
+    said: str
+    num_mistaken: int
+    support: int
+    examples: list[Example]
 
 
 class Examples:
@@ -113,15 +130,16 @@ class Examples:
         right = np.flatnonzero(outcome.right)
         return self.draw(outcome, right[np.argsort(outcome.confidences[right], kind="stable")][:MOST])
 
-    def confused_pairs(self, findings: Findings) -> list[tuple[str, str, int, list[Example]]]:
-        """For the pairs that were mistaken most often: truth, prediction, how often, and the surest of them."""
+    def confused_pairs(self, findings: Findings) -> list[ConfusedPair]:
+        """For the pairs that were mistaken most often: of each, the surest mistakes."""
         test, found = findings.test, []
         confusion = confusion_matrix(test.targets, test.predictions, len(self._class_names))
         for pair in most_confused(confusion, self._class_names, _PAIRS):
             truth, said = (self._class_names.index(pair[key]) for key in ("true", "predicted"))
             members = np.flatnonzero((test.targets == truth) & (test.predictions == said))
             surest = members[np.argsort(-test.confidences[members], kind="stable")][:_PER_PAIR]
-            found.append((pair["true"], pair["predicted"], pair["count"], self.draw(test, surest)))
+            support = int((test.targets == truth).sum())
+            found.append(ConfusedPair(pair["true"], pair["predicted"], pair["count"], support, self.draw(test, surest)))
         return found
 
     def of_each_class(self, outcome: Outcome, most: int = 40) -> list[tuple[str, Markup]]:

@@ -9,7 +9,9 @@ from markupsafe import Markup
 
 from cnntrain.analysis.calibration import Reliability
 from cnntrain.analysis.robustness import Robustness
+from cnntrain.intervals import widest_spread
 from cnntrain.pages.charts import COLOURS, INK, Line, line_chart, svg
+from cnntrain.records.run_records import RunRecords
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +19,11 @@ if TYPE_CHECKING:
 _MOST_LAYERS = 8  # that can be told apart in one chart
 
 
-def curves(epochs: Sequence[Mapping[str, Any]], best_epoch: int | None) -> dict[str, Markup]:
-    """Loss, accuracy, learning rate and speed over epochs, by caption."""
+def curves(records: RunRecords) -> dict[str, Markup]:
+    """Loss, accuracy and speed over epochs, and the learning rate over steps, by caption."""
+    epochs, best_epoch = records.epochs, records.results.get("best_epoch")
+    num_val = records.results.get("val", {}).get("num_images", 0)
+    of_how_many = f" ({_chance(num_val)})" if num_val else ""
     numbers = [line["epoch"] for line in epochs]
     validated = any(line["val"] for line in epochs)
     marks = {f"best epoch, {best_epoch}": float(best_epoch)} if best_epoch else {}
@@ -35,25 +40,37 @@ def curves(epochs: Sequence[Mapping[str, Any]], best_epoch: int | None) -> dict[
         said = "At the end {} in training, {} in validation." if validated else "At the end {} in training."
         return said.format(*found).replace("%", "\u00a0%")
 
-    rates = [line["learning_rate"] for line in epochs]
     speeds = [line["images_per_second"] for line in epochs]
     chart = partial(line_chart, x_label="epoch")
     losses, accuracies = ends("loss", ".4f"), ends("accuracy", ".2%")
     spread = f"Images per second over epochs, between {min(speeds):,.0f} and {max(speeds):,.0f}."
     return {
         f"Loss. {losses}": chart(both("loss"), f"Loss over epochs. {losses}", y_label="loss", marks=marks),
-        f"Accuracy. {accuracies}": chart(
+        f"Accuracy. {accuracies.removesuffix('.')}{of_how_many}.": chart(
             both("accuracy", 100), f"Accuracy over epochs. {accuracies}", y_label="accuracy, %", marks=marks
         ),
-        "Learning rate at the end of each epoch": chart(
-            {"learning rate": Line(numbers, rates)},
-            f"Learning rate over epochs, from {rates[0]:.3g} to {rates[-1]:.3g}.",
-            y_label="learning rate",
-        ),
+        **_learning_rate(records),
         "Throughput of training": chart(
             {"images per second": Line(numbers, speeds)}, spread, y_label="images per second"
         ),
     }
+
+
+def _chance(num_images: int) -> str:
+    """On how many images an accuracy was measured, and what that leaves to chance."""
+    plural = "" if num_images == 1 else "s"
+    return f"{num_images:,} image{plural}, up to ± {100 * widest_spread(num_images):.0f} points by chance"
+
+
+def _learning_rate(records: RunRecords) -> dict[str, Markup]:
+    """By step, so that the warm-up is seen; of a run that kept no signals, at the end of each epoch."""
+    lines, x_label = (records.signals, "step") if records.signals else (records.epochs, "epoch")
+    rates = [line["learning_rate"] for line in lines]
+    alt = f"Learning rate over {x_label}s, from {rates[0]:.3g}, at most {max(rates):.3g}, to {rates[-1]:.3g}."
+    chart = line_chart(
+        {"learning rate": Line([line[x_label] for line in lines], rates)}, alt, x_label=x_label, y_label="learning rate"
+    )
+    return {"Learning rate of each step" if records.signals else "Learning rate at the end of each epoch": chart}
 
 
 def signal_chart(signals: Sequence[Mapping[str, Any]], key: str, y_label: str) -> Markup | None:
@@ -90,7 +107,8 @@ def reliability_chart(found: Reliability, title: str) -> Markup:
         title: Above the chart.
     """
     middles = (found.edges[:-1] + found.edges[1:]) / 2
-    error = found.expected_calibration_error
+    error, num_images = found.expected_calibration_error, int(found.counts.sum())
+    title = f"{title} ({num_images:,} image{'' if num_images == 1 else 's'})"
 
     def draw(axes: "Axes") -> None:
         width = 1 / len(middles)
@@ -107,6 +125,7 @@ def reliability_chart(found: Reliability, title: str) -> Markup:
 
 def robustness_charts(found: Robustness) -> dict[str, Markup]:
     """Accuracy under attacks and corruptions, by caption."""
+    chance = f" ({_chance(found.num_images)})"
     levels = [0.0, *(255 * strength for strength in found.strengths)]
 
     def lines(x: Sequence[float], rows: Mapping[str, Sequence[float]]) -> dict[str, Line]:
@@ -116,14 +135,14 @@ def robustness_charts(found: Robustness) -> dict[str, Markup]:
         return ", ".join(f"{name} {row[-1]:.1%}" for name, row in rows.items())
 
     return {
-        "Attacks: accuracy by the largest change of a pixel": line_chart(
+        f"Attacks: accuracy by the largest change of a pixel{chance}": line_chart(
             lines(levels, found.attacked),
             f"Accuracy {found.clean:.1%} without an attack; at the strongest: {ends(found.attacked)}.",
             x_label="largest change of a pixel, of 255",
             y_label="accuracy, %",
             y_range=(0, 101),
         ),
-        "Corruptions: accuracy by severity": line_chart(
+        f"Corruptions: accuracy by severity{chance}": line_chart(
             lines(range(6), found.corrupted),
             f"Accuracy {found.clean:.1%} without corruption; at severity 5: {ends(found.corrupted)}.",
             x_label="severity",

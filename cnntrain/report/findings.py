@@ -13,6 +13,7 @@ from cnntrain.analysis.calibration import (
     calibration_error_by_chance,
     fit_temperature,
     reliability,
+    temperature_interval,
     top_confidences,
 )
 from cnntrain.analysis.labels import suspected_labels
@@ -20,12 +21,14 @@ from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustnes
 from cnntrain.data import Reporter, Split
 from cnntrain.errors import DataError
 from cnntrain.evaluate import network_outputs, recorded_split
+from cnntrain.intervals import Interval, wilson_interval
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header
 
 # What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
 _BUDGET = {"cpu": 1e12, "cuda": 2e13}
 _MOST_IMAGES, _FEWEST_IMAGES = 500, 50
+_COMPARABLE = 5  # images of a class, to say what is usual for it
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,18 @@ class Outcome:
         found: npt.NDArray[np.bool_] = self.predictions == self.targets
         return found
 
+    @property
+    def confidence_may_be_off_by(self) -> float:
+        """How far mean confidence and accuracy may lie apart, as far as so many images can tell (95 %)."""
+        interval = wilson_interval(int(self.right.sum()), len(self.right))
+        return max(abs(float(self.confidences.mean()) - end) for end in interval)
+
+    @property
+    def num_comparable(self) -> int:
+        """Images whose label has so many images here that it can be judged what is usual for it."""
+        support = np.bincount(self.targets)
+        return int(support[support >= _COMPARABLE].sum())
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -69,6 +84,7 @@ class Calibration:
 
     Attributes:
         temperature: Fitted on validation images, of outputs as the network gives them.
+        temperature_interval: What it may be, as far as these tell.
         saved: Whether the checkpoint carries a temperature.
         before: With temperature 1.
         after: With the fitted one.
@@ -76,6 +92,7 @@ class Calibration:
     """
 
     temperature: float
+    temperature_interval: Interval
     saved: bool
     before: Reliability
     after: Reliability
@@ -121,13 +138,15 @@ def find(
         DataError: The images are missing, or not those of the run.
     """
     val, test = (_outcome(model, header, name, data_root, reporter) for name in ("val", "test"))
-    temperature = fit_temperature(val.outputs, torch.from_numpy(val.targets))
+    fitting_to = val.outputs, torch.from_numpy(val.targets)
+    temperature = fit_temperature(*fitting_to)
+    likely = temperature_interval(*fitting_to, temperature)
     by_chance = calibration_error_by_chance(test.confidences)
     before, after = (_reliability(test, temperature) for temperature in (1.0, temperature))
     found = Findings(
         val=val,
         test=test,
-        calibration=Calibration(temperature, header.temperature != 1, before, after, by_chance),
+        calibration=Calibration(temperature, likely, header.temperature != 1, before, after, by_chance),
         suspects={
             name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))
         },

@@ -11,15 +11,15 @@ import torch
 from markupsafe import Markup
 from torch import nn
 
-from cnntrain.analysis.bootstrap import bootstrap_intervals
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.data import Reporter
 from cnntrain.doctor import examine
 from cnntrain.errors import DataError
+from cnntrain.evidence import evidence_of_classes
 from cnntrain.extras import how_to_install, is_installed
-from cnntrain.intervals import Interval
-from cnntrain.metrics import Counts
-from cnntrain.pages import picture, render
+from cnntrain.intervals import Interval, spoken, widest_spread, wilson_interval
+from cnntrain.metrics import Counts, confidence_intervals, num_correct, num_predicted
+from cnntrain.pages import percent, picture, render
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
 from cnntrain.records.files import write_text
@@ -37,6 +37,7 @@ from cnntrain.runtime.device import exact_float32
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture
 _MOST_CLASS_ROWS = 200
 _MOST_FILTERS = 64
+FEW_TO_JUDGE = 100  # validation images, below which epochs, temperatures and the doctor's verdicts are uncertain
 
 
 class Written(NamedTuple):
@@ -94,7 +95,7 @@ def write_report(
         missing = str(error)
         reporter.say(f"     note: the report does without images: {'; '.join(error.lines)}")
     confusion = np.array(records.results["test"]["confusion"])
-    intervals = bootstrap_intervals(confusion)
+    intervals = confidence_intervals(records.results["test"])
     page = render(
         "report.html",
         records=records,
@@ -103,7 +104,9 @@ def write_report(
         intervals=intervals,
         guesses=guesses(records.results["test"]),
         verdict=verdict(records.results, findings),
-        **_of_classes(confusion, header.class_names),
+        **_of_classes(records.results["test"], confusion, header.class_names),
+        by_chance=widest_spread,
+        few=FEW_TO_JUDGE,
         diagnoses=examine(records.for_doctor),
         findings=findings,
         missing=missing,
@@ -133,6 +136,10 @@ def report_summary(written: Written) -> dict[str, Any]:
     calibration = findings.calibration
     return found | {
         "temperature": calibration.temperature,
+        "temperature_interval": list(calibration.temperature_interval),
+        "num_test_images": len(findings.test.targets),
+        "num_val_images": len(findings.val.targets),
+        "expected_calibration_error_by_chance": calibration.by_chance,
         "expected_calibration_error": calibration.before.expected_calibration_error,
         "expected_calibration_error_scaled": calibration.after.expected_calibration_error,
         "suspected_labels": {name: len(found) for name, found in findings.suspects.items()},
@@ -146,7 +153,7 @@ def _charts(records: RunRecords, findings: Findings | None) -> dict[str, Any]:
     if not is_installed("report"):
         return charts
     if records.epochs:
-        charts["curves"] = figures.curves(records.epochs, records.results.get("best_epoch"))
+        charts["curves"] = figures.curves(records)
     if records.signals:
         kinds = {
             "Gradient norms of layers": ("gradient_norm", "gradient norm"),
@@ -183,13 +190,38 @@ def _of_images(model: nn.Module, header: Header, findings: Findings) -> dict[str
     }
 
 
-def _of_classes(confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """The confusion matrix, as a table or a picture."""
+class ClassRow(NamedTuple):
+    """The figures of a class as texts, each with the images that it is a share of; empty where there are none."""
+
+    name: str
+    precision: str
+    recall: str
+    interval: str
+    f1: str
+    num_images: int
+
+
+def _class_row(row: Mapping[str, Any]) -> ClassRow:
+    correct, predicted, support = num_correct(row), num_predicted(row), row["support"]
+    return ClassRow(
+        row["class"],
+        f"{percent(row['precision'])} ({correct:,} of {predicted:,})" if predicted else "",
+        f"{percent(row['recall'])} ({correct:,} of {support:,})" if support else "",
+        spoken(wilson_interval(correct, support)) if support else "",
+        percent(row["f1"]) if support else "",
+        support,
+    )
+
+
+def _of_classes(test: Mapping[str, Any], confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Each class, the weakest first and those without images last, and the confusion matrix as a table or a picture."""
+    rows = sorted(test["per_class"], key=lambda row: (not row["support"], row["f1"]))
     drawn = confusion_picture(confusion, class_names)
     return {
         "confusion": confusion if len(class_names) <= _LARGEST_TABLE else None,
         "confusion_picture": picture(drawn, "Confusion matrix; the darker, the more"),
-        "most_rows": _MOST_CLASS_ROWS,
+        "class_rows": [_class_row(row) for row in rows[:_MOST_CLASS_ROWS]],
+        "evidence_of_classes": evidence_of_classes(test),
     }
 
 

@@ -1,14 +1,19 @@
-"""What a run comes to, in a few sentences."""
+"""What a run comes to, in a few sentences; none says more than the images can tell."""
 
-import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from cnntrain.metrics import is_guessing
+from scipy.stats import fisher_exact
+
+from cnntrain.evidence import doubtful_classes
+from cnntrain.intervals import spoken, widest_spread, wilson_interval
+from cnntrain.metrics import confidence_intervals, is_guessing
 from cnntrain.pages import percent
 from cnntrain.report.findings import Findings
 
 _WELL_CALIBRATED, _BADLY_CALIBRATED = 0.03, 0.1
+_KNOWN_WELL = 0.05  # how far mean confidence and accuracy may lie apart, where the former is to be trusted
+_BEYOND_CHANCE = 0.003  # three standard deviations
 
 
 class Sentence(NamedTuple):
@@ -31,22 +36,28 @@ def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sente
         findings: Of the images, where they are at hand.
     """
     found = [_beside_guessing(results["test"])]
+    if doubt := doubtful_classes(results["test"]):
+        found.append(Sentence("warn", f"In test, {doubt}."))
     found += _reach(results)
     if findings:
         found += _trust(findings)
-    if pairs := results["test"]["most_confused"]:
-        truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))
-        times = "once" if count == 1 else f"{count:,} times"
-        found.append(Sentence("", f"Most often, {truth} is taken for {said} ({times})."))
+    found += _confused(results["test"])
     return found
 
 
 def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
-    support = [row["support"] for row in test["per_class"]]
-    always = f"naming the most frequent class would be right for {percent(max(support) / sum(support))}"
-    if guesses(test):
+    support, num_images = [row["support"] for row in test["per_class"]], test["num_images"]
+    share = max(support) / sum(support)
+    always = f"naming the most frequent class would be right for {percent(share)}"
+    interval = confidence_intervals(test)["accuracy"]
+    if share == 1:
+        return Sentence("warn", "All test images are of one class: they cannot tell what the network knows of others.")
+    if interval.low > share:
+        return Sentence("good", f"Better than guessing: {always}.")
+    if is_guessing(interval.high, support):
         return Sentence("bad", f"No better than guessing: {always}.")
-    return Sentence("good", f"Better than guessing: {always}.")
+    told = f"{num_images:,} test images cannot tell it from guessing: {always}"
+    return Sentence("bad" if guesses(test) else "warn", f"{told}, and the 95 % interval is {spoken(interval)}.")
 
 
 def guesses(test: Mapping[str, Any]) -> bool:
@@ -56,9 +67,9 @@ def guesses(test: Mapping[str, Any]) -> bool:
 
 def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
     val, test = results["val"], results["test"]
-    mean = (val["accuracy"] + test["accuracy"]) / 2
-    deviation = math.sqrt(mean * (1 - mean) * (1 / val["num_images"] + 1 / test["num_images"]))
-    if abs(val["accuracy"] - test["accuracy"]) > 3 * deviation:
+    right = [round(part["accuracy"] * part["num_images"]) for part in (val, test)]
+    wrong = [part["num_images"] - hits for part, hits in zip((val, test), right, strict=True)]
+    if fisher_exact([right, wrong]).pvalue < _BEYOND_CHANCE:
         text = (
             f"Validation ({percent(val['accuracy'])}) and test ({percent(test['accuracy'])}) differ by more than chance"
         )
@@ -75,23 +86,52 @@ def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
 
 
 def _trust(findings: Findings) -> Iterator[Sentence]:
-    found = findings.calibration
+    found, num_images = findings.calibration, len(findings.test.targets)
     before, after = found.before.expected_calibration_error, found.after.expected_calibration_error
     error = after if found.saved else before
     measured = f"expected calibration error {percent(error)}"
-    if error < _WELL_CALIBRATED:
-        yield Sentence("good", f"Its confidence can be taken at its word ({measured}).")
+    off_by = findings.test.confidence_may_be_off_by
+    cannot_tell = f"Whether its confidence can be taken at its word, {num_images:,} images cannot tell"
+    if error < _WELL_CALIBRATED and off_by < _KNOWN_WELL:
+        yield Sentence("good", f"Its confidence can be taken at its word ({measured}, on {num_images:,} images).")
+    elif error < _WELL_CALIBRATED:
+        yield Sentence("", f"{cannot_tell}: it and the accuracy may still lie {percent(off_by)} apart ({measured}).")
     elif error <= found.by_chance:
-        text = f"Whether its confidence can be taken at its word, {len(findings.test.targets):,} images cannot tell"
-        yield Sentence("", f"{text} ({measured}, of which chance alone explains {percent(found.by_chance)}).")
+        yield Sentence("", f"{cannot_tell} ({measured}, of which chance alone explains {percent(found.by_chance)}).")
     else:
         how = "more" if findings.test.confidences.mean() > findings.test.right.mean() else "less"
-        mends = not found.saved and after < before
+        mends = not found.saved and after < before and not _contains_one(findings)
         advice = "; recipe.temperature_scaling mends what it can" if mends else ""
-        text = f"It is {how} sure than it is right ({measured}){advice}."
+        text = f"It is {how} sure than it is right ({measured}, on {num_images:,} images){advice}."
         yield Sentence("bad" if error > _BADLY_CALIBRATED else "warn", text)
     if findings.robustness:
         robust = findings.robustness
+        clean = wilson_interval(round(robust.clean * robust.num_images), robust.num_images)
         text = f"Of {robust.num_images:,} test images, {percent(robust.clean)} are right as they are"
         left = f"{percent(robust.mean_corrupted)} when corrupted (mean), {percent(robust.attacked['PGD'][3])} when an"
-        yield Sentence("", f"{text}, {left} opponent changes pixels by at most 8 of 255 (PGD).")
+        chance = f"chance moves each figure by up to {percent(widest_spread(robust.num_images))}"
+        yield Sentence(
+            "",
+            f"{text} ({spoken(clean)}), {left} opponent changes pixels by at most 8 of 255 (PGD); {chance}.",
+        )
+
+
+def _contains_one(findings: Findings) -> bool:
+    low, high = findings.calibration.temperature_interval
+    return low <= 1 <= high
+
+
+def _confused(test: Mapping[str, Any]) -> Iterator[Sentence]:
+    """The pair that is mistaken most often, if one is."""
+    pairs = test["most_confused"]
+    if not pairs:
+        return
+    truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))
+    support = next(row["support"] for row in test["per_class"] if row["class"] == truth)
+    others = sum(pair["count"] == count for pair in pairs[1:])
+    if count == 1:
+        yield Sentence("", "No class is taken for the same other one more than once.")
+    elif others:
+        yield Sentence("", f"{truth} is taken for {said} ({count:,} of {support:,}), and other pairs are as often.")
+    else:
+        yield Sentence("", f"Most often, {truth} is taken for {said} ({count:,} of {support:,} times).")

@@ -37,8 +37,9 @@ def widest_spread(total: int) -> float:
 def mean_interval(counts: Iterable[tuple[int, int]]) -> Interval:
     """The 95 % interval of the mean of independent shares, such as the recalls of classes; [0, 1] where there are none.
 
-    Each share's own interval is Wilson's, and their distances to it add up as variances do. Zou, Huang and Zhang: "A
-    note on confidence interval estimation for a linear function of binomial proportions", 2009.
+    Each share's own interval is Wilson's, and their distances to it add up as variances do, after Zou, Huang and Zhang:
+    "A note on confidence interval estimation for a linear function of binomial proportions", 2009. Of the two distances
+    the larger one counts: hundreds of shares of two cases, most of them 1, would else leave no room above.
 
     Args:
         counts: Successes and total, above 0, of each share.
@@ -49,9 +50,9 @@ def mean_interval(counts: Iterable[tuple[int, int]]) -> Interval:
     shares = [successes / total for successes, total in pairs]
     single = [wilson_interval(*pair) for pair in pairs]
     middle = math.fsum(shares) / len(shares)
-    below = math.hypot(*(share - one.low for share, one in zip(shares, single, strict=True))) / len(shares)
-    above = math.hypot(*(one.high - share for share, one in zip(shares, single, strict=True))) / len(shares)
-    return Interval(max(0.0, middle - below), min(1.0, middle + above))
+    distances = [max(share - one.low, one.high - share) for share, one in zip(shares, single, strict=True)]
+    spread = math.hypot(*distances) / len(shares)
+    return Interval(max(0.0, middle - spread), min(1.0, middle + spread))
 
 
 def difference_interval(gained: int, lost: int, total: int) -> Interval:

@@ -113,7 +113,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             best, header = load_network(folder / BEST, device)
             if config.recipe.temperature_scaling:
                 header, outcome["val"] = save_temperature(folder / BEST, best, header, splits.val)
-                console.say(f"     temperature {header.temperature:.3f}, fitted on validation")
+                console.say(f"     temperature {header.temperature:.3f}, {header.says_of_confidence}")
             on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
             console.step(10, "testing", f"the weights of epoch {header.epoch}, {on}")
             tested = evaluate_if_any(best, splits.test, **evaluation_settings(config, header.task, splits))

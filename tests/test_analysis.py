@@ -7,18 +7,14 @@ import pytest
 import torch
 from captum.robust import FGSM, PGD
 from PIL import Image
-from scipy import stats
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
 from cnntrain.analysis.attacks import fgsm, pgd
-from cnntrain.analysis.bootstrap import bootstrap_difference, bootstrap_intervals
 from cnntrain.analysis.calibration import calibration_error_by_chance, fit_temperature, reliability
 from cnntrain.analysis.corruptions import CORRUPTIONS, corrupt
 from cnntrain.analysis.robustness import robustness
 from cnntrain.data.preprocessing import Preprocessing
-from cnntrain.metrics import confusion_matrix
 
 
 def overconfident(num_images: int = 4000, factor: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,26 +68,6 @@ def test_calibration_error_falls_when_the_temperature_divides() -> None:
 def test_a_bin_holds_its_upper_edge_and_certainty_is_counted() -> None:
     found = reliability([0.0, 1.0, 1 / 15], [False, True, True])
     assert found.counts.tolist() == [2] + [0] * 13 + [1]
-
-
-def test_intervals_are_those_of_resampled_images() -> None:
-    rng = np.random.default_rng(0)
-    targets = rng.choice(4, size=300, p=[0.6, 0.2, 0.15, 0.05])
-    predictions = np.where(rng.random(300) < 0.8, targets, rng.integers(0, 4, 300))
-    found = bootstrap_intervals(confusion_matrix(targets, predictions, 4))
-    for key, score in (("accuracy", lambda t, p: (t == p).mean()), ("balanced_accuracy", balanced_accuracy_score)):
-        expected = stats.bootstrap(
-            (targets, predictions), score, paired=True, vectorized=False, n_resamples=1500, method="percentile", rng=1
-        ).confidence_interval
-        assert found[key].low == pytest.approx(expected.low, abs=0.01)
-        assert found[key].high == pytest.approx(expected.high, abs=0.01)
-
-
-def test_the_interval_of_a_difference_covers_nothing_when_networks_agree() -> None:
-    right = np.arange(100) < 80
-    assert bootstrap_difference(right, right) == (0, 0)
-    low, high = bootstrap_difference(right, np.arange(100) < 95)
-    assert 0.05 < low < 0.15 < high < 0.25
 
 
 @pytest.fixture(scope="module")
@@ -198,15 +174,6 @@ def test_jpeg_is_pillows_at_the_stated_quality(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 3), dtype=np.uint8)
     Image.fromarray(image[0]).save(tmp_path / "x.jpg", quality=40)
     np.testing.assert_array_equal(corrupt(image, "JPEG", 5)[0], np.asarray(Image.open(tmp_path / "x.jpg")))
-
-
-def test_the_interval_of_accuracy_is_wilsons() -> None:
-    for confusion in (np.diag([30, 20]), np.array([[0, 30], [20, 0]]), np.array([[25, 5], [3, 17]])):
-        right = int(np.trace(confusion))
-        expected = stats.binomtest(right, 50).proportion_ci(method="wilson")
-        found = bootstrap_intervals(confusion)
-        assert found["accuracy"] == pytest.approx((expected.low, expected.high), abs=1e-4)
-        assert ("balanced_accuracy" in found) == (0 < right < 50)
 
 
 def test_few_images_show_a_calibration_error_by_chance() -> None:

@@ -11,7 +11,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A room imports from the rooms of lower floors only; those of one floor do not know each other.
 FLOORS = [
     {"names"},
-    {"errors", "intervals"},
+    {"errors", "intervals", "titles"},
     {"config", "runtime", "metrics", "extras", "pages", "doctor"},
     {"models", "data", "recipe"},
     {"task", "evidence", "summarise", "start", "progress"},

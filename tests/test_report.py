@@ -283,7 +283,7 @@ def test_runs_are_compared_on_the_same_images(reported: Path, cli: Cli, tmp_path
     outcome = cli("report", reported, other, "--out", tmp_path / "both.html")
     assert outcome.out == f"wrote {tmp_path / 'both.html'}\n"
     text = words(Page((tmp_path / "both.html").read_text()).text)
-    assert re.search(r"20260102-000000 against digits_lenet 20260101-000000: -2\d\.", text)
+    assert re.search(r"other/20260102-000000 against digits/20260101-000000: -2\d\.", text)
     assert "more than these test images leave to chance" in text
     assert "Recall of each class" in text
 
@@ -307,7 +307,7 @@ def test_settings_that_differ_are_listed(reported: Path, cli: Cli, tmp_path: Pat
     cli("report", reported, other, "--out", tmp_path / "both.html")
     text = words(Page((tmp_path / "both.html").read_text()).text)
     assert re.search(r"run\.seed (0 7|7 0)", text)
-    assert "are equally accurate" in text
+    assert "have the same accuracy" in text
     assert "recipe.epochs" not in text
 
 
@@ -327,9 +327,17 @@ def test_runs_of_older_versions_are_reported_with_what_they_have(reported: Path,
     ):
         results.pop(key)
     (old / "results.json").write_text(json.dumps(results))
+    for part in ("test", "val"):
+        results[part] = {key: value for key, value in results[part].items() if not key.endswith("_interval")}
+        for row in results[part]["per_class"]:
+            del row["correct"], row["predicted"]
+    (old / "results.json").write_text(json.dumps(results))
     (old / "signals.jsonl").unlink()
     assert cli("report", old, "--robustness", 0).code == 0
-    assert "Images of each class" in page_of(old).text
+    page = page_of(old)
+    assert "Images of each class" in page.text
+    assert re.search(r"\d+\.\d % \(\d+ of \d+\)", words(page.text))  # counts follow from what there is
+    assert any("Learning rate over epochs" in str(chart["aria-label"]) for chart in page.all("svg"))
 
 
 def test_signals_without_a_norm_leave_no_chart_and_no_crash(reported: Path, cli: Cli, tmp_path: Path) -> None:

@@ -54,15 +54,11 @@ def report(
             if unused is not None:
                 raise ConfigError(f"{option} is for the report of one run; runs are compared by their records alone")
 
-        from cnntrain.report.compare import compare_runs
+        from cnntrain.report.compare import compare_runs, comparison_summary
 
         page = out or output / "comparison.html"
-        compared = compare_runs(folders, page)
-        found = [
-            {"run": str(run.folder), "accuracy": run.results["test"]["accuracy"], "interval": list(run.interval)}
-            for run in compared
-        ]
-        show_json(found) if as_json else show(f"wrote {page}")
+        groups = compare_runs(folders, page)
+        show_json(comparison_summary(groups)) if as_json else show(f"wrote {page}")
         return
 
     from cnntrain.records.console import Console

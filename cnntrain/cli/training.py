@@ -172,6 +172,7 @@ def _config_or_run(named: str, runs: Path) -> tuple[str | None, str | None]:
 def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None" = None) -> "TrainResult":
     """Trains, and says what came out."""
     from cnntrain.config import locate
+    from cnntrain.intervals import Interval, spoken
     from cnntrain.records.console import percent
     from cnntrain.runtime.device import memory_explained
     from cnntrain.train import run
@@ -189,9 +190,15 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
     at = f"epoch {results['best_epoch']} of {results['epochs_run']}"
     tested = "no test images: nothing was tested"
     if test:
-        tested = f"test accuracy {percent(test['accuracy'])}, loss {test['loss']:.4f} on {test['num_images']:,} images"
+        interval = spoken(Interval(*test["accuracy_interval"]), 2)
+        tested = (
+            f"test accuracy {percent(test['accuracy'])} (95 % interval {interval}), loss {test['loss']:.4f} on "
+            f"{test['num_images']:,} images"
+        )
     validated = (
-        f"validation {percent(val['accuracy'])} at {at}" if val else f"no validation; the weights of {at} are kept"
+        f"validation {percent(val['accuracy'])} of {val['num_images']:,} at {at}"
+        if val
+        else f"no validation; the weights of {at} are kept"
     )
     show(f"{tested}; {validated}", f"run folder {folder}")
     write_report_at_end(folder, loaded.config, console)

@@ -88,7 +88,7 @@ def predict(
     path = find_checkpoint(run, output)
     where = resolve_device(device or "auto")
     model, header = load_network(path, where)
-    console.say(f"predicting with {path}{unfinished(path)}")
+    console.say(f"predicting with {path}{unfinished(path)}; its probabilities are {header.says_of_confidence}")
     if "" in images:
         raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")
     files = list(find_images(images))
@@ -101,7 +101,7 @@ def predict(
             complain(f"error: {outcome}")
         elif as_json:
             ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
-            found.append({"image": outcome.image, "predictions": ranked})
+            found.append({"image": outcome.image, "predictions": ranked, "calibrated": header.temperature != 1})
         else:
             show(outcome.image, *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in outcome.ranked))
     if as_json:

@@ -10,7 +10,7 @@ from cnntrain.doctor.verdict import Verdict
 RISEN = 1.2
 RISEN_BY = 0.05  # and by this share of the loss at chance: on easy data small losses vary more
 GAP = 0.6  # the training loss beside the validation loss: a network that remembers its images is far below
-MIN_IMAGES = 50  # of validation, to be sure of it
+MIN_IMAGES = 30  # of validation, to be sure of it
 MIN_EPOCHS_SINCE = 3  # since the lowest one; a median of as many is what counts as now
 
 MIN_EPOCHS = 5  # before training is called too weak

@@ -64,6 +64,16 @@ class Header:
         """What the network's outputs mean."""
         return SingleLabel(self.class_names, self.config.recipe.loss.name, self.temperature)
 
+    @property
+    def says_of_confidence(self) -> str:
+        """What the probabilities are worth, in words."""
+        num_images = self.splits.get("val", {}).get("num_images", 0)
+        if self.temperature != 1:
+            few = ", which are few" if num_images < 100 else ""
+            return f"calibrated on {num_images:,} validation images{few}"
+        asked = self.config.recipe.temperature_scaling
+        return "not calibrated" + (f" ({num_images:,} validation images gave no temperature)" if asked else "")
+
     def at(self, epoch: int, step: int, val: dict[str, float]) -> "Header":
         """The same at a moment of training."""
         return replace(self, epoch=epoch, step=step, val=val)

@@ -41,7 +41,7 @@ def image_grid(
 
 
 def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
-    """A confusion matrix, rows the truth; the darker, the larger the share of its row.
+    """A confusion matrix, rows the truth with their images; the darker, the larger the share of its row.
 
     Args:
         confusion: int64 (K, K).
@@ -50,9 +50,9 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
     num_classes, font = len(class_names), ImageFont.load_default(size=12)
     cell = max(14 if num_classes <= 120 else 2, min(56, 900 // num_classes))
     labelled = cell >= 14
-    margin = 20 + (
-        min(150, int(max(font.getlength(printable(name)[:100]) for name in class_names)) + 12) if labelled else 0
-    )
+    support = confusion.sum(1).tolist()
+    row_names = [f"{printable(name)[:100]} ({count:,})" for name, count in zip(class_names, support, strict=True)]
+    margin = 20 + (min(150, int(max(map(font.getlength, row_names))) + 12) if labelled else 0)
     shares = (confusion / np.maximum(confusion.sum(1, keepdims=True), 1))[..., None]
     colours = np.round(np.array(_PAPER) * (1 - shares) + np.array(_BLUE) * shares).astype(np.uint8)
     matrix = Image.fromarray(colours).resize((cell * num_classes,) * 2, Image.Resampling.NEAREST)
@@ -61,7 +61,7 @@ def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[st
     draw = ImageDraw.Draw(sheet)
     draw.text((sheet.width // 2, 2), "rows: true, columns: predicted", fill=_INK, font=font, anchor="ma")
     if labelled:
-        _label_axes(sheet, class_names, cell, margin, font)
+        _label_axes(sheet, row_names, class_names, cell, margin, font)
     draw.rectangle((margin - 1, margin - 1, margin + matrix.width, margin + matrix.height), outline=_LINE)
     if cell >= 26:
         for row, column in np.argwhere(confusion):
@@ -119,6 +119,7 @@ def as_picture(pixels: npt.NDArray[np.uint8], min_side: int = 96) -> Image.Image
 
 def _label_axes(
     sheet: Image.Image,
+    row_names: Sequence[str],
     class_names: Sequence[str],
     cell: int,
     margin: int,
@@ -126,10 +127,11 @@ def _label_axes(
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     for index, name in enumerate(class_names):
-        text, middle = shorten(name, margin - 20, font), margin + index * cell + cell / 2
-        draw.text((margin - 4, middle), text, fill=_INK, font=font, anchor="rm")
+        middle = margin + index * cell + cell / 2
+        of_row, of_column = (shorten(text, margin - 20, font) for text in (row_names[index], name))
+        draw.text((margin - 4, middle), of_row, fill=_INK, font=font, anchor="rm")
         label = Image.new("RGB", (margin - 16, 16), _PAPER)
-        ImageDraw.Draw(label).text((2, 8), text, fill=_INK, font=font, anchor="lm")
+        ImageDraw.Draw(label).text((2, 8), of_column, fill=_INK, font=font, anchor="lm")
         sheet.paste(label.rotate(90, expand=True), (int(middle) - 8, 16))
         edge, end = margin + index * cell, margin + cell * len(class_names)
         draw.line((margin, edge, end, edge), fill=_LINE)

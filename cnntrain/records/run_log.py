@@ -232,8 +232,8 @@ class RunLog:
     def _test(self, tested: Evaluation, test: Split, step: int) -> None:
         """What became of the test images, as pictures."""
         if is_guessing(float((tested.predictions == tested.targets).mean()), tested.confusion.sum(1).tolist()):
-            advice = "try another learning rate or more epochs"
-            self.console.say(f"     note: no better than naming the most frequent class; {advice}")
+            told = f"as far as {len(tested.targets):,} test images tell, no better than naming the most frequent class"
+            self.console.say(f"     note: {told}; try another learning rate or more epochs")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
         worst = tested.worst_mistakes(_NUM_PICTURES)
         if len(worst):

@@ -12,7 +12,7 @@ from cnntrain.records.network_tables import aligned
 
 
 def evaluation_text(summary: Mapping[str, Any]) -> list[str]:
-    """What `cnntrain evaluate` prints, line by line: totals, the table of classes, the most confused pairs; with their evidence."""
+    """The lines of `cnntrain evaluate`: totals, classes, most confused pairs, each with what it rests on."""
     lines = [*_totals(summary), "", *_classes(summary)]
     if note := doubtful_classes(summary):
         lines += ["", f"note: {note}"]
@@ -20,7 +20,8 @@ def evaluation_text(summary: Mapping[str, Any]) -> list[str]:
         support = {row["class"]: row["support"] for row in summary["per_class"]}
         lines += ["", "most confused"]
         lines += [
-            f"  {pair['count']:5,} of {support[pair['true']]:,}  {shortened(pair['true'])} taken for {shortened(pair['predicted'])}"
+            f"  {pair['count']:5,} of {support[pair['true']]:,}  "
+            f"{shortened(pair['true'])} taken for {shortened(pair['predicted'])}"
             for pair in summary["most_confused"]
         ]
     return lines

@@ -1,31 +1,30 @@
-"""Several runs side by side."""
+"""Several runs side by side: of one configuration, of several, with one seed of each or more."""
 
-import csv
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import yaml
-from scipy.stats import binomtest
 
-from cnntrain.analysis.bootstrap import bootstrap_difference, bootstrap_intervals
 from cnntrain.errors import CheckpointError
 from cnntrain.extras import how_to_install, is_installed
-from cnntrain.intervals import Interval
+from cnntrain.intervals import Interval, wilson_interval
+from cnntrain.metrics import confidence_intervals
 from cnntrain.pages import render
-from cnntrain.pages.charts import Line, line_chart
 from cnntrain.records.files import write_text
 from cnntrain.records.run_records import RunRecords, read_records
+from cnntrain.report.figures import Course, comparison_charts
+from cnntrain.report.groups import FEWEST_SEEDS, Spread, differences, experiment
+from cnntrain.report.pairs import Difference, kept_predictions, mcnemar
+from cnntrain.titles import as_yaml, flatten, folder_title, labels, run_title, settings_of
 
 # What is another for every run and says nothing of it.
-_OWN = ("run.name", "run.output", "run.data_root", "expect")
+_OWN = ("run.name", "run.output", "run.data_root", "run.report", "run.tensorboard", "run.log_every_steps", "expect")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,11 @@ class Compared:
         return self.records.folder
 
     @property
+    def where(self) -> str:
+        """The run folder, for people."""
+        return folder_title(self.folder)
+
+    @property
     def accuracy(self) -> float:
         """Of the test."""
         return float(self.results["test"]["accuracy"])
@@ -60,52 +64,102 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much more accurate the second of two runs is, on the same test images.
+class Group:
+    """Runs that differ in their seed alone.
 
     Attributes:
-        p_value: Of McNemar's exact test: how likely chance alone parts them so far.
+        name: What sets their configuration apart; different from those of the others.
+        runs: By seed.
     """
 
-    first: str
-    second: str
-    difference: float
-    interval: Interval
-    p_value: float
+    name: str
+    runs: list[Compared]
+
+    @cached_property
+    def by_seed(self) -> dict[Any, Compared]:
+        """The first run of each seed: doing the same again shows no spread."""
+        found: dict[Any, Compared] = {}
+        for run in self.runs:
+            found.setdefault(run.results.get("seed"), run)
+        return found
+
+    @cached_property
+    def spread(self) -> Spread:
+        """Of the test accuracies over seeds."""
+        return Spread(tuple(run.accuracy for run in self.by_seed.values()))
 
     @property
-    def is_clear(self) -> bool:
-        """Whether chance hardly explains it."""
-        return self.p_value < 0.05
+    def by_images(self) -> Interval:
+        """How far other test images could move the mean: Wilson's interval of a single run of that accuracy."""
+        num_images = self.runs[0].results["test"]["num_images"]
+        return wilson_interval(round(self.spread.mean * num_images), num_images)
 
 
-def compare_runs(folders: Sequence[Path], out: Path) -> list[Compared]:
+def compare_runs(folders: Sequence[Path], out: Path) -> list[Group]:
     """Writes a page that compares finished runs, by their records alone.
 
     Args:
         folders: Of the runs, at least two.
         out: The page.
 
+    Returns:
+        The runs by configuration, the most accurate first.
+
     Raises:
         CheckpointError: A run has not finished, or its records are damaged.
         StorageError: The page cannot be written.
     """
-    runs = sorted(_named([_compared(folder, out) for folder in folders]), key=lambda run: -run.accuracy)
+    groups = _grouped([_compared(folder, out) for folder in folders])
+    runs = sorted((run for group in groups for run in group.runs), key=lambda run: -run.accuracy)
     hashes = {run.results["splits"]["test"]["sha256"] for run in runs}
+    seeded, same_test = any(len(group.by_seed) > 1 for group in groups), len(hashes) == 1
+    of_groups = differences(groups[0].spread, [group.spread for group in groups[1:]])
     page = render(
         "compare.html",
+        title=_title(groups),
         runs=runs,
+        groups=groups if seeded else [],
         leaders=[run for run in runs if run.accuracy == runs[0].accuracy],
-        same_test=len(hashes) == 1,
-        differences=_differences(runs) if len(hashes) == 1 else [],
-        settings=_different_settings(runs),
+        same_test=same_test,
+        differences=_pairs(runs) if same_test and not seeded else [],
+        group_differences=list(zip(groups[1:], of_groups, strict=True)) if same_test and seeded else [],
+        fewest_seeds=FEWEST_SEEDS,
+        settings=_different_settings(groups, runs, seeded),
         classes=_classes(runs),
-        charts=_charts(runs),
+        charts=comparison_charts(_courses(groups, seeded)) if is_installed("report") else {},
         advice="" if is_installed("report") else how_to_install("report"),
         made=time.strftime("%Y-%m-%d %H:%M"),
     )
     write_text(out, page)
-    return runs
+    return groups
+
+
+def comparison_summary(groups: Sequence[Group]) -> list[dict[str, Any]]:
+    """The figures of a comparison as plain values, for `--json`: an entry for each run, the most accurate first."""
+    found = []
+    for group in groups:
+        spread = group.spread
+        whole = {
+            "name": group.name,
+            "num_seeds": len(spread.accuracies),
+            "mean": spread.mean,
+            "standard_deviation": spread.deviation,
+            "min": min(spread.accuracies),
+            "max": max(spread.accuracies),
+            "interval": list(spread.interval) if spread.interval else None,
+        }
+        found += [
+            {
+                "run": str(run.folder),
+                "name": run.name,
+                "accuracy": run.accuracy,
+                "interval": list(run.interval),
+                "seed": run.results.get("seed"),
+                "configuration": whole,
+            }
+            for run in group.runs
+        ]
+    return sorted(found, key=lambda entry: -entry["accuracy"])
 
 
 def _compared(folder: Path, out: Path) -> Compared:
@@ -116,96 +170,85 @@ def _compared(folder: Path, out: Path) -> Compared:
         raise CheckpointError(
             f"{folder} has no test result to compare: it was trained without test images (data.test_fraction: 0)"
         )
-    confusion = np.array(records.results["test"]["confusion"])
     report = folder / "report.html"
     try:
         link = Path(os.path.relpath(report, out.parent)).as_posix() if report.exists() else ""
     except ValueError:  # on another drive of Windows
         link = ""
-    return Compared(records.results["name"], records, bootstrap_intervals(confusion)["accuracy"], link)
+    return Compared("", records, confidence_intervals(records.results["test"])["accuracy"], link)
 
 
-def _named(runs: Sequence[Compared]) -> list[Compared]:
-    """The same; those of one name with their time, and those of one time as well with their whole path."""
-    for another in (lambda run: f"{run.name} {run.folder.resolve().name}", lambda run: str(run.folder)):
-        names = [run.name for run in runs]
-        runs = [replace(run, name=another(run)) if names.count(run.name) > 1 else run for run in runs]
-    return list(runs)
+def _grouped(runs: Sequence[Compared]) -> list[Group]:
+    """The runs by configuration, the most accurate first, all with names."""
+    found: dict[Hashable, list[Compared]] = {}
+    for run in runs:
+        found.setdefault(experiment(run.records), []).append(run)
+    members = [sorted(one, key=lambda run: run.results.get("seed", 0)) for one in found.values()]
+    members.sort(key=lambda one: -float(np.mean([run.accuracy for run in one])))
+    names = labels([one[0].records.config for one in members])
+    names = [name or run_title(one[0].records.config) for name, one in zip(names, members, strict=True)]
+    titles = [
+        name if names.count(name) == 1 else f"{name}, {one[0].where}" for name, one in zip(names, members, strict=True)
+    ]
+    return [Group(title, _with_names(title, one, len(members) > 1)) for title, one in zip(titles, members, strict=True)]
 
 
-def _differences(runs: Sequence[Compared]) -> list[Difference]:
-    """Of each pair whose predictions were kept."""
-    right = {run.name: found for run in runs if (found := _right(run)) is not None}
-    differences = []
-    for (first, before), (second, after) in combinations(right.items(), 2):
-        if len(before) == len(after):
-            only_one = int((before & ~after).sum()), int((after & ~before).sum())
-            p_value = binomtest(only_one[0], sum(only_one)).pvalue if sum(only_one) else 1.0
-            interval = bootstrap_difference(before, after)
-            difference = float(after.mean() - before.mean())
-            differences.append(Difference(first, second, difference, interval, float(p_value)))
-    return differences
+def _with_names(title: str, runs: Sequence[Compared], among_others: bool) -> list[Compared]:
+    """The runs of a group, named by what sets them apart: configuration, seed, and folder where these are equal."""
+    seeds = [run.results.get("seed") for run in runs]
+    names = []
+    for run, seed in zip(runs, seeds, strict=True):
+        parts = [title] if among_others else []
+        if len(runs) > 1:
+            parts.append(f"seed {seed}" if seeds.count(seed) == 1 else run.where)
+        names.append(", ".join(parts))
+    if len(set(names)) < len(names):
+        names = [str(run.folder) for run in runs]
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _right(run: Compared) -> npt.NDArray[np.bool_] | None:
-    """Whether each test image was right; None where the run kept no predictions, or those of other weights."""
-    try:
-        with (run.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            found = np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
-    except (OSError, KeyError, ValueError):
-        return None
-    support = run.results["test"]["num_images"]
-    return found if len(found) == support and found.sum() == round(run.accuracy * support) else None
+def _title(groups: Sequence[Group]) -> str:
+    """What is compared: `LeNet-5 on MNIST, 5 seeds`."""
+    num_runs, num_seeds = sum(len(group.runs) for group in groups), len(groups[0].by_seed)
+    titles = list(dict.fromkeys(run_title(group.runs[0].records.config) for group in groups))
+    what = titles[0] if len(titles) == 1 else " and ".join(titles) if len(titles) == 2 else f"{len(titles)} experiments"
+    if len(groups) == 1:
+        return f"{what}, {num_seeds} seeds" if num_seeds > 1 else f"{what}, {num_runs} runs"
+    return f"{what}, {len(groups)} configurations, {num_runs} runs"
 
 
-def _different_settings(runs: Sequence[Compared]) -> dict[str, list[str]]:
-    """The keys in which the configurations differ, with the value of each run."""
-    flat = [_flatten(run.records.config) for run in runs]
+def _pairs(runs: Sequence[Compared]) -> list[Difference]:
+    """Of each pair of runs whose predictions were kept."""
+    right = {run.name: found for run in runs if (found := kept_predictions(run.records)) is not None}
+    pairs = combinations(right.items(), 2)
+    return [mcnemar(*first, *second) for first, second in pairs if len(first[1]) == len(second[1])]
+
+
+def _different_settings(groups: Sequence[Group], runs: Sequence[Compared], seeded: bool) -> dict[str, Any]:
+    """The names of the columns, and the keys in which configurations differ, with the value of each.
+
+    Of runs with several seeds there is a column for each configuration, without what differs among its runs.
+    """
+    if seeded:
+        names, flat = [one.name for one in groups], [settings_of(one.runs[0].records.config) for one in groups]
+    else:
+        names, flat = [run.name for run in runs], [flatten(run.records.config) for run in runs]
     keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(_OWN)]
-    values = {key: [_as_yaml(one[key]) if key in one else "" for one in flat] for key in keys}
-    return {key: row for key, row in values.items() if len(set(row)) > 1}
+    values = {key: [as_yaml(one[key]) if key in one else "" for one in flat] for key in keys}
+    return {"names": names, "rows": {key: row for key, row in values.items() if len(set(row)) > 1}}
 
 
-def _as_yaml(value: Any) -> str:
-    return yaml.safe_dump(value, default_flow_style=True, width=1000).removesuffix("\n...\n").strip()
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _classes(runs: Sequence[Compared]) -> list[tuple[str, list[float]]]:
-    """The recall of each class in each run, where all know the same classes."""
+def _classes(runs: Sequence[Compared]) -> list[tuple[str, int, list[float]]]:
+    """The images and the recall of each class in each run, where all know the same classes and images."""
     rows = [run.results["test"]["per_class"] for run in runs]
-    names = [[row["class"] for row in one] for one in rows]
-    if any(one != names[0] for one in names):
+    known = [[(row["class"], row["support"]) for row in one] for one in rows]
+    if any(one != known[0] for one in known):
         return []
-    return [(name, [one[index]["recall"] for one in rows]) for index, name in enumerate(names[0])]
+    return [(*row, [one[index]["recall"] for one in rows]) for index, row in enumerate(known[0])]
 
 
-def _charts(runs: Sequence[Compared]) -> dict[str, Any]:
-    if not is_installed("report"):
-        return {}
-
-    def lines(key: str, factor: float, over_time: bool) -> dict[str, Line]:
-        found = {}
-        for run in runs:
-            epochs = run.records.epochs
-            seconds = np.cumsum([line["seconds"] for line in epochs]).tolist()
-            x = seconds if over_time else [line["epoch"] for line in epochs]
-            found[run.name] = Line(x, [factor * line["val"].get(key, np.nan) for line in epochs])
-        return found
-
-    last = [(run.name, run.records.epochs[-1]["val"].get("accuracy", np.nan)) for run in runs if run.records.epochs]
-    ends = "At the end: " + ", ".join(f"{name} {accuracy:.2%}" for name, accuracy in last)
-    chart = partial(line_chart, y_label="validation accuracy, %")
-    return {
-        "Validation accuracy over epochs": chart(lines("accuracy", 100, False), ends, x_label="epoch"),
-        "Validation accuracy over time": chart(lines("accuracy", 100, True), ends, x_label="seconds of training steps"),
-        "Validation loss over epochs": line_chart(
-            lines("loss", 1, False), "Validation loss over epochs.", x_label="epoch", y_label="validation loss"
-        ),
-    }
+def _courses(groups: Sequence[Group], seeded: bool) -> Mapping[str, Course]:
+    """Curves by name: of each run, or the mean over the seeds of each of several configurations."""
+    if seeded and len(groups) > 1:
+        return {group.name: Course.mean([run.records.epochs for run in group.by_seed.values()]) for group in groups}
+    return {run.name: Course.mean([run.records.epochs]) for group in groups for run in group.runs}

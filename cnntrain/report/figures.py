@@ -1,8 +1,8 @@
 """The charts of a report, from its numbers. They need the extra `report`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
@@ -22,11 +22,11 @@ _MOST_LAYERS = 8  # that can be told apart in one chart
 def curves(records: RunRecords) -> dict[str, Markup]:
     """Loss, accuracy and speed over epochs, and the learning rate over steps, by caption."""
     epochs, best_epoch = records.epochs, records.results.get("best_epoch")
-    num_val = records.results.get("val", {}).get("num_images", 0)
+    num_val = (records.results.get("val") or {}).get("num_images", 0)
     of_how_many = f" ({_chance(num_val)})" if num_val else ""
     numbers = [line["epoch"] for line in epochs]
     validated = any(line["val"] for line in epochs)
-    marks = {f"best epoch, {best_epoch}": float(best_epoch)} if best_epoch else {}
+    marks = {f"best epoch, {best_epoch}": float(best_epoch)} if best_epoch and validated else {}
 
     def course(part: str, key: str, factor: float = 1) -> Line:
         return Line(numbers, [factor * line[part].get(key, np.nan) for line in epochs])
@@ -148,5 +148,51 @@ def robustness_charts(found: Robustness) -> dict[str, Markup]:
             x_label="severity",
             y_label="accuracy, %",
             y_range=(0, 101),
+        ),
+    }
+
+
+class Course(NamedTuple):
+    """How validation went, over epochs.
+
+    Attributes:
+        epochs: From 1.
+        seconds: Of training steps since the beginning.
+        accuracy: Percent.
+        loss: Of an image.
+    """
+
+    epochs: list[int]
+    seconds: list[float]
+    accuracy: list[float]
+    loss: list[float]
+
+    @classmethod
+    def mean(cls, runs: Sequence[Sequence[Mapping[str, Any]]]) -> "Course":
+        """Over runs, of each the lines of metrics.jsonl; up to the epoch that all of them reached."""
+        length = min(map(len, runs))
+
+        def average(values: Callable[[Mapping[str, Any]], float]) -> list[float]:
+            rows = [[values(line) for line in lines[:length]] for lines in runs]
+            return [float(mean) for mean in np.mean(rows, axis=0)] if length else []
+
+        seconds = np.cumsum(average(lambda line: line["seconds"])).tolist()
+        accuracy = average(lambda line: 100 * line["val"].get("accuracy", np.nan))
+        loss = average(lambda line: line["val"].get("loss", np.nan))
+        return cls([line["epoch"] for line in runs[0][:length]], seconds, accuracy, loss)
+
+
+def comparison_charts(courses: Mapping[str, Course]) -> dict[str, Markup]:
+    """Validation over epochs and over time, of several runs or configurations by name, by caption."""
+    ends = ", ".join(f"{name} {course.accuracy[-1]:.2f} %" for name, course in courses.items() if course.accuracy)
+    accuracy = partial(line_chart, y_label="validation accuracy, %")
+    by_epoch = {name: Line(course.epochs, course.accuracy) for name, course in courses.items()}
+    by_time = {name: Line(course.seconds, course.accuracy) for name, course in courses.items()}
+    losses = {name: Line(course.epochs, course.loss) for name, course in courses.items()}
+    return {
+        "Validation accuracy over epochs": accuracy(by_epoch, f"At the end: {ends}", x_label="epoch"),
+        "Validation accuracy over time": accuracy(by_time, f"At the end: {ends}", x_label="seconds of training steps"),
+        "Validation loss over epochs": line_chart(
+            losses, "Validation loss over epochs.", x_label="epoch", y_label="validation loss"
         ),
     }

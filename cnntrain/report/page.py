@@ -33,6 +33,7 @@ from cnntrain.report.short import write_short_report
 from cnntrain.report.tables import predictions_csv, suspects_csv
 from cnntrain.report.verdict import guesses, verdict
 from cnntrain.runtime.device import exact_float32
+from cnntrain.titles import folder_title, run_title
 
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture
 _MOST_CLASS_ROWS = 200
@@ -102,6 +103,8 @@ def write_report(
         results=records.results,
         header=header,
         intervals=intervals,
+        title=run_title(records.config),
+        where=folder_title(records.folder),
         guesses=guesses(records.results["test"]),
         verdict=verdict(records.results, findings),
         **_of_classes(records.results["test"], confusion, header.class_names),

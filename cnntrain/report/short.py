@@ -4,11 +4,14 @@ import time
 from pathlib import Path
 
 from cnntrain.doctor import examine
+from cnntrain.evidence import doubtful_classes
 from cnntrain.extras import how_to_install, is_installed
+from cnntrain.metrics import confidence_intervals
 from cnntrain.pages import render
 from cnntrain.records.files import write_text
 from cnntrain.records.run_records import RunRecords
 from cnntrain.report import figures
+from cnntrain.titles import folder_title, run_title
 
 _KINDS = {"test": "test", "val": "validation"}
 
@@ -28,10 +31,14 @@ def write_short_report(records: RunRecords, path: Path) -> None:
         "short_report.html",
         records=records,
         results=results,
+        title=run_title(records.config),
+        where=folder_title(records.folder),
+        intervals={name: confidence_intervals(results[key]) for key, name in _KINDS.items() if results.get(key)},
+        doubts=[doubt for key in _KINDS if results.get(key) and (doubt := doubtful_classes(results[key]))],
         missing=[name for key, name in _KINDS.items() if not results.get(key)],
         measured={name: results[key] for key, name in _KINDS.items() if results.get(key)},
         diagnoses=examine(records.for_doctor),
-        charts=figures.curves(records.epochs, None) if records.epochs and is_installed("report") else {},
+        charts=figures.curves(records) if records.epochs and is_installed("report") else {},
         advice="" if is_installed("report") else how_to_install("report"),
         made=time.strftime("%Y-%m-%d %H:%M"),
     )

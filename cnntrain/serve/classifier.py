@@ -15,11 +15,13 @@ from torch import nn
 from cnntrain.analysis.activation_maps import ActivationMaps, activation_maps
 from cnntrain.data.decode import decode_image, fit_content
 from cnntrain.data.preprocessing import Pixels
+from cnntrain.intervals import wilson_interval
 from cnntrain.predict import Ranked, classify
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.records.runs import BEST
 from cnntrain.runtime.device import exact_float32, memory_explained
+from cnntrain.titles import run_title
 
 _ADVICE = "close other programs, or use --device cpu"
 _SENT = Path("the file sent")  # what messages call it
@@ -107,14 +109,16 @@ class Classifier:
         """What there is to know about the network, as plain values; `test_accuracy` only where its run has finished."""
         with self.path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        accuracy = _test_accuracy(self.path)
+        test = _final_test(self.path)
         return {
             "run": self.header.config.run.name,
+            "title": run_title(self.header.config.model_dump(mode="json")),
             "model": self.header.config.model.name,
             "classes": list(self.class_names),
             "preprocessing": self.header.preprocessing.to_dict(),
             "checkpoint": {"file": self.path.name, "sha256": digest, "epoch": self.header.epoch},
-            **({} if accuracy is None else {"test_accuracy": accuracy}),
+            "probabilities": self.header.says_of_confidence,
+            **test,
         }
 
 
@@ -125,12 +129,14 @@ def as_data_url(picture: Image.Image) -> str:
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
-def _test_accuracy(checkpoint: Path) -> float | None:
+def _final_test(checkpoint: Path) -> dict[str, Any]:
     """From the results.json of the checkpoint's run, whose final test is of the best weights alone."""
     if checkpoint.parts[-2:] != BEST.parts:
-        return None
+        return {}
     try:
-        results = json.loads((checkpoint.parents[1] / "results.json").read_bytes())
-        return float(results["test"]["accuracy"])
+        test = json.loads((checkpoint.parents[1] / "results.json").read_bytes())["test"]
+        accuracy, num_images = float(test["accuracy"]), int(test["num_images"])
+        interval = wilson_interval(round(accuracy * num_images), num_images)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
+        return {}
+    return {"test_accuracy": accuracy, "test_accuracy_interval": list(interval), "test_images": num_images}

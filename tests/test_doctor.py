@@ -233,7 +233,7 @@ def test_rare_classes_that_accuracy_hides_are_named(tmp_path: Path) -> None:
     assert verdict["evidence"]["accuracy"] > 0.9
     assert verdict["evidence"]["balanced_accuracy"] == pytest.approx(0.5)
     assert list(verdict["evidence"]["classes"]) == ["<rare>"]
-    assert "<rare> (0% of 4 found, 9 training images)" in verdict["finding"]
+    assert "<rare> (0% of 3 found, 9 training images)" in verdict["finding"]
     assert "recipe.balance: weights" in verdict["advice"]
 
 

@@ -53,7 +53,7 @@ def test_the_interval_of_balanced_accuracy_is_that_of_resampled_images(num_image
         rng=1,
     ).confidence_interval
     low, high = summary_of(targets.tolist(), predictions.tolist(), 4)["balanced_accuracy_interval"]
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.1 * (high - low))
+    assert (low, high) == pytest.approx((expected.low, expected.high), abs=0.15 * (high - low))
 
 
 def test_the_interval_of_a_mean_of_shares_covers_the_truth_where_each_has_two_cases() -> None:

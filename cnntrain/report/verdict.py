@@ -127,7 +127,7 @@ def _confused(test: Mapping[str, Any]) -> Iterator[Sentence]:
     if not pairs:
         return
     truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))
-    support = next(row["support"] for row in test["per_class"] if row["class"] == truth)
+    support = sum(row["support"] for row in test["per_class"] if row["class"] == truth)
     others = sum(pair["count"] == count for pair in pairs[1:])
     if count == 1:
         yield Sentence("", "No class is taken for the same other one more than once.")

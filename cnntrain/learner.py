@@ -198,6 +198,8 @@ class Learner:
         ]
         if state["optimizer_name"] == type(self.optimizer).__name__ and same_groups:
             self.optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
+        else:
+            self.optimizer.state.clear()
         self.scheduler.load_state_dict(state["scheduler"])
         self.stopping.load_state_dict(state["stopping"])
         if self.scaler.is_enabled() and state["scaler"]:

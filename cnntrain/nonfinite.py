@@ -96,6 +96,11 @@ def check_weights(learner: Learner) -> None:
         )
 
 
+def has_finite_weights(learner: Learner) -> bool:
+    """Whether a checkpoint of this moment could be gone on from; the host waits for the device."""
+    return not _first(learner.model.state_dict().items())
+
+
 def is_finite(values: Tensor) -> bool:
     """Whether all are; the host waits for the device."""
     return bool(torch.isfinite(values).all())

@@ -76,11 +76,14 @@ class Progress:
         sums: Of its steps so far.
         val: Validation metrics of the best epoch.
         best: Content of `best.safetensors`, so that every checkpoint can bring it back; empty before there is one.
-        seconds: Spent in training by the processes before this one.
+        seconds: Spent in training, by all processes, when this was saved.
+        total_seconds: The same, of all that they spent, from their start on.
         nonfinite_in_a_row: How many steps just before were left out.
         nonfinite_steps: How many steps were left out because their loss or gradients were not finite.
         left_out: Steps that are left out when training goes over them again.
         rollbacks: How often training went back to a checkpoint.
+        rollback_steps: The newest checkpoints to which training may go back, at most two, the older first. They are
+            those of steps at which every training saves, however often it is stopped on the way.
         changes: What the configuration said anew when training went on, such as `step 8: recipe.optimizer.lr: 1 -> 2`.
     """
 
@@ -89,10 +92,12 @@ class Progress:
     val: dict[str, Any] = field(default_factory=dict)
     best: bytes = b""
     seconds: float = 0.0
+    total_seconds: float = 0.0
     nonfinite_in_a_row: int = 0
     nonfinite_steps: int = 0
     left_out: list[int] = field(default_factory=list)
     rollbacks: int = 0
+    rollback_steps: list[int] = field(default_factory=list)
     changes: list[str] = field(default_factory=list)
 
     def next_epoch(self) -> None:

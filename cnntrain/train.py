@@ -82,7 +82,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
         Stopped: A signal came; what was learnt until then is saved.
     """
-    started = time.perf_counter()
+    started = time.monotonic()
     device, output = resolve_device(config.run.device), Path(config.run.output).expanduser()
     check_writable(resumed.folder if resumed else output, "" if resumed else "; say where with --output")
 
@@ -102,7 +102,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
             memory_explained(smaller_batches(config)),
         ):
             log.data(splits, learner.criterion.at_chance())
-            checkpointing = Checkpointing(learner, log, header, stop)
+            checkpointing = Checkpointing(learner, log, header, stop, started=started)
             if resumed:
                 checkpointing.resume(saved, resumed.changes)
             fit(learner, splits, config, checkpointing)
@@ -124,7 +124,7 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
                 test=tested.summary() if tested else None,
                 best_epoch=header.epoch,
                 stopped_because=why,
-                total_seconds=time.perf_counter() - started,
+                total_seconds=checkpointing.total_seconds,
                 device=device_name(device),
                 images_held=splits.held,
                 skipped_images={part: len(faults) for part, faults in splits.skipped.items()},

@@ -8,7 +8,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,8 +135,10 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
     return model.to(device).to(memory_format=torch.channels_last).eval(), header
 
 
-def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
+def save_training(folder: Path, state: dict[str, Any], header: Header, keep: Collection[int] = ()) -> None:
     """Writes `step-NNNNNNNN.pt` with all that is needed to go on, then its manifest; keeps the newest few.
+
+    Those of later steps, which training has gone back from, are removed.
 
     At every moment there is a checkpoint with its manifest, the one before or this one.
 
@@ -144,21 +146,27 @@ def save_training(folder: Path, state: dict[str, Any], header: Header) -> None:
         folder: The run's `checkpoints`.
         state: Tensors and plain values; `kept` holds the weights to evaluate.
         header: Of this moment.
+        keep: Steps whose checkpoints are kept besides.
 
     Raises:
         StorageError: The file cannot be written.
     """
     buffer = io.BytesIO()
     torch.save({"header": header.to_json(), **state}, buffer)
-    content, path = buffer.getvalue(), folder / f"step-{header.step:08d}.pt"
+    content, path = buffer.getvalue(), _file(folder, header.step)
     digest, before = hashlib.sha256(content).hexdigest(), read_manifest(path)
     if path.exists() and before:  # both are true while the file is replaced
         write_bytes(manifest_of(path), manifest(*before, digest))
     write_bytes(path, content)
     write_bytes(manifest_of(path), manifest(digest))
 
-    committed = sorted(file for file in folder.glob("step-*.pt") if file.is_file() and manifest_of(file).exists())
-    _remove({file for file in folder.glob("step-*.pt") if file.is_file()} - set(committed[-KEPT_STEPS:]))
+    found = {file for file in folder.glob("step-*.pt") if file.is_file()}
+    committed = sorted(file for file in found if file.name <= path.name and manifest_of(file).exists())
+    _remove(found - {*committed[-KEPT_STEPS:], *(_file(folder, step) for step in keep)})
+
+
+def _file(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}.pt"
 
 
 def _remove(checkpoints: Iterable[Path]) -> None:
@@ -211,6 +219,25 @@ def newest_training(folder: Path, say: Callable[[str], None]) -> Saved | None:
             f"best.safetensors can still be evaluated, or trained on with model.weights"
         )
     return None
+
+
+def training_to_go_back_to(folder: Path, steps: Sequence[int], say: Callable[[str], None]) -> Saved | None:
+    """The checkpoint of the last of these steps; where it is damaged, of the one before, or else the newest.
+
+    Args:
+        folder: The run's `checkpoints`.
+        steps: In rising order.
+        say: Is told of each one that is damaged.
+
+    Raises:
+        CheckpointError: All checkpoints are damaged.
+    """
+    for step in reversed(steps):
+        try:
+            return _read_training(_file(folder, step))
+        except CheckpointError as error:
+            say(f"     note: {error}; going back further, the result is not that of an undamaged run")
+    return newest_training(folder, say)
 
 
 def _read_training(path: Path) -> Saved:

@@ -12,12 +12,13 @@ from cnntrain.analysis.dead_relus import dead_relus
 from cnntrain.config import Config
 from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
 from cnntrain.data.batches import eval_batches
+from cnntrain.data.image_folder import moved_images
 from cnntrain.data.layout import SPLITS
 from cnntrain.errors import DataError
 from cnntrain.learner import Learner
 from cnntrain.metrics import Evaluation
 from cnntrain.records.checkpoints import Header, load_network
-from cnntrain.runtime.device import exact_float32
+from cnntrain.runtime.device import exact_float32, use_threads
 from cnntrain.task import SingleLabel
 
 
@@ -108,11 +109,8 @@ def recorded_split(
         DataError: The data are missing, or have other classes than the network.
     """
     data, recorded = header.config.data, header.config.run.data_root
-    if data_root and data.source == "image_folder":
-        root, below = Path(data_root), Path(data_root) / str(data.root)
-        itself = any((root / name).is_dir() for name in ("train", *header.class_names))
-        if not below.is_relative_to(root) or (not below.is_dir() and itself):  # it names the folder of images itself
-            data = data.model_copy(update={"root": "."})
+    if data_root:
+        data = moved_images(data, Path(data_root), header.class_names)
     if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
         data_root = recorded
     split, class_names, num_skipped = prepare_split(
@@ -149,6 +147,7 @@ def evaluate_checkpoint(
         DataError: The data are missing, or have other classes than the network.
     """
     model, header = load_network(path, device)
+    use_threads(header.config.run.threads, at_most=torch.get_num_threads())
     split, num_skipped = recorded_split(header, split_name, device=device, data_root=data_root, reporter=reporter)
     batch_size = header.config.recipe.images_at_once
     found = evaluate(model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size)

@@ -30,12 +30,12 @@ from cnntrain.recipe.resizing import training_size
 from cnntrain.records.checkpoints import Header, Saved, load_network
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
-from cnntrain.records.resume import Resumed, understood, use_threads
+from cnntrain.records.resume import Resumed, understood
 from cnntrain.records.run_folder import check_writable, run_folder, run_folder_again
 from cnntrain.records.run_log import RunLog
 from cnntrain.records.runs import BEST
 from cnntrain.records.signal_lines import is_logged
-from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device
+from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device, use_threads
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.start import initial_weights
 
@@ -70,13 +70,16 @@ class StepResult(NamedTuple):
     norms: StepNorms | None = None
 
 
-def run(config: Config, console: Console, resumed: Resumed | None = None) -> TrainResult:
+def run(
+    config: Config, console: Console, resumed: Resumed | None = None, on_begin: Callable[[], None] = lambda: None
+) -> TrainResult:
     """Trains, validates, stops and tests as the configuration says.
 
     Args:
         config: What to do.
         console: Where lines and bars go.
         resumed: The run to go on with, instead of a new one.
+        on_begin: Is called when there is a run folder for others to find.
 
     Raises:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
@@ -87,20 +90,16 @@ def run(config: Config, console: Console, resumed: Resumed | None = None) -> Tra
     check_writable(resumed.folder if resumed else output, "" if resumed else "; say where with --output")
 
     saved = resumed.saved if resumed else None
-    if saved:
-        use_threads(saved)
     with StopSignals(training=True) as stop:
         config, splits, learner = set_up(config, device, console, saved)
         stop.check()
         header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
         if resumed:
-            resumed.check_data(header.splits, console.say)
+            resumed.check_data(header)
         where = run_folder_again(resumed.folder) if resumed else run_folder(output, str(config.run.name))
-        with (
-            where as folder,
-            closing(RunLog(folder, config, console)) as log,
-            memory_explained(smaller_batches(config)),
-        ):
+        too_large = memory_explained(smaller_batches(config))
+        with where as folder, closing(RunLog(folder, config, console)) as log, too_large:
+            on_begin()
             log.data(splits, learner.criterion.at_chance())
             checkpointing = Checkpointing(learner, log, header, stop, started=started)
             if resumed:
@@ -145,6 +144,7 @@ def set_up(config: Config, device: torch.device, console: Console, saved: Saved 
     Raises:
         CnntrainError: The configuration, the data, the weights or the device does not allow it.
     """
+    use_threads(config.run.threads)
     config, weights = (config, None) if saved else initial_weights(config)
     console.step(1, "data preparation", config.data.source)
     data_root = resolve_data_root(config.data.source, config.run.data_root)
@@ -172,6 +172,7 @@ def set_up(config: Config, device: torch.device, console: Console, saved: Saved 
         data=splits.preprocessing.sizes(),
         device=str(device),
         data_root=data_root,
+        threads=torch.get_num_threads(),
     )
     return SetUp(config, splits, learner)
 
@@ -263,7 +264,7 @@ def train_epoch(
                 loss = float(result.loss_sum / result.total_weight)
                 check_finite(loss, learner, f"training loss in epoch {epoch}")
                 log.step(learner.step, epoch, loss, learner.last_learning_rate, result.norms.by_layer())
-            if learner.step == 1 and result.updated:
+            if epoch == 1 and result.updated and sums.num_images == len(batch.targets):  # not left out
                 log.first_step(batch, splits, learner.criterion.at_chance(), num_steps)
         sums.seconds += time.perf_counter() - mark
         after_step()
@@ -280,15 +281,9 @@ def epoch_batches(
     splits: Splits, config: Config, epoch: int, *, pipeline: AugmentationPipeline, image_size: int, first: int = 0
 ) -> Iterator[Batch]:
     """The batches of an epoch as the recipe wants them, without the `first` ones; see `train_batches`."""
+    size, seed, balanced = config.recipe.batch_size, config.run.seed, config.recipe.balance == "sampler"
     return train_batches(
-        splits.train,
-        pipeline,
-        config.recipe.batch_size,
-        seed=config.run.seed,
-        epoch=epoch,
-        first=first,
-        balanced=config.recipe.balance == "sampler",
-        image_size=image_size,
+        splits.train, pipeline, size, seed=seed, epoch=epoch, first=first, balanced=balanced, image_size=image_size
     )
 
 

@@ -2,11 +2,12 @@
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cnntrain.config import schema
 from cnntrain.data.decode import SUFFIXES, is_hidden, is_image_name
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.source import Source
@@ -146,3 +147,17 @@ def _visible_folders(folder: Path) -> list[Path]:
 def _listed(names: Sequence[str], limit: int = 8) -> str:
     shown = ", ".join(names[:limit]) or "nothing"
     return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def moved_images(data: schema.Data, data_root: Path, class_names: Collection[str]) -> schema.Data:
+    """The `data` section for images that are looked for in `data_root`, where they were elsewhere in training.
+
+    The folder of images is named by `data.root` below it, or it is `data_root` itself.
+    """
+    if data.source != "image_folder":
+        return data
+    below = data_root / str(data.root)
+    itself = any((data_root / name).is_dir() for name in ("train", *class_names))
+    if below.is_relative_to(data_root) and (below.is_dir() or not itself):
+        return data
+    return data.model_copy(update={"root": "."})

@@ -1,40 +1,25 @@
 """Going on with a run: finding it, and what may differ from when it began."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from cnntrain.config import Config, dump_config, load_config
+from cnntrain.config.schema.run import MAX_THREADS
+from cnntrain.data.image_folder import moved_images
 from cnntrain.errors import CheckpointError, ConfigError, DataError
-from cnntrain.models.pretrained import PREPROCESSING
-from cnntrain.records.checkpoints import Saved, newest_training
+from cnntrain.names import printable
+from cnntrain.records.changes import SPLITTING, merge
+from cnntrain.records.checkpoints import Header, Saved, newest_training
 from cnntrain.records.files import remove_partials, write_text
 from cnntrain.records.run_folder import is_in_use
 from cnntrain.records.runs import BEST, is_run, newest_for_dangling, runs_in
 from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.machine import available_cores
-
-# What may be said anew when a run goes on: none of it changes what is learnt, or it is about how long and how safely.
-_FREE = {
-    "run.output", "run.name", "run.device", "run.data_root", "run.tensorboard", "run.report", "run.log_every_steps",
-    "recipe.checkpoint_every_steps", "recipe.checkpoint_every_minutes", "recipe.on_nonfinite",
-    "data.storage", "data.num_workers", "data.on_error", "data.max_skipped", "expect",
-}  # fmt: skip
-# What a run pins when it begins, and a configuration may leave open.
-_OPEN = {
-    "run.data_root", "run.device", "recipe.precision", "recipe.micro_batch",
-    "data.channels", "data.image_size", "data.stored_size",
-}  # fmt: skip
-
-
-# What decides which image is in which split. (The folder does not: it may have moved, and its images are compared.)
-_SPLITTING = tuple(
-    f"data.{key}" for key in ("source", "splits", "val_fraction", "test_fraction", "split_seed", "group_copies")
-)
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,6 @@ class Resumed:
         config: What to do, as the run began and with what was said anew.
         saved: Its newest checkpoint that is whole; None where nothing was saved yet.
         changes: What the configuration says anew.
-        allow_changes: Whether it may go on with another configuration, or other images.
         finished: Why there is nothing left to do; empty if there is.
         notices: What the user should know, one sentence each.
     """
@@ -55,33 +39,32 @@ class Resumed:
     config: Config
     saved: Saved | None
     changes: tuple[str, ...]
-    allow_changes: bool
     finished: str
     notices: tuple[str, ...]
 
-    def check_data(self, splits: Mapping[str, Mapping[str, Any]], say: Callable[[str], None]) -> None:
+    def check_data(self, now: Header) -> None:
         """Compares the images with those that the run began with.
 
+        Others are refused, whatever else may change: carved anew, some that were trained on could be tested on.
+
         Args:
-            splits: Number of images and sha256 of each split, as they are now.
-            say: Is told where they are others, and may be.
+            now: What a checkpoint would say of the images as they are.
 
         Raises:
-            DataError: They are others, and may not be.
+            DataError: They are others, or their classes have other names.
         """
-        before = self.saved.header.splits if self.saved else splits
-        others = [name for name in splits if splits[name]["sha256"] != before[name]["sha256"]]
-        if others and not self.allow_changes:
-            counts = ((name, before[name]["num_images"], splits[name]["num_images"]) for name in others)
-            found = ", ".join(f"{name}: {then:,} images then, {now:,} now" for name, then, now in counts)
+        before = self.saved.header if self.saved else now
+        others = [part for part in now.splits if now.splits[part]["sha256"] != before.splits[part]["sha256"]]
+        counts = ((part, before.splits[part]["num_images"], now.splits[part]["num_images"]) for part in others)
+        differences = [f"{part}: {then:,} images then, {number:,} now" for part, then, number in counts]
+        if now.class_names != before.class_names:
+            names = (", ".join(map(printable, header.class_names[:10])) for header in (before, now))
+            differences.append("classes: {} then, {} now".format(*names))
+        if differences:
             raise DataError(
-                f"the images are not those that {self.folder} began with ({found}; their sha256 differs); "
-                f"bring them back, or add --allow-changes to go on with these"
-            )
-        if others:
-            say(
-                f"     note: other images than the run began with ({', '.join(others)}): it may have been trained on "
-                f"some that are for validation or test now"
+                f"the images are not those that {printable(self.folder)} began with ({'; '.join(differences)}; "
+                f"compared by sha256); bring them back, or train a new run on these that starts from what this one "
+                f"learnt: --set model.weights={printable(self.folder)}"
             )
 
 
@@ -109,10 +92,20 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
             if found := _newest(runs_in(path), given):
                 return found
         raise CheckpointError(f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}")
-    return _newest(runs_in(output, name), given)
+    runs = runs_in(output, name)
+    if given:  # what another process trains with another configuration is none of ours
+        runs = [run for run in runs if not is_in_use(run) or _matches(run, given)]
+    return _newest(runs, given)
 
 
-def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Callable[[str], None]) -> Resumed:
+def open_run(
+    folder: Path,
+    given: Config | None,
+    *,
+    allow_changes: bool,
+    say: Callable[[str], None],
+    data_root: Path | None = None,
+) -> Resumed:
     """Reads what a run left behind.
 
     Args:
@@ -120,6 +113,8 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
         given: What to do now, if it was said; compared with what the run was doing.
         allow_changes: Whether they may differ.
         say: Is told of each damaged checkpoint.
+        data_root: Where data sets live, if that was said; a folder of images that is no longer where it was is looked
+            for there.
 
     Raises:
         CheckpointError: All its checkpoints are damaged, or its configuration is.
@@ -129,7 +124,7 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
     saved = newest_training(folder / BEST.parent, say)
     before = saved.header.config if saved else load_config(str(folder / "config.yaml")).config
     config, changes = merge(before, given) if given else (before, [])
-    moved = [change for change in changes if change.startswith(_SPLITTING)]
+    moved = [change for change in changes if change.startswith(SPLITTING)]
     if saved and moved:
         raise ConfigError(
             f"{folder} has begun, and {'; '.join(moved)} would move images between training and test; train a new run"
@@ -146,12 +141,14 @@ def open_run(folder: Path, given: Config | None, *, allow_changes: bool, say: Ca
         )
     notices, finished = [f"changed: {change}" for change in changes], ""
     if saved:
+        config = _where_images_are(config, before, data_root, saved.header.class_names)
         with understood(saved):
+            config = _with_threads(config, saved.state["environment"]["threads"])
             notices += _differences(saved, config)
             finished = _finished(folder, saved, config)
     elif (folder / "results.json").exists():
         finished = "its training checkpoints are gone, so it cannot be trained on"
-    return Resumed(folder, config, saved, tuple(changes), allow_changes, finished, tuple(notices))
+    return Resumed(folder, config, saved, tuple(changes), finished, tuple(notices))
 
 
 def restore_config(folder: Path, say: Callable[[str], None]) -> None:
@@ -167,32 +164,6 @@ def restore_config(folder: Path, say: Callable[[str], None]) -> None:
         say(f"     note: {path} was damaged or missing, and is that of the newest checkpoint again")
 
 
-def merge(before: Config, given: Config) -> tuple[Config, list[str]]:
-    """The configuration to go on with, and what in it is not as it was, such as `recipe.batch_size: 64 -> 32`.
-
-    What `given` leaves open stays as it was resolved when the run began.
-    """
-    old, new = before.model_dump(mode="json"), given.model_dump(mode="json")
-    left_open = [key for key in _OPEN if _value(new, key) in (None, "auto")]
-    if before.model.weights is not None:
-        if _is_same_file(before.model.weights, given.model.weights):
-            left_open.append("model.weights")
-        # The preprocessing of trained weights was filled in where the configuration said nothing.
-        left_open += [f"data.{key}" for key in PREPROCESSING if key not in given.data.model_fields_set]
-    if "group_copies" not in given.data.model_fields_set:  # runs of older versions were carved without
-        left_open.append("data.group_copies")
-    for key in left_open:
-        section, name = key.split(".")
-        new[section][name] = old[section][name]
-    flat_old, flat_new = _flat(old), _flat(new)
-    changes = [
-        f"{key}: {_text(flat_old.get(key))} -> {_text(flat_new.get(key))}"
-        for key in sorted(flat_old.keys() | flat_new.keys())
-        if flat_old.get(key) != flat_new.get(key) and key not in _FREE and not _extends(key, flat_old, flat_new)
-    ]
-    return Config.model_validate(new), changes
-
-
 @contextmanager
 def understood(saved: Saved) -> Iterator[None]:
     """While a checkpoint is loaded whose digest is right, but which another program may have written.
@@ -206,19 +177,6 @@ def understood(saved: Saved) -> Iterator[None]:
         raise CheckpointError(f"{saved.path}: no training checkpoint of this version of cnntrain ({error})") from error
 
 
-def use_threads(saved: Saved) -> None:
-    """Computes with as many threads as when the run began: another number adds up in another order.
-
-    Raises:
-        CheckpointError: The checkpoint has no sensible number.
-    """
-    with understood(saved):
-        threads = saved.state["environment"]["threads"]
-        if type(threads) is not int or not 0 < threads <= 1024:
-            raise ValueError(f"{threads!r} threads")
-    torch.set_num_threads(threads)
-
-
 def environment() -> dict[str, Any]:
     """What the last bit of a result depends on, besides configuration and data."""
     return {
@@ -226,6 +184,24 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processor": str(torch.backends.cpu.get_cpu_capability()),
     }
+
+
+def _where_images_are(config: Config, before: Config, data_root: Path | None, class_names: Sequence[str]) -> Config:
+    """The same, where they have moved since; that they are the same images is checked when they are read."""
+    data, run, recorded = config.data, config.run, before.run.data_root
+    if data_root and not (data_root / str(data.root)).is_dir():
+        data = moved_images(data, data_root, class_names)
+    if recorded and run.data_root == recorded and not Path(recorded).is_dir():  # on another machine, perhaps
+        run = run.model_copy(update={"data_root": None})
+    return config.model_copy(update={"data": data, "run": run})
+
+
+def _with_threads(config: Config, before: object) -> Config:
+    """Computes with as many threads as before, unless that is said anew: another number adds up in another order."""
+    if type(before) is not int or not 0 < before <= MAX_THREADS:
+        raise ValueError(f"{before!r} threads")
+    run = config.run.model_copy(update={"threads": config.run.threads or before})
+    return config.model_copy(update={"run": run})
 
 
 def _differences(saved: Saved, config: Config) -> list[str]:
@@ -237,13 +213,25 @@ def _differences(saved: Saved, config: Config) -> list[str]:
         if before[key] != now[key]:
             found.append(f"{name} was {before[key]} and is {now[key]}")
     notices = [f"{'; '.join(found)}: the last digits may differ from those of an uninterrupted run"] if found else []
-    if before["threads"] > available_cores():
-        notices.append(
-            f"{before['threads']} threads compute, as when the run began, on {available_cores()} cores: exact but slow"
-        )
+    if is_ == "cpu":
+        notices += _about_threads(before["threads"], int(config.run.threads or 0))
     if config.recipe.epochs > saved.header.config.recipe.epochs:
         notices.append(f"{config.recipe.epochs} epochs instead of {saved.header.config.recipe.epochs}")
     return notices
+
+
+def _about_threads(before: int, now: int) -> list[str]:
+    """What going on does about the number of threads, where it is not the one that PyTorch would take here."""
+    usual, cores = torch.get_num_threads(), available_cores()
+    if now != before:
+        return [f"threads: {now} instead of {before}: the last digits may differ from those of an uninterrupted run"]
+    if now == usual:
+        return []
+    slow = f" (exact, but slow on {cores} cores)" if now > cores else ""
+    return [
+        f"threads: {now}, as before, where PyTorch would take {usual}{slow}; "
+        f"--set run.threads={usual} takes these, and the last digits may differ"
+    ]
 
 
 def _finished(folder: Path, saved: Saved, config: Config) -> str:
@@ -280,32 +268,3 @@ def _matches(run: Path, given: Config) -> bool:
         return not merge(load_config(str(run / "config.yaml")).config, given)[1]
     except ConfigError:
         return False
-
-
-def _is_same_file(before: str, given: str | None) -> bool:
-    """Whether `model.weights` means what it meant when the run began, which then recorded the file itself."""
-    path = Path(given or "").expanduser().absolute()
-    return given == before or (given is not None and Path(before).is_relative_to(path))
-
-
-def _value(values: Mapping[str, Any], key: str) -> Any:
-    section, name = key.split(".")
-    return values[section][name]
-
-
-def _extends(key: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    return key == "recipe.epochs" and bool(new[key] > old[key])
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, dict) and value and prefix + key not in _FREE:
-            flat |= _flat(cast(Mapping[str, Any], value), f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
-
-
-def _text(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -54,13 +54,14 @@ class RunLog:
         self._signals = SignalLines()
         self._told: list[str] = []  # kinds of verdicts
         self._last_step = (math.nan, math.nan, math.nan)
-        self._first_batch: Batch | None = None
+        self._to_draw: tuple[Batch, Splits] | None = None
         write_text(folder / "config.yaml", dump_config(config))
         self._tensorboard = TensorBoard(folder, enabled=config.run.tensorboard)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values from which the record can go on; what was logged until now is written."""
         self._write("signals.jsonl", self._signals.lines)
+        self._draw_first_batch()
         return {
             "epochs": [asdict(figures) for figures in self.epochs],
             "lines": list(self._lines),
@@ -123,18 +124,22 @@ class RunLog:
         say(5, "backward", f"gradient norm {norm:.4g}")
         say(6, "update", f"{recipe.optimizer.name}, learning rate {learning_rate:.3g} of {recipe.optimizer.lr:g}")
         say(7, "iteration", f"{num_steps:,} steps an epoch, {recipe.epochs} epochs at most, {recipe.schedule.name}")
-        self._first_batch = Batch(batch.images[:_NUM_PICTURES], batch.targets[:_NUM_PICTURES])
+        self._to_draw = Batch(batch.images[:_NUM_PICTURES], batch.targets[:_NUM_PICTURES]), splits
 
     def first_epoch(self, splits: Splits) -> None:
         """Names step 8, and draws the first images as the network saw them."""
         on = f"on {len(splits.val):,} validation images after each epoch" if len(splits.val) else "left out"
         self.console.step(8, "evaluation", on)
-        if self._first_batch:
-            images, targets = self._first_batch
+        self._draw_first_batch()
+
+    def _draw_first_batch(self) -> None:
+        """Once: after the first epoch, or before what is saved in it, for who goes on from there has not seen it."""
+        if self._to_draw:
+            (images, targets), splits = self._to_draw
             captions = [_caption(target, splits.class_names) for target in targets.cpu()]
-            self._tensorboard.picture(
-                0, "train/augmented", image_grid(splits.preprocessing.pixels(images).numpy(), captions)
-            )
+            grid = image_grid(splits.preprocessing.pixels(images).numpy(), captions)
+            self._tensorboard.picture(0, "train/augmented", grid)
+            self._to_draw = None
 
     def epoch(
         self,

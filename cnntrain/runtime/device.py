@@ -48,6 +48,12 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(f"{kind}:{int(index)}" if index else kind)
 
 
+def use_threads(number: int | None, *, at_most: int | None = None) -> None:
+    """Computes with so many threads; None leaves what PyTorch chose: OMP_NUM_THREADS, else one for each core."""
+    if number is not None:
+        torch.set_num_threads(min(number, at_most or number))
+
+
 def resolve_precision(name: str, device: torch.device) -> str:
     """What `auto` means here: bfloat16 where the hardware computes in it, else float32.
 

@@ -42,7 +42,7 @@ def describe_contention(share: float | None) -> str | None:
         return None
     return (
         f"other processes held the processor for {share:.0%} of the time that this one wanted it; speeds are low "
-        f"(where that lasts, fewer threads are faster: OMP_NUM_THREADS=1 before the command)"
+        f"(where that lasts, fewer threads are faster: --set run.threads=1)"
     )
 
 

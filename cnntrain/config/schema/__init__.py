@@ -102,7 +102,7 @@ class Config(Section):
     expect: Expect | None = None
 
     def pinned(
-        self, precision: str, micro_batch: int | None, weights: str | None, data: dict[str, int], **run: str
+        self, precision: str, micro_batch: int | None, weights: str | None, data: dict[str, int], **run: str | int
     ) -> Self:
         """The same with what was left open resolved, so that the file in the run folder repeats the run."""
         sections = {

@@ -6,6 +6,8 @@ from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
 from cnntrain.config.schema.base import Section
 
+MAX_THREADS = 1024
+
 
 def _check_name(name: str) -> str:
     if name in ("", ".", "..", "latest") or len(name) > 100 or not name.isprintable() or set(name) & set("/\\"):
@@ -21,6 +23,11 @@ class Run(Section):
     seed: NonNegativeInt = 0
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = Field(
         "auto", description="auto, cpu, cuda, cuda:N or mps"
+    )
+    threads: Annotated[int, Field(gt=0, le=MAX_THREADS)] | None = Field(
+        None,
+        description="that compute on a CPU; null: OMP_NUM_THREADS, else one for each core; the run's config.yaml has "
+        "the number, and --resume keeps it",
     )
     output: str = Field("runs", description="folder of all runs")
     name: Annotated[str, AfterValidator(_check_name)] | None = Field(

@@ -15,6 +15,7 @@ import typer
 from cnntrain import __version__
 from cnntrain.cli.output import complain, harmless_output, show
 from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
+from cnntrain.runtime.processes import refuse_several_processes
 
 EPILOG = (
     "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device or memory, 6 numerical, "
@@ -34,6 +35,11 @@ app = typer.Typer(
 
 # How libraries that cannot be loaded say that there is no memory.
 _NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "cannot allocate memory", "MemoryError")
+
+# Commands that write, and that a launcher must not start several times; `data check` is one with --page.
+_WRITING = {
+    "train", "reproduce", "bench", "lr_find", "preview", "report", "explain", "filter", "export", "serve", "init",
+}  # fmt: skip
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -96,6 +102,8 @@ def command(function: Command, group: typer.Typer = app) -> Command:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> None:
+        if function.__name__ in _WRITING or kwargs.get("page"):
+            refuse_several_processes()
         try:
             function(*args, **kwargs)
         except KeyboardInterrupt as error:

@@ -1,5 +1,7 @@
 """The commands that train networks."""
 
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -36,7 +38,7 @@ def train(
     run: Annotated[str | None, typer.Argument(metavar="RUN", help="With --resume: the run folder.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with RUN, or the newest unfinished run.")] = False,
     allow_changes: Annotated[
-        bool, typer.Option("--allow-changes", help="With --resume: also with another configuration or other images.")
+        bool, typer.Option("--allow-changes", help="With --resume: also with another configuration.")
     ] = False,
     set_: SetOption = None,
     device: DeviceOption = None,
@@ -77,31 +79,53 @@ def train(
         _train(given, console)
         return
 
-    from cnntrain.records.resume import find_run, open_run, restore_config
+    from cnntrain.records.resume import find_run
     from cnntrain.records.run_folder import in_use
+    from cnntrain.records.turns import one_at_a_time
 
-    runs = Path(given.config.run.output) if given else output or Path("runs")
-    folder = find_run(run, runs, given.config if given else None, name)
-    if folder is None:
-        if given is None:
+    runs = Path(given.config.run.output if given else output or "runs").expanduser()
+    with ExitStack() as turn:
+        begun: Callable[[], None] = lambda: None  # noqa: E731
+        if given and run is None:
+            begun = turn.enter_context(one_at_a_time(runs, str(given.config.run.name), console.say))
+        folder = find_run(run, runs, given.config if given else None, name)
+        if folder:
+            turn.enter_context(in_use(folder))
+            begun()
+            _go_on(folder, given, console, (set_ or [], flags), data_root=data_root, allow_changes=allow_changes)
+        elif given:
+            console.say(f"nothing to go on with in {runs}: this is the beginning")
+            _train(given, console, on_begin=begun)
+        else:
             raise CheckpointError(f"no run in {runs} to go on with; say which with RUN or --output, or give a CONFIG")
-        console.say(f"nothing to go on with in {runs}: this is the beginning")
-        _train(given, console)
+
+
+def _go_on(
+    folder: Path,
+    given: "LoadedConfig | None",
+    console: "Console",
+    overrides: tuple[list[str], list[tuple[str, str]]],
+    *,
+    data_root: Path | None,
+    allow_changes: bool,
+) -> None:
+    """Goes on with a run that is `in_use`; without a configuration with its own, and what is said anew."""
+    from cnntrain.config import load_config
+    from cnntrain.records.resume import open_run, restore_config
+
+    if given is None:
+        restore_config(folder, console.say)
+        given = load_config(str(folder / "config.yaml"), *overrides)
+    resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say, data_root=data_root)
+    if resumed.finished:
+        show(f"{folder} is finished: {resumed.finished}")
+        if not (folder / "report.html").exists():  # it was stopped on the way
+            write_report_at_end(folder, resumed.config, console)
         return
-    with in_use(folder):
-        if given is None:
-            restore_config(folder, console.say)
-            given = load_config(str(folder / "config.yaml"), set_ or [], flags)
-        resumed = open_run(folder, given.config, allow_changes=allow_changes, say=console.say)
-        if resumed.finished:
-            show(f"{folder} is finished: {resumed.finished}")
-            if not (folder / "report.html").exists():  # it was stopped on the way
-                write_report_at_end(folder, resumed.config, console)
-            return
-        console.say(f"going on with {folder}")
-        for notice in resumed.notices:
-            console.say(f"     note: {notice}")
-        _train(replace(given, config=resumed.config), console, resumed)
+    console.say(f"going on with {folder}")
+    for notice in resumed.notices:
+        console.say(f"     note: {notice}")
+    _train(replace(given, config=resumed.config), console, resumed)
 
 
 @command
@@ -169,7 +193,12 @@ def _config_or_run(named: str, runs: Path) -> tuple[str | None, str | None]:
     return named, None
 
 
-def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None" = None) -> "TrainResult":
+def _train(
+    loaded: "LoadedConfig",
+    console: "Console",
+    resumed: "Resumed | None" = None,
+    on_begin: Callable[[], None] = lambda: None,
+) -> "TrainResult":
     """Trains, and says what came out."""
     from cnntrain.config import locate
     from cnntrain.intervals import Interval, spoken
@@ -181,7 +210,7 @@ def _train(loaded: "LoadedConfig", console: "Console", resumed: "Resumed | None"
     advice = "lower data.image_size or data.stored_size, or set data.storage: cache or stream"
     try:
         with locate(loaded), memory_explained(advice):
-            folder, results = result = run(loaded.config, console, resumed)
+            folder, results = result = run(loaded.config, console, resumed, on_begin)
     except KeyboardInterrupt as error:
         if not getattr(error, "__notes__", None):
             error.add_note("training had not begun; start it again with the same command")

@@ -12,7 +12,6 @@ from cnntrain.config import Config, dump_config, load_config
 from cnntrain.config.schema.run import MAX_THREADS
 from cnntrain.data.image_folder import moved_images
 from cnntrain.errors import CheckpointError, ConfigError, DataError
-from cnntrain.names import printable
 from cnntrain.records.changes import SPLITTING, merge
 from cnntrain.records.checkpoints import Header, Saved, newest_training
 from cnntrain.records.files import remove_partials, write_text
@@ -58,13 +57,13 @@ class Resumed:
         counts = ((part, before.splits[part]["num_images"], now.splits[part]["num_images"]) for part in others)
         differences = [f"{part}: {then:,} images then, {number:,} now" for part, then, number in counts]
         if now.class_names != before.class_names:
-            names = (", ".join(map(printable, header.class_names[:10])) for header in (before, now))
+            names = (", ".join(header.class_names[:10]) for header in (before, now))
             differences.append("classes: {} then, {} now".format(*names))
         if differences:
             raise DataError(
-                f"the images are not those that {printable(self.folder)} began with ({'; '.join(differences)}; "
+                f"the images are not those that {self.folder} began with ({'; '.join(differences)}; "
                 f"compared by sha256); bring them back, or train a new run on these that starts from what this one "
-                f"learnt: --set model.weights={printable(self.folder)}"
+                f"learnt: --set model.weights={self.folder}"
             )
 
 

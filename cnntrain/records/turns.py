@@ -7,7 +7,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cnntrain.errors import StorageError
-from cnntrain.names import printable
 
 try:
     import fcntl
@@ -38,7 +37,7 @@ def one_at_a_time(output: Path, name: str, say: Callable[[str], None]) -> Iterat
         try:
             turn.callback(os.close, _take_turn(folder, say))
         except OSError as error:
-            raise StorageError(f"the run folder {printable(folder)} cannot be made: {error.strerror}") from error
+            raise StorageError(f"the run folder {folder} cannot be made: {error.strerror}") from error
         try:
             yield turn.close
         finally:
@@ -66,7 +65,7 @@ def _lock(descriptor: int, folder: Path, say: Callable[[str], None]) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        say(f"another process is about to begin a run in {printable(folder)}; waiting for it")
+        say(f"another process is about to begin a run in {folder}; waiting for it")
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     except OSError:  # some network file systems know no locks
         pass

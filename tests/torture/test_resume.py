@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import math
+import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from harness import CONFIG, FULL, outcome
 
 from cnntrain.checkpointing import Checkpointing
 from cnntrain.evaluate import evaluate
+from cnntrain.learner import Learner
 from cnntrain.records import resume
 from cnntrain.runtime.signals import Stopped
 
@@ -311,34 +314,71 @@ def test_a_damaged_results_file_is_no_disaster(run: Run, tmp_path: Path) -> None
     assert run("runs", "--resume", "--epochs", 3).code == 0
 
 
-def test_other_images_are_refused_unless_asked_for(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def photos_stopped_at_5(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> list[str]:
+    """A training on photos in `root` that was stopped; how it was asked for, the folder apart."""
+    settings = ["--set", "data.source=image_folder", "--set", "recipe.batch_size=20", *more]
+    with monkeypatch.context() as patch:
+        stop_at(5, patch)
+        assert run("runs", *settings, "--set", f"data.root={root}").code == 75
+    return settings
+
+
+@pytest.mark.parametrize("allowed", [[], ["--allow-changes"], ["--allow-changes", "--set", "recipe.optimizer.lr=0.1"]])
+def test_other_images_are_refused_whatever_else_may_change(
+    run: Run, tmp_path: Path, allowed: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write_photos(tmp_path / "photos", {"train": 30})
-    more = ["--set", "data.source=image_folder", "--set", f"data.root={root}", "--set", "recipe.batch_size=20"]
-    with monkeypatch.context() as patch:
-        stop_at(5, patch)
-        assert run("runs", *more).code == 75
+    settings = photos_stopped_at_5(run, root, monkeypatch)
+    folder = only(tmp_path / "runs")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     victim = next((root / "train" / "red").iterdir())
+    content = victim.read_bytes()
     victim.write_bytes(next((root / "train" / "blue").iterdir()).read_bytes())
-    refused = run("runs", "--resume", *more)
+    refused = run("runs", "--resume", *settings, "--set", f"data.root={root}", *allowed)
     assert refused.code == 3
-    assert "the images are not those that" in refused.err
-    done = run("runs", "--resume", "--allow-changes", *more)
-    assert done.code == 0
-    assert "it may have been trained on some that are for validation or test now" in done.err
+    assert f"the images are not those that {folder} began with (" in refused.err
+    assert f"--set model.weights={folder}" in refused.err
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    victim.write_bytes(content)
+    (root / "train" / "red").rename(root / "train" / "scarlet")
+    renamed = run("runs", "--resume", *settings, "--set", f"data.root={root}", *allowed)
+    assert renamed.code == 3
+    assert "classes: blue, green, red then, blue, green, scarlet now" in renamed.err
 
 
-def test_a_folder_of_images_may_move(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_photos(tmp_path / "here", {"train": 30})
-    more = ["--set", "data.source=image_folder", "--set", "recipe.batch_size=20"]
-    with monkeypatch.context() as patch:
-        stop_at(5, patch)
-        assert run("runs", *more, "--set", f"data.root={tmp_path / 'here'}").code == 75
-    (tmp_path / "here").rename(tmp_path / "there")
-    moved = [*more, "--set", f"data.root={tmp_path / 'there'}"]
-    assert run("runs", "--resume", *moved).code == 2
-    done = run("runs", "--resume", "--allow-changes", *moved)
+WAYS = {
+    "--set, of the run": lambda folder, there: ["--resume", folder, "--set", f"data.root={there}"],
+    "--set, relative": lambda folder, there: ["--resume", folder, "--set", f"data.root={there.name}"],
+    "--data-root, the folder itself": lambda folder, there: ["--resume", folder, "--data-root", there],
+    "in the configuration": lambda folder, there: ["{config}", "--resume", "--set", f"data.root={there}"],
+    "--data-root and the same configuration": lambda folder, there: [
+        "{config}", "--resume", "--set", f"data.root={there.parent / 'here'}", "--data-root", there
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
+def test_a_folder_of_images_may_move_without_more_ado(
+    run: Run, cli: Cli, tmp_path: Path, way: Callable[..., list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    there = tmp_path / "there"
+    settings = photos_stopped_at_5(run, write_photos(tmp_path / "here", {"train": 30}), monkeypatch)
+    (tmp_path / "here").rename(there)
+    arguments = way(only(tmp_path / "runs"), there)
+    by_config = arguments[0] == "{config}"
+    done = run("runs", *settings, *arguments[1:]) if by_config else cli("train", *arguments)
     assert done.code == 0, done.err
-    assert "may have been trained on" not in done.err
+    assert json.loads((only(tmp_path / "runs") / "results.json").read_text())["changes"] == []
+    assert cli("evaluate", only(tmp_path / "runs")).code == 0
+
+
+def test_a_data_root_that_was_said_and_did_not_matter_does_not_matter_when_going_on(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = write_photos(tmp_path / "here", {"train": 30})
+    settings = photos_stopped_at_5(run, root, monkeypatch, "--data-root", str(tmp_path))
+    assert run("runs", "--resume", *settings, "--set", f"data.root={root}").code == 0
 
 
 def without_dead_relus(found: dict[str, Any]) -> dict[str, Any]:
@@ -530,17 +570,94 @@ def test_another_machine_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -
     assert "the last digits may differ" in done.err
 
 
-def test_the_number_of_threads_is_that_of_the_beginning(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.set_num_threads(2)
-    try:
-        with monkeypatch.context() as patch:
-            stop_at(8, patch)
-            run("runs")
-        torch.set_num_threads(1)
-        done = run("runs", "--resume")
-        assert "cpu, 2 threads" in done.err
-    finally:
-        torch.set_num_threads(1)
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Sets what PyTorch would take here, and puts it back."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_the_number_of_threads_is_that_of_the_beginning_unless_another_is_asked_for(
+    run: Run, tmp_path: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads(2)
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    assert "threads: 2" in (only(tmp_path / "runs") / "config.yaml").read_text()
+    threads(1)
+    with monkeypatch.context() as patch:
+        stop_at(9, patch)
+        kept = run("runs", "--resume")
+    assert "cpu, 2 threads" in kept.err
+    assert "note: threads: 2, as before, where PyTorch would take 1; --set run.threads=1 takes these" in kept.err
+    done = run("runs", "--resume", "--set", "run.threads=1")
+    assert done.code == 0, done.err
+    assert "cpu, 1 threads" in done.err
+    assert "note: threads: 1 instead of 2: the last digits may differ" in done.err
+    assert "threads: 1" in (only(tmp_path / "runs") / "config.yaml").read_text()
+
+
+def test_a_run_of_a_version_without_run_threads_goes_on_with_as_many_as_it_had(
+    run: Run, tmp_path: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads(2)
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        run("runs")
+    config = only(tmp_path / "runs") / "config.yaml"
+    config.write_text(re.sub(r"  threads: 2\n", "", config.read_text()))
+    path = max((only(tmp_path / "runs") / "checkpoints").glob("step-*.pt"))
+    state = torch.load(path, weights_only=True)
+    header = json.loads(state["header"])
+    del header["config"]["run"]["threads"]
+    for key in ("rollback_steps", "total_seconds"):
+        del state["progress"][key]
+    torch.save({**state, "header": json.dumps(header)}, path)
+    path.with_suffix(".json").write_text(json.dumps({"sha256": [hashlib.sha256(path.read_bytes()).hexdigest()]}))
+    threads(1)
+    done = run("runs", "--resume")
+    assert done.code == 0, done.err
+    assert "cpu, 2 threads" in done.err
+    results = json.loads((only(tmp_path / "runs") / "results.json").read_text())
+    assert results["total_seconds"] >= results["train_seconds"]
+
+
+@pytest.mark.parametrize("step", [1, 3, 8])
+def test_a_stop_in_the_first_epoch_loses_no_picture(
+    run: Run, tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        stop_at(step, patch)
+        assert run("runs").code == 75
+    assert run("runs", "--resume").code == 0
+    assert [tag for tag in pictures(only(tmp_path / "runs")) if tag == "train/augmented"] == ["train/augmented"]
+
+
+@pytest.mark.parametrize("policy", ["skip", "rollback"])
+def test_the_first_images_are_drawn_where_the_first_step_is_left_out_too(
+    run: Run, tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    update = Learner.update
+    monkeypatch.setattr(Learner, "update", lambda it, loss: update(it, loss * (math.nan if it.step == 0 else 1)))
+    done = run("runs", "--set", f"recipe.on_nonfinite={policy}")
+    assert done.code == 0, done.err
+    assert done.err.count(" 6  update") == 1
+    assert pictures(only(tmp_path / "runs")).count("train/augmented") == 1
+
+
+def pictures(folder: Path) -> list[str]:
+    """The tags of the images in the event files."""
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    return [
+        value.tag
+        for path in folder.glob("events.out.tfevents.*")
+        for event in LegacyEventFileLoader(str(path)).Load()
+        for value in event.summary.value
+        if value.HasField("image")
+    ]
 
 
 def test_a_checkpoint_by_time(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from conftest import Cli
 from torch._dynamo.testing import CompileCounter
 
 from cnntrain import train
-from cnntrain.bench import Figures, measure, report
+from cnntrain.bench import Figures, consistent, measure, report
 from cnntrain.bench.measuring import _shares, seconds_to_first_step
 from cnntrain.bench.report import advise
 from cnntrain.config import load_config
@@ -36,6 +36,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def figures(quick: None) -> Figures:
     return measure(load_config("digits_lenet", ["recipe.batch_size=32"]).config, Console(quiet=True), rounds=1)
+
+
+PLAUSIBLE: dict[str, Any] = {
+    "contention": None, "bare_step_rate": 1000.0, "train_rate": 900.0, "train_ratio": 0.9, "data_rate": 9000.0,
+    "forward_rate": 3000.0, "evaluate_rate": 2950.0, "evaluate_ratio": 0.97,
+    "shares": {"forward": 0.3, "backward": 0.5, "update": 0.05, "data": 0.1, "loop": 0.05},
+}  # fmt: skip
 
 
 def test_memory_is_that_of_all_images_and_of_the_process(figures: Figures) -> None:
@@ -124,7 +131,7 @@ def test_bench_prints_a_table_or_json_and_writes_no_run(
     monkeypatch.chdir(tmp_path)
     done = cli("bench", "digits_lenet", "--rounds", 1)
     assert done.code == 0, done.err
-    assert "of the bare step" in done.out
+    assert "bare step" in done.out
     assert "advice" in done.out
     found = json.loads(cli("bench", "digits_lenet", "--rounds", 1, "--json").out)
     assert found["network"] == "lenet5"
@@ -155,9 +162,69 @@ def test_averaging_dropout_and_mixing_can_be_measured(quick: None) -> None:
     ],
 )
 def test_advice_names_what_would_help_most(figures: Figures, changes: dict[str, Any], word: str) -> None:
-    figures = replace(figures, **{"contention": None, **changes})
+    figures = replace(figures, **{**PLAUSIBLE, **changes})
     assert word in advise(figures)
     assert word in "\n".join(report(figures))
+
+
+TRAINING = {"bare_step_rate", "train_rate", "train_ratio", "shares"}
+EVALUATION = {"forward_rate", "evaluate_rate", "evaluate_ratio"}
+BUSY_SHARES = {"forward": 1.25, "backward": -0.65, "update": 0.1, "data": 0.1, "loop": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("measured", "withheld", "why"),
+    [
+        ({}, set(), ""),
+        ({"train_rate": 1030.0, "train_ratio": 1.03, "evaluate_ratio": 1.04}, set(), ""),  # noise
+        ({"train_rate": 1250.0, "train_ratio": 1.25}, TRAINING, "training came out 1.25 times as fast as the bare"),
+        ({"train_ratio": 1.25}, TRAINING, "training came out 1.25 times as fast as the bare step"),
+        ({"train_rate": 1600.0}, TRAINING, "training came out 1.60 times as fast as the bare step"),
+        ({"evaluate_rate": 6000.0}, EVALUATION, "evaluation came out 2.00 times as fast as its bare forward pass"),
+        ({"data_rate": 300.0}, {"train_rate", "train_ratio", "data_rate", "shares"}, "3.00 times as fast as its data"),
+        ({"shares": BUSY_SHARES}, {"shares"}, "the shares of training came out between -65% and 125%"),
+        ({"shares": {"forward": 1.2, "loop": -0.01}}, {"shares"}, "between -1% and 120%"),
+    ],
+)
+@pytest.mark.parametrize("contention", [None, 0.4])
+def test_what_cannot_be_is_withheld_and_it_is_said_why(
+    figures: Figures, measured: dict[str, Any], withheld: set[str], why: str, contention: float | None
+) -> None:
+    figures = replace(figures, **{**PLAUSIBLE, **measured, "contention": contention})
+    text, found = "\n".join(report(figures)), consistent(figures)
+    assert {name for name in PLAUSIBLE if found[name] is None and name != "contention"} == withheld
+    assert bool(found["withheld"]) == bool(withheld)
+    assert why in " ".join(found["withheld"])
+    assert why in text
+    assert text.count("withheld because") == bool(withheld)
+    for name in withheld - {"shares"}:
+        shown = f"{getattr(figures, name):.1%}" if name.endswith("ratio") else f"{getattr(figures, name):,.0f} "
+        assert shown not in text.replace(why, "")
+    if "shares" in withheld:
+        assert "backward" not in text.partition("training is")[2]
+    assert ("--set run.threads=1" in text) == (contention is not None)
+    assert ("measure again" in text) == bool(withheld or contention)
+
+
+def test_the_threads_that_are_asked_for_compute(
+    quick: None, cli: Cli, trained_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    usual = torch.get_num_threads()
+    monkeypatch.setattr("cnntrain.bench.measuring.seconds_to_first_step", lambda config: float(config.run.threads))
+    try:
+        found = json.loads(cli("bench", "digits_lenet", "--rounds", 1, "--set", "run.threads=2", "--json").out)
+        assert found["device"] == "cpu, 2 threads"
+        assert found["first_step_seconds"] == 2  # the command of its own was told too
+        torch.set_num_threads(usual)
+        checked = cli("check", "digits_lenet", "--set", "run.threads=2")
+        assert "cpu, 2 threads" in checked.err
+        assert "threads: 2" in checked.out
+        for here, then in ((4, 1), (1, 1)):  # the run had 1
+            torch.set_num_threads(here)
+            assert cli("evaluate", trained_run).code == 0
+            assert torch.get_num_threads() == then
+    finally:
+        torch.set_num_threads(usual)
 
 
 def test_what_cannot_be_compiled_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,6 +160,19 @@ MISTAKES = [
     Mistake("a preview over a photo", ["data", "preview", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists and is no preview of ours", lambda tmp: picture(tmp / "x.png")),
     Mistake("an unknown command of data", ["data", "chekc"], 2, "chekc"),
     Mistake("check of a folder that is not there", ["data", "check", "{tmp}/phtos"], 2, "there is no folder"),
+    Mistake("an index of thousands of digits", ["train", "digits_lenet", "--set", "data.augment." + "9" * 4400 + "=1"], 2, "(got '999"),
+    Mistake("a huge index", ["train", "digits_lenet", "--set", "data.augment=[mixup]", "--set", "data.augment.1000000000.alpha=1"], 2, "data.augment is a list with items 0 to 0 (got '1000000000')"),
+    Mistake("a negative index", ["train", "digits_lenet", "--set", "data.augment=[mixup]", "--set", "data.augment.-1=cutmix"], 2, "data.augment is a list with items 0 to 0 (got '-1')"),
+    Mistake("an index of no item", ["train", "digits_lenet", "--set", "data.augment=[]", "--set", "data.augment.0=mixup"], 2, "data.augment is an empty list (got '0')"),
+    Mistake("a whole number of thousands of digits", ["train", "digits_lenet", "--set", "recipe.epochs=" + "9" * 4400], 2, "recipe.epochs: a whole number of 4,400 digits is too large (at most 9,223,372,036,854,775,807)"),
+    Mistake("a whole number that is too large", TRAIN, 2, "my.yaml:3: run.seed: 9,999,999,999,999,999,999 is too large for a whole number", config(DIGITS + "run: {seed: 9999999999999999999}\n")),
+    Mistake("a large number among numbers", ["train", "digits_lenet", "--set", "data.mean=[" + "1" * 500 + "]"], 2, "data.mean.0: a whole number of 500 digits is too large"),
+    Mistake("a key of many parts", ["train", "digits_lenet", "--set", "data." + ".".join("a" * 3000) + "=1"], 2, "nested too deeply (at most 40 levels)"),
+    Mistake("a value of many levels", ["train", "digits_lenet", "--set", "data.augment=" + "[" * 50 + "]" * 50], 2, "too deep or too large (at most 40 levels"),
+    Mistake("a null character", ["train", "digits_lenet", "--set", 'run.output="a\\0b"'], 2, "run.output: a character that no file and no name can hold (got \\x00)"),
+    Mistake("half a character", TRAIN, 2, "my.yaml:3: run.data_root: a character that no file and no name can hold (got \\ud800)", config(DIGITS + 'run: {data_root: "\\ud800"}\n')),
+    Mistake("no threads", TRAIN, 2, "my.yaml:3: run.threads: must be above 0 (got 0)", config(DIGITS + "run: {threads: 0}\n")),
+    Mistake("more threads than can be", ["train", "digits_lenet", "--set", "run.threads=100000"], 2, "run.threads: must be at most 1024 (got 100000)"),
 ]  # fmt: skip
 
 

@@ -1,6 +1,5 @@
 """The commands that try a configuration without training it to its end."""
 
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -66,10 +65,10 @@ def bench(
 
     loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
 
-    from cnntrain.bench import measure, report
+    from cnntrain.bench import consistent, measure, report
     from cnntrain.records.console import Console
     from cnntrain.runtime.device import memory_explained
 
     with locate(loaded), memory_explained(SMALLER):
         figures = measure(loaded.config, Console(quiet=quiet), rounds)
-    show_json(asdict(figures)) if as_json else show(*report(figures))
+    show_json(consistent(figures)) if as_json else show(*report(figures))

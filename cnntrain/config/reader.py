@@ -11,10 +11,12 @@ from typing import Any, ClassVar
 import yaml
 
 from cnntrain.errors import ConfigError
+from cnntrain.names import shortened
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 40
 MAX_VALUES = 20_000
+MAX_NUMBER = 2**63 - 1  # of whole numbers, either way: what NumPy and PyTorch can take
 
 Keys = tuple[str | int, ...]
 
@@ -39,6 +41,7 @@ for _tag, _pattern, _first in [
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
 
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}
 
 
@@ -95,10 +98,20 @@ class Document:
             return [self._build(loader, item, (*keys, index)) for index, item in enumerate(node.value)]
         if isinstance(node, yaml.MappingNode):
             return {key: self._build(loader, value, (*keys, key)) for key, value in self._items(loader, node, keys)}
+        return self._scalar(loader, node, f"{where}: {dotted(keys)}" if keys else where)
+
+    def _scalar(self, loader: _Loader, node: yaml.Node, where: str) -> Any:
+        if node.tag.endswith(":int") and (digits := len(node.value.lstrip("-+"))) > len(str(MAX_NUMBER)):
+            raise ConfigError(f"{where}: a whole number of {digits:,} digits is too large (at most {MAX_NUMBER:,})")
         try:
-            return loader.construct_object(node)
+            value = loader.construct_object(node)
         except ValueError as error:
-            raise ConfigError(f"{where}: {dotted(keys)}: {error}") from error
+            raise ConfigError(f"{where}: {error}") from error
+        if isinstance(value, int) and abs(value) > MAX_NUMBER:
+            raise ConfigError(f"{where}: {value:,} is too large for a whole number (at most {MAX_NUMBER:,})")
+        if isinstance(value, str) and (odd := _NO_TEXT.search(value)):
+            raise ConfigError(f"{where}: a character that no file and no name can hold (got {shortened(odd[0])})")
+        return value
 
     def _items(self, loader: _Loader, node: yaml.MappingNode, keys: Keys) -> Iterator[tuple[str, yaml.Node]]:
         seen: dict[str, str] = {}
@@ -160,11 +173,13 @@ def set_value(document: Document, assignment: str, flag: str | None = None) -> N
     Raises:
         ConfigError: The assignment has no `=`, no key, an impossible path or a value that is no YAML.
     """
-    flag = flag or f"--set {assignment}"
+    flag = flag or f"--set {shortened(assignment, 200)}"
     key, equals, text = assignment.partition("=")
     parts = [part.strip() for part in key.split(".")]
     if not equals or not all(parts):
-        raise ConfigError(f"--set takes KEY=VALUE, such as --set recipe.epochs=5 (got {assignment!r})")
+        raise ConfigError(f"--set takes KEY=VALUE, such as --set recipe.epochs=5 (got {shortened(assignment)!r})")
+    if len(parts) > MAX_DEPTH:
+        raise ConfigError(f"{flag}: nested too deeply (at most {MAX_DEPTH} levels)")
     if document.data is None:
         document.data = {}
     target: Any = document.data
@@ -192,8 +207,9 @@ def _step_into(target: Any, part: str, keys: Keys, flag: str) -> Any:
         return part
     if not isinstance(target, list):
         raise ConfigError(f"{flag}: {dotted(keys)} is a single value and has no key {part!r}")
-    if not part.isdecimal() or int(part) >= len(target):
-        raise ConfigError(f"{flag}: {dotted(keys)} is a list with items 0 to {len(target) - 1} (got {part!r})")
+    if not re.fullmatch(r"[0-9]{1,6}", part) or int(part) >= len(target):
+        items = f"a list with items 0 to {len(target) - 1}" if target else "an empty list"
+        raise ConfigError(f"{flag}: {dotted(keys)} is {items} (got {shortened(part)!r})")
     return int(part)
 
 

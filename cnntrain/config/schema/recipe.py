@@ -209,8 +209,9 @@ class Recipe(Section):
     checkpoint_every_minutes: PositiveFloat | None = Field(10.0, description="the same, by time")
     on_nonfinite: Literal["stop", "skip", "rollback"] = Field(
         "stop",
-        description="when loss or gradients are infinite or not a number: stop; leave the step out; or go back to the last "
-        "epoch's end or multiple of checkpoint_every_steps, halve the learning rate and go on without that step",
+        description="when loss or gradients are infinite or not a number: stop; leave the step out; or go back to the "
+        "last end of an epoch or multiple of checkpoint_every_steps, halve the learning rate and go on without that "
+        "step",
     )
     temperature_scaling: bool = Field(
         False, description="save a temperature, fitted on validation, with the network, so that it is as sure as right"

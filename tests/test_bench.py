@@ -65,7 +65,6 @@ def test_a_slow_data_path_is_found(quick: None, monkeypatch: pytest.MonkeyPatch)
     assert found.data_rate < 64 / 0.05
     assert found.train_ratio < 0.6
     assert found.shares["data"] > 0.4
-    assert "data.augment" in advise(replace(found, contention=None))
 
 
 def test_where_images_are_decoded_meanwhile_the_data_s_share_is_the_time_waited() -> None:

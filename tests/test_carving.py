@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import NO_REPORT, Cli, write_photos
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnntrain.config.schema import Data
-from cnntrain.data import Splits, prepare_data
+from cnntrain.data import Splits, prepare_data, prepare_split
 from cnntrain.data.carve import carve
+from cnntrain.data.reporter import Silent
 from cnntrain.errors import DataError
+from cnntrain.inspection.report import inspect_data
 from cnntrain.records.checkpoints import load_network
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.runtime.seeds import generator
@@ -125,6 +127,37 @@ def test_near_copies_stay_together_where_that_is_asked_for(tmp_path: Path, real_
     assert not parted(splits)
     assert len(splits.test) == 8
     assert prepare(tmp_path / "p", group_copies="near").identity() == splits.identity()
+
+
+def test_near_copies_across_given_folders_are_named_and_carving_agrees_with_itself(
+    tmp_path: Path, real_data: Path, cli: Cli
+) -> None:
+    for name in ("ants", "bees"):
+        found = sorted((real_data / "hymenoptera" / "train" / name).iterdir())[:12]
+        for part in ("train", "test"):
+            (tmp_path / "p" / part / name).mkdir(parents=True)
+        for index, path in enumerate(found):
+            shutil.copy(path, tmp_path / "p/train" / name / path.name)
+            image = Image.open(path)
+            small = image.resize((image.width * 2 // 3, image.height * 2 // 3))
+            small.save(tmp_path / "p/train" / name / f"copy {path.name}", quality=80)
+            if index < 3:
+                small.save(tmp_path / "p/test" / name / f"near {path.name}", quality=60)
+            else:
+                ImageOps.mirror(image).rotate(90).save(tmp_path / "p/test" / name / f"other {path.name}")
+    splits = prepare(tmp_path / "p", group_copies="near")
+    (notice,) = splits.notices
+    assert notice.startswith("6 of 24 test images are also in the training set (nearly the same image or its copy): ")
+    config = Data.model_validate(
+        {"source": "image_folder", "root": str(tmp_path / "p"), "image_size": 16, "group_copies": "near"}
+    )
+    for name in SPLITS:  # alone, as evaluate has it
+        split, _, _ = prepare_split(config, name, preprocessing=splits.preprocessing)
+        assert split.identity()["sha256"] == splits.identity()[name]["sha256"]
+    report = inspect_data(config, Silent())
+    where_checked = {sample.name: sample.split for sample in report.inventory.samples}
+    assert where_checked == where(splits)
+    assert ("nearly the same image in several splits", "problem") in {(f.name, f.severity) for f in report.findings}
 
 
 def carve_without_groups(labels: np.ndarray, fraction: float, *, seed: int, purpose: str) -> list[int]:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from platformdirs import user_cache_path
 from cnntrain.config import schema
 from cnntrain.data import cache
 from cnntrain.data.carve import Indices
-from cnntrain.data.copies import Groups, group_copies
+from cnntrain.data.copies import Groups, exact_copies, near_copies
 from cnntrain.data.copy_notices import copy_notices, shared
 from cnntrain.data.datasets import FACTS
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
@@ -26,6 +27,7 @@ from cnntrain.data.layout import (
     lay_out,
     network_input,
     open_folder,
+    parts_in_order,
     preprocessing_for,
 )
 from cnntrain.data.preprocessing import Pixels, Preprocessing
@@ -46,6 +48,7 @@ __all__ = [
     "expect_data",
     "find_source",
     "lay_out",
+    "parts_in_order",
     "prepare_data",
     "prepare_split",
     "resolve_data_root",
@@ -133,7 +136,7 @@ def prepare_data(
     preprocessing, parts = preprocessing_for(source, config), source.parts
     storage = _storage(config, parts.values(), preprocessing, device)
     stored = {name: part.load(preprocessing, storage, reporter) for name, part in parts.items()}
-    layout = lay_out(config, source, lambda: _groups(config, parts["train"], stored["train"], reporter))
+    layout = lay_out(config, source, lambda: _groups(config, source, [stored["train"].pixel_digests], reporter))
     splits = {
         name: _split(stored[layout.owners[name]], parts[layout.owners[name]], layout.indices[name], device)
         for name in SPLITS
@@ -144,8 +147,7 @@ def prepare_data(
         counts = count_levels(train) if at_hand else _remembered_levels(train, preprocessing, reporter)
         mean, std = channel_statistics(counts)
         preprocessing = replace(preprocessing, mean=mean, std=std)
-    kind = "near" if config.group_copies == "near" and len(parts) > 1 else "exact"  # else no near ones are left apart
-    groups = _groups_of_splits(kind, source, stored, layout, reporter)
+    groups = _groups_of_splits(config, source, stored, layout, reporter)
     return Splits(
         **splits,
         class_names=source.class_names,
@@ -154,7 +156,7 @@ def prepare_data(
         notices=(
             *source.notices,
             *_missing_classes(splits, layout, source.class_names),
-            *copy_notices(splits, groups, kind=kind),
+            *copy_notices(splits, groups, kind=config.group_copies),
         ),
         skipped=skipped,
         same_pixels_in_train={name: len(shared(groups, name, "train")) for name in ("val", "test")},
@@ -190,7 +192,8 @@ def prepare_split(
     storage = _storage(config, [part], preprocessing, device)
     stored = part.load(preprocessing, storage, reporter)
     if owner == "train":
-        indices = lay_out(config, source, lambda: _groups(config, part, stored, reporter)).indices[name]
+        groups = partial(_groups, config, source, [stored.pixel_digests], reporter)
+        indices = lay_out(config, source, groups).indices[name]
     else:
         indices = np.arange(len(part.labels))
     return _split(stored, part, indices, device), source.class_names, len(skipped.get(owner, ()))
@@ -217,24 +220,24 @@ def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) ->
     return Split(stored.store, torch.from_numpy(chosen), targets, part.name_of, stored.digests[chosen])
 
 
-def _groups(config: schema.Data, part: Part, stored: Stored, reporter: Reporter) -> Groups:
-    """Which images of a part are copies of each other."""
-    return group_copies(config.group_copies, stored.pixel_digests, lambda: part.thumbnails(reporter), reporter)
+def _groups(config: schema.Data, source: Source, digests: Sequence[Pixels], reporter: Reporter) -> Groups:
+    """Which images are copies of each other, of the first parts of a source, whose pixels have these digests."""
+    together = np.concatenate(digests)
+    if config.group_copies != "near":
+        return exact_copies(together)
+    thumbnails = np.concatenate([part.thumbnails(reporter) for part in parts_in_order(source).values()])
+    return near_copies(together, thumbnails, reporter)
 
 
 def _groups_of_splits(
-    kind: str, source: Source, stored: Mapping[str, Stored], layout: Layout, reporter: Reporter
+    config: schema.Data, source: Source, stored: Mapping[str, Stored], layout: Layout, reporter: Reporter
 ) -> dict[str, Groups]:
     """Which images of all splits are copies of each other, by split."""
-    places = [(layout.owners[name], layout.indices[name]) for name in SPLITS]
-    digests = np.concatenate([stored[owner].pixel_digests[indices] for owner, indices in places])
-
-    def thumbnails() -> Pixels:
-        return np.concatenate([source.parts[owner].thumbnails(reporter)[indices] for owner, indices in places])
-
-    groups = group_copies(kind, digests, thumbnails, reporter)
-    ends = np.cumsum([len(indices) for _, indices in places])[:-1]
-    return dict(zip(SPLITS, np.split(groups, ends), strict=True))
+    parts = parts_in_order(source)
+    groups = _groups(config, source, [stored[name].pixel_digests for name in parts], reporter)
+    ends = np.cumsum([len(part.labels) for part in parts.values()])[:-1]
+    of_part = dict(zip(parts, np.split(groups, ends), strict=True))
+    return {name: of_part[layout.owners[name]][layout.indices[name]] for name in SPLITS}
 
 
 def _missing_classes(splits: Mapping[str, Split], layout: Layout, class_names: tuple[str, ...]) -> list[str]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from PIL import Image
 from cnntrain.data.decode import decode_image
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.reporter import Reporter
-from cnntrain.data.similar import Pairs, near_pairs
+from cnntrain.data.similar import Pairs, is_lively, near_pairs
 
 Groups = npt.NDArray[np.int64]  # (N,): for each image, the position of the first image of its group
 
@@ -35,27 +35,45 @@ def pixel_digest(picture: Image.Image, content: bytes, name: Path, channels: int
     return hashlib.sha256(f"{picture.width}x{picture.height} ".encode() + picture.tobytes()).digest()
 
 
-def group_copies(kind: str, digests: Pixels, thumbnails: Callable[[], Pixels], reporter: Reporter) -> Groups:
-    """Which images are copies of each other, int64 (N,): the same number for those that are.
+def exact_copies(digests: Pixels) -> Groups:
+    """Which images have the same pixels, int64 (N,).
 
     Args:
-        kind: `exact` (the same pixels), `near` (nearly the same, too; those in a row of small changes are together) or
-            `none`.
         digests: uint8 (N, 32), of their pixels.
-        thumbnails: uint8 (N, 16, 16, 3); asked for only for near copies.
-        reporter: Shows a bar.
     """
-    if kind == "none":
-        return np.arange(len(digests))
     # Eight bytes of a sha256: among a million images, one in 30 million says that two are the same that are not.
     numbers = digests[:, :8].copy().view(np.uint64).ravel()
     _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
-    if kind == "near" and len(first) > 1:
-        leaders = np.arange(len(first))
-        for group in joined(near_pairs(thumbnails()[first], reporter), len(first)):
-            leaders[group] = group[int(first[group].argmin())]
-        first = first[leaders]
     groups: Groups = first[which]
+    return groups
+
+
+def near_copies(digests: Pixels, thumbnails: Pixels, reporter: Reporter) -> Groups:
+    """Which images have nearly the same pixels, int64 (N,); those in a row of small changes are together.
+
+    What counts as near follows from all thumbnails, so other splits belong to them, wherever groups are asked for.
+
+    Args:
+        digests: uint8 (M, 32), of the pixels of the first M images.
+        thumbnails: uint8 (N, 16, 16, 3).
+        reporter: Shows a bar.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    num_images = len(thumbnails)
+    rows = np.ascontiguousarray(thumbnails).reshape(num_images, -1)
+    _, first, which = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True)
+    seen = np.sort(first)  # each thumbnail once, in order: a thousand copies would be half a million pairs
+    twins = np.flatnonzero(is_lively(thumbnails))  # flat ones that look the same need not be
+    links = [np.stack([twins, first[which[twins]]], axis=1)]
+    links += [seen[pairs] for pairs in near_pairs(thumbnails[seen], reporter)]
+    links.append(np.stack([np.arange(len(digests)), exact_copies(digests)], axis=1))
+    some, others = np.concatenate(links).T
+    graph = coo_array((np.ones(len(some), dtype=np.int8), (some, others)), shape=(num_images, num_images))
+    _, component = connected_components(graph, directed=False)
+    _, leaders, group = np.unique(component, return_index=True, return_inverse=True)
+    groups: Groups = leaders[group]
     return groups
 
 

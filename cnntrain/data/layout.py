@@ -14,7 +14,7 @@ from cnntrain.data.image_folder import scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.skipping import without_unreadable
-from cnntrain.data.source import Source
+from cnntrain.data.source import Part, Source
 from cnntrain.errors import ConfigError, DataError
 
 SPLITS = ("train", "val", "test")
@@ -90,6 +90,11 @@ def lay_out(config: schema.Data, source: Source, groups: Callable[[], Groups] | 
                 f"give {name} a folder of its own, or do without (data.{name}_fraction: 0)"
             )
     return Layout(owners, indices)
+
+
+def parts_in_order(source: Source) -> dict[str, Part]:
+    """The parts of a source, train first, whatever order they were named in."""
+    return {name: source.parts[name] for name in SPLITS if name in source.parts}
 
 
 def carved_fractions(config: schema.Data, source: Source) -> dict[str, float]:

@@ -48,6 +48,11 @@ def perceptual_hash(thumbnails: Pixels) -> npt.NDArray[np.bool_]:
     return np.asarray(spectrum > median)
 
 
+def is_lively(thumbnails: Pixels) -> npt.NDArray[np.bool_]:
+    """Which thumbnails, uint8 (N, 16, 16, 3), are of more than a single colour: bool (N,)."""
+    return np.asarray(np.ptp(thumbnails, axis=(1, 2, 3)) >= _FLAT)
+
+
 def near_pairs(thumbnails: Pixels, reporter: Reporter) -> Iterator[Pairs]:
     """Pairs of images that are nearly the same, int64 (M, 2), a few at a time; each pair once.
 
@@ -59,7 +64,7 @@ def near_pairs(thumbnails: Pixels, reporter: Reporter) -> Iterator[Pairs]:
         thumbnails: uint8 (N, 16, 16, 3).
         reporter: Shows a bar.
     """
-    lively = np.flatnonzero(np.ptp(thumbnails, axis=(1, 2, 3)) >= _FLAT)
+    lively = np.flatnonzero(is_lively(thumbnails))
     thumbnails = thumbnails[lively]
     limit = chance_limit(thumbnails)
     parts = np.array_split(thumbnails, 1 + len(lively) // _AT_ONCE)  # as floating point, all at once would be large

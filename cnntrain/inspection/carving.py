@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from cnntrain.config import schema
-from cnntrain.data import Reporter, carved_fractions, lay_out
-from cnntrain.data.copies import Groups, group_copies
+from cnntrain.data import Reporter, carved_fractions, lay_out, parts_in_order
+from cnntrain.data.copies import Groups, exact_copies, near_copies
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.similar import THUMBNAIL
@@ -34,13 +34,14 @@ def carve_as_training(
     if source is None or config.group_copies == "none" or not any(carved_fractions(config, source).values()):
         return inventory
     places = _places(inventory.samples, source)
-    train = [looks[place] for place in places]
+    num_train = len(source.parts["train"].labels)
 
     def groups() -> Groups:
-        digests = np.frombuffer(b"".join(map(_digest, train, range(len(train)))), dtype=np.uint8).reshape(-1, 32)
-        return group_copies(
-            config.group_copies, digests, lambda: np.stack([_thumbnail(look) for look in train]), reporter
-        )
+        train = [looks[place] for place in places[:num_train]]
+        digests = np.frombuffer(b"".join(map(_digest, train, range(num_train))), dtype=np.uint8).reshape(-1, 32)
+        if config.group_copies != "near":
+            return exact_copies(digests)
+        return near_copies(digests, np.stack([_thumbnail(looks[place]) for place in places]), reporter)
 
     try:
         layout = lay_out(config, source, groups)
@@ -54,12 +55,12 @@ def carve_as_training(
 
 
 def _places(samples: Sequence[Sample], source: Source) -> list[int]:
-    """Of each image of the source's training part, where it is among the samples."""
-    part = source.parts["train"]
-    if not isinstance(part, FolderPart):  # the samples are those of all parts, in order, and training is the first
-        return list(range(len(part.labels)))
+    """Of each image of the source, part by part, where it is among the samples."""
+    if not isinstance(source.parts["train"], FolderPart):  # the samples are those of all parts, in order
+        return list(range(len(samples)))
     index_of = {sample.content.as_posix(): i for i, sample in enumerate(samples) if isinstance(sample.content, Path)}
-    return [index_of[f"{part.folder.as_posix()}/{file}"] for file in part.files]
+    parts = [part for part in parts_in_order(source).values() if isinstance(part, FolderPart)]
+    return [index_of[f"{part.folder.as_posix()}/{file}"] for part in parts for file in part.files]
 
 
 def _digest(look: Look, index: int) -> bytes:

@@ -8,11 +8,16 @@ from cnntrain.names import shortened
 FEW = 20  # images, below which a share of them says little: of 20 that are all right, 84 % may be
 
 
+def counted(number: int, noun: str) -> str:
+    """1 -> `1 test image`, 1000 -> `1,000 test images`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def evidence_of_classes(metrics: Mapping[str, Any]) -> str:
     """On how many images the figures of classes rest, in words: `2 classes, the smallest with 1 image`."""
     support = [row["support"] for row in metrics["per_class"] if row["support"]]
     least = min(support, default=0)
-    images = f"{least:,} image{'' if least == 1 else 's'}"
+    images = counted(least, "image")
     return f"{len(support):,} classes, the smallest with {images}" if len(support) > 1 else f"1 class, with {images}"
 
 

@@ -365,3 +365,12 @@ def test_a_name_that_is_no_utf8_is_written_out(cli: Cli, tmp_path: Path) -> None
     assert cli("train", tmp_path / "my.yaml", "--data-root", tmp_path, "--output", tmp_path / "runs").code == 0
     assert cli("report", "--output", tmp_path / "runs", "--robustness", 0).code == 0
     assert "udce4" in (tmp_path / "runs/latest/predictions.csv").read_text()
+
+
+def test_the_learning_rate_is_drawn_by_step_so_that_its_warm_up_is_seen(reported: Path) -> None:
+    steps = [json.loads(line) for line in (reported / "signals.jsonl").read_text().splitlines()]
+    rates = [step["learning_rate"] for step in steps]
+    charts = [str(chart["aria-label"]) for chart in page_of(reported).all("svg")]
+    expected = f"Learning rate over steps, from {rates[0]:.3g}, at most {max(rates):.3g}, to {rates[-1]:.3g}."
+    assert expected in charts
+    assert max(rates) > 1.5 * rates[0]

@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from cnntrain.analysis.calibration import Reliability
 from cnntrain.analysis.robustness import Robustness
+from cnntrain.evidence import counted
 from cnntrain.intervals import widest_spread
 from cnntrain.pages.charts import COLOURS, INK, Line, line_chart, svg
 from cnntrain.records.run_records import RunRecords
@@ -58,8 +59,7 @@ def curves(records: RunRecords) -> dict[str, Markup]:
 
 def _chance(num_images: int) -> str:
     """On how many images an accuracy was measured, and what that leaves to chance."""
-    plural = "" if num_images == 1 else "s"
-    return f"{num_images:,} image{plural}, up to ± {100 * widest_spread(num_images):.0f} points by chance"
+    return f"{counted(num_images, 'image')}, up to ± {100 * widest_spread(num_images):.0f} points by chance"
 
 
 def _learning_rate(records: RunRecords) -> dict[str, Markup]:
@@ -108,7 +108,7 @@ def reliability_chart(found: Reliability, title: str) -> Markup:
     """
     middles = (found.edges[:-1] + found.edges[1:]) / 2
     error, num_images = found.expected_calibration_error, int(found.counts.sum())
-    title = f"{title} ({num_images:,} image{'' if num_images == 1 else 's'})"
+    title = f"{title} ({counted(num_images, 'image')})"
 
     def draw(axes: "Axes") -> None:
         width = 1 / len(middles)

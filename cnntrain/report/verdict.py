@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
-from cnntrain.evidence import doubtful_classes
+from cnntrain.evidence import counted, doubtful_classes
 from cnntrain.intervals import spoken, widest_spread, wilson_interval
 from cnntrain.metrics import confidence_intervals, is_guessing
 from cnntrain.pages import percent
@@ -56,7 +56,7 @@ def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
         return Sentence("good", f"Better than guessing: {always}.")
     if is_guessing(interval.high, support):
         return Sentence("bad", f"No better than guessing: {always}.")
-    told = f"{num_images:,} test images cannot tell it from guessing: {always}"
+    told = f"{counted(num_images, 'test image')} cannot tell it from guessing: {always}"
     return Sentence("bad" if guesses(test) else "warn", f"{told}, and the 95 % interval is {spoken(interval)}.")
 
 
@@ -91,9 +91,11 @@ def _trust(findings: Findings) -> Iterator[Sentence]:
     error = after if found.saved else before
     measured = f"expected calibration error {percent(error)}"
     off_by = findings.test.confidence_may_be_off_by
-    cannot_tell = f"Whether its confidence can be taken at its word, {num_images:,} images cannot tell"
+    cannot_tell = f"Whether its confidence can be taken at its word, {counted(num_images, 'image')} cannot tell"
     if error < _WELL_CALIBRATED and off_by < _KNOWN_WELL:
-        yield Sentence("good", f"Its confidence can be taken at its word ({measured}, on {num_images:,} images).")
+        tone = "good" if findings.test.right.mean() > 0.5 else ""  # to be unsure is no merit where most is wrong
+        on = counted(num_images, "image")
+        yield Sentence(tone, f"Its confidence can be taken at its word ({measured}, on {on}).")
     elif error < _WELL_CALIBRATED:
         yield Sentence("", f"{cannot_tell}: it and the accuracy may still lie {percent(off_by)} apart ({measured}).")
     elif error <= found.by_chance:
@@ -102,12 +104,12 @@ def _trust(findings: Findings) -> Iterator[Sentence]:
         how = "more" if findings.test.confidences.mean() > findings.test.right.mean() else "less"
         mends = not found.saved and after < before and not _contains_one(findings)
         advice = "; recipe.temperature_scaling mends what it can" if mends else ""
-        text = f"It is {how} sure than it is right ({measured}, on {num_images:,} images){advice}."
+        text = f"It is {how} sure than it is right ({measured}, on {counted(num_images, 'image')}){advice}."
         yield Sentence("bad" if error > _BADLY_CALIBRATED else "warn", text)
     if findings.robustness:
         robust = findings.robustness
         clean = wilson_interval(round(robust.clean * robust.num_images), robust.num_images)
-        text = f"Of {robust.num_images:,} test images, {percent(robust.clean)} are right as they are"
+        text = f"Of {counted(robust.num_images, 'test image')}, {percent(robust.clean)} are right as they are"
         left = f"{percent(robust.mean_corrupted)} when corrupted (mean), {percent(robust.attacked['PGD'][3])} when an"
         chance = f"chance moves each figure by up to {percent(widest_spread(robust.num_images))}"
         yield Sentence(

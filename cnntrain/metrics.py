@@ -110,8 +110,9 @@ def confidence_intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:
 
 
 def num_correct(row: Mapping[str, Any]) -> int:
-    """Images of a class that were called so; older versions did not write it."""
-    return int(row.get("correct", round(row["recall"] * row["support"])))
+    """Images of a class that were called so, from its recall: older versions wrote no `correct`."""
+    correct: float = row["recall"] * row["support"]
+    return round(correct)
 
 
 def num_predicted(row: Mapping[str, Any]) -> int | None:
@@ -119,7 +120,8 @@ def num_predicted(row: Mapping[str, Any]) -> int | None:
     if row["precision"]:
         precision: float = row["precision"]
         return round(num_correct(row) / precision)
-    return int(row["predicted"]) if "predicted" in row else None
+    predicted = row.get("predicted")
+    return predicted if isinstance(predicted, int) else None
 
 
 def is_guessing(accuracy: float, support: Sequence[int]) -> bool:

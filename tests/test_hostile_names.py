@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ import safetensors.torch
 import torch
 import yaml
 from conftest import Cli, Outcome
-from PIL import Image
+from PIL import Image, ImageFont
 
 from cnntrain.cli.output import harmless_output
+from cnntrain.config import load_config
 from cnntrain.config.reader import write_yaml
 from cnntrain.models.weights_file import METADATA_KEY
 from cnntrain.names import shortened
+from cnntrain.pages.charts import Line, line_chart
 from cnntrain.records.files import to_json
+from cnntrain.records.pictures import confusion_picture, shorten
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 
 WILD = (
@@ -294,3 +298,38 @@ def test_what_others_print_acts_on_nothing_but_bars_are_redrawn_on_a_terminal() 
 def test_long_names_keep_their_ends() -> None:
     assert shortened(LONG) == "w" * 50 + "\u2026" + "w" * 46 + "end"
     assert shortened("w" * 100) == "w" * 100
+
+
+def test_long_names_are_drawn_at_once() -> None:
+    font, began = ImageFont.load_default(size=12), time.perf_counter()
+    text = shorten("w" * 200_000 + "end", 150, font)
+    assert time.perf_counter() - began < 1
+    assert text.startswith("www")
+    assert text.endswith("wend")
+    assert font.getlength(text) <= 150
+    confusion_picture(np.eye(10, dtype=np.int64), [*WILD, LONG])
+
+
+def test_a_configuration_copied_under_a_wild_name_says_the_same(cli: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "x\nmodel: resnet18\n.yaml"
+    assert cli("init", "digits_lenet", target).code == 0
+    assert load_config(str(target)).config.model == load_config("digits_lenet").config.model
+
+
+def test_the_log_of_a_bug_acts_on_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError(WILD[0] + WILD[6])
+
+    monkeypatch.setattr("cnntrain.config.load_config", fail)
+    outcome = cli("check", WILD[0] + WILD[6])
+    assert outcome.code == 1
+    for text in (outcome.err, Path(outcome.err.partition("its traceback is in ")[2].partition(";")[0]).read_text()):
+        assert all(map(str.isprintable, text.split("\n")))
+        assert "owned" in text
+
+
+def test_names_in_charts_are_no_formulas() -> None:
+    pytest.importorskip("matplotlib")
+    chart = line_chart({"$x^$": Line([0, 1], [0, 1]), "b\x9b\u202e": Line([0, 1], [1, 0])}, "two\x1b lines")
+    assert "$x^$" in chart
+    assert all(map(str.isprintable, chart.split("\n")))

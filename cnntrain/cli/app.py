@@ -15,6 +15,7 @@ import typer
 from cnntrain import __version__
 from cnntrain.cli.output import complain, harmless_output, show
 from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
+from cnntrain.names import printable_lines
 from cnntrain.runtime.processes import refuse_several_processes
 
 EPILOG = (
@@ -86,7 +87,7 @@ def _log_bug(arguments: list[str]) -> str:
     about = f"cnntrain {__version__}, torch {version('torch')}, Python {sys.version}\ncnntrain {shlex.join(arguments)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{about}\n\n{traceback.format_exc()}", encoding="utf-8")
+        path.write_text(printable_lines(f"{about}\n\n{traceback.format_exc()}"), encoding="utf-8")
     except OSError:
         return "please report it, with what --debug shows"
     return f"its traceback is in {path}; please report it with that file and the configuration"

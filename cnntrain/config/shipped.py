@@ -4,6 +4,7 @@ import difflib
 from pathlib import Path
 
 from cnntrain.errors import ConfigError, StorageError
+from cnntrain.names import printable
 
 SCHEMA_FILE = "cnntrain.schema.json"
 
@@ -68,7 +69,7 @@ def copy_config(name: str, target: Path | None) -> list[Path]:
         target = target / f"{name}.yaml"
     if target.exists():
         raise ConfigError(f"{target} exists already and is left as it is; name another file")
-    text = shipped[name].read_text(encoding="utf-8").replace(f"configs/{name}.yaml", str(target))
+    text = shipped[name].read_text(encoding="utf-8").replace(f"configs/{name}.yaml", printable(target))
     contents = {target: text, target.parent / SCHEMA_FILE: (config_folder() / SCHEMA_FILE).read_text(encoding="utf-8")}
     try:
         for path, content in contents.items():

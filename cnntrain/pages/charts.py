@@ -69,7 +69,7 @@ def line_chart(
         for index, (name, line) in enumerate(lines.items()):
             colour = COLOURS[index % len(COLOURS)]
             style = line.style if len(line.x) > 1 else "o"  # a line of one point would not be seen
-            axes.plot(line.x, line.y, style, color=colour, label=name, linewidth=1.6, markersize=3)
+            axes.plot(line.x, line.y, style, color=colour, label=printable(name), linewidth=1.6, markersize=3)
         for name, x in (marks or {}).items():
             axes.axvline(x, color=INK, linewidth=0.8, linestyle=":", label=name)
         axes.set_xlabel(x_label)
@@ -106,6 +106,7 @@ def svg(draw: "Callable[[Axes], None]", alt: str, size: tuple[float, float] = (5
 
     settings: dict[Any, Any] = {
         "svg.fonttype": "none",
+        "text.parse_math": False,  # a $ in a name is a $
         "svg.hashsalt": "cnntrain",  # the same chart is the same text
         "font.family": "sans-serif",
         "font.size": 9,

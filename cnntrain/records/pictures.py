@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from cnntrain.names import printable
+from cnntrain.names import printable, shortened
 
 _INK, _PAPER, _BLUE, _LINE = (30, 30, 30), (255, 255, 255), (31, 91, 171), (200, 200, 200)
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
@@ -143,7 +143,7 @@ def shorten(text: str, width: int, font: _Font) -> str:
 
     What cannot be shown (a line end could not even be measured) is written out, as `printable` does.
     """
-    text = printable(text)
+    text = shortened(text, max(3, int(width)))  # a letter takes a pixel or more, and long texts are slow to measure
     if font.getlength(text) <= width:
         return text
     kept = len(text)

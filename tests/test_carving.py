@@ -286,3 +286,16 @@ def make_older(path: Path) -> None:
     content = safetensors.torch.save(safetensors.torch.load_file(path), {key: json.dumps(header), DIGEST_KEY: UNSEALED})
     path.write_bytes(seal(content))
     assert load_network(path, torch.device("cpu"))[1].config.data.group_copies == "none"
+
+
+def test_photos_that_are_all_jpegs_are_not_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, decoded = np.random.default_rng(0), list[Path]()
+    for name in ("cat", "dog"):
+        (tmp_path / "p" / name).mkdir(parents=True)
+        for index in range(8):
+            path = tmp_path / "p" / name / f"{name} {index}.jpg"
+            Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize((160, 120)).save(path)
+            shutil.copy(path, path.with_name(f"copy {path.stem}.jpg"))
+    monkeypatch.setattr("cnntrain.data.copies.decode_image", lambda *args: decoded.append(args[2]))
+    assert not parted(prepare(tmp_path / "p"))
+    assert not decoded

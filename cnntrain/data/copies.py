@@ -18,19 +18,30 @@ from cnntrain.data.similar import Pairs, is_lively, near_pairs
 Groups = npt.NDArray[np.int64]  # (N,): for each image, the position of the first image of its group
 
 
-def pixel_digest(picture: Image.Image, content: bytes, name: Path, channels: int, enough_px: int) -> bytes:
-    """The sha256 of an image's size and pixels, as `decode_image` gives them in full size.
+def is_jpeg_name(file: str) -> bool:
+    """Whether a file is named like a JPEG."""
+    return file.lower().endswith((".jpg", ".jpeg", ".jfif", ".jpe"))
+
+
+def pixel_digest(
+    picture: Image.Image, content: bytes, name: Path, channels: int, enough_px: int, *, whole: bool
+) -> bytes:
+    """The sha256 of an image's size and pixels.
+
+    Large JPEGs are decoded smaller, all in the same way, so that copies stay copies; a PNG of the same pixels is not.
 
     Args:
-        picture: What `decode_image` made of it; where that is smaller than the image, it is decoded once more.
+        picture: What `decode_image` made of it.
+        whole: Decode a JPEG once more where the picture is smaller than it: eight times as long for a photo of 12
+            megapixels, and only needed where files of other formats are among them.
         content: Of its file.
         name: The file's.
         channels: 1 or 3.
         enough_px: What `decode_image` was given.
     """
-    if min(picture.size) >= enough_px and content.startswith(b"\xff\xd8"):
-        with Image.open(BytesIO(content), formats=("JPEG",)) as whole:
-            if max(whole.size) > max(picture.size):
+    if whole and min(picture.size) >= enough_px and content.startswith(b"\xff\xd8"):
+        with Image.open(BytesIO(content), formats=("JPEG",)) as full:
+            if max(full.size) > max(picture.size):
                 picture = decode_image(content, channels, name)
     return hashlib.sha256(f"{picture.width}x{picture.height} ".encode() + picture.tobytes()).digest()
 

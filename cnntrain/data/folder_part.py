@@ -35,12 +35,14 @@ class FolderPart:
         files: Sorted by class, then by name.
         labels: int64 (N,).
         num_workers: Threads that decode; None takes one for each core.
+        is_mixed: Whether files of several formats are among the images of the whole source; see `pixel_digest`.
     """
 
     folder: Path
     files: tuple[str, ...]
     labels: Labels
     num_workers: int | None = None
+    is_mixed: bool = True
 
     @property
     def name_of(self) -> Callable[[int], str]:
@@ -76,7 +78,7 @@ class FolderPart:
             digests = self._digests(files_key, shape, preprocessing, reporter)
         else:
             found, digests = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=is_mapped)
-            cache.keep(_digests_key(files_key, preprocessing), digests)
+            cache.keep(self._digests_key(files_key, preprocessing), digests)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
             images = torch.from_numpy(found.images)
@@ -110,8 +112,13 @@ class FolderPart:
                 pass
             return digests
 
-        key = _digests_key(files_key, preprocessing)
+        key = self._digests_key(files_key, preprocessing)
         return cache.remember(key, look, np.uint8, (len(self.files), 64), reporter.say)
+
+    def _digests_key(self, files_key: str, preprocessing: Preprocessing) -> str:
+        # JPEGs alone are decoded as small as is enough, so the size matters.
+        decoded = "whole" if self.is_mixed else enough_for(preprocessing)
+        return cache.key_of_text(f"digests {preprocessing.channels} {decoded} {files_key}")
 
     def unreadable(self, preprocessing: Preprocessing, reporter: Reporter) -> dict[int, str]:
         """Which images cannot be used, by position, and why; every image is looked at, once for the same files."""
@@ -201,7 +208,8 @@ class FolderPart:
             path = self.folder / self.files[index]
 
             def see(picture: Image.Image) -> None:
-                digests[index, 32:] = _bytes(pixel_digest(picture, content, path, channels, enough))
+                pixels = pixel_digest(picture, content, path, channels, enough, whole=self.is_mixed)
+                digests[index, 32:] = _bytes(pixels)
 
             try:
                 content = read_bytes(path)
@@ -230,7 +238,3 @@ def _bytes(digest: bytes) -> Pixels:
 def _images_key(files_key: str, preprocessing: Preprocessing) -> str:
     fitting = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
     return cache.key_of_text(f"images {fitting} {files_key}")
-
-
-def _digests_key(files_key: str, preprocessing: Preprocessing) -> str:
-    return cache.key_of_text(f"digests {preprocessing.channels} {files_key}")

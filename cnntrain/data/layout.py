@@ -1,6 +1,7 @@
 """Which images there are, and which split each belongs to."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -8,8 +9,9 @@ import numpy as np
 
 from cnntrain.config import schema
 from cnntrain.data.carve import Indices, carve
-from cnntrain.data.copies import Groups
+from cnntrain.data.copies import Groups, is_jpeg_name
 from cnntrain.data.datasets import digits, torchvision_dataset
+from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.image_folder import scan_image_folder
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.reporter import Reporter
@@ -53,13 +55,20 @@ def find_source(
         case "digits":
             source = digits()
         case "image_folder":
-            source = open_folder(config, root)
+            source = _told_of_formats(open_folder(config, root))
         case name:
             source = torchvision_dataset(name, root, show_progress=reporter.shows_bars)
     if config.on_error != "skip":
         return Found(source, {})
     fitting = preprocessing or preprocessing_for(source, config)
     return Found(*without_unreadable(source, fitting, config.max_skipped, reporter))
+
+
+def _told_of_formats(source: Source) -> Source:
+    """The same, whose parts know whether all images are JPEGs."""
+    parts = {name: part for name, part in source.parts.items() if isinstance(part, FolderPart)}
+    is_mixed = not all(is_jpeg_name(file) for part in parts.values() for file in part.files)
+    return replace(source, parts={name: replace(part, is_mixed=is_mixed) for name, part in parts.items()})
 
 
 def lay_out(config: schema.Data, source: Source, groups: Callable[[], Groups] | None = None) -> Layout:

@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from cnntrain.data import Reporter
-from cnntrain.data.copies import pixel_digest
+from cnntrain.data.copies import is_jpeg_name, pixel_digest
 from cnntrain.data.decode import FORMATS, convert, decode_image, read_bytes
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.similar import ENOUGH_PX, thumbnail
@@ -80,9 +80,11 @@ def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter)
         num_threads: How many decode at once.
         reporter: Shows a bar.
     """
+    paths = [sample.content.name for sample in samples if isinstance(sample.content, Path)]
+    is_mixed = not all(map(is_jpeg_name, paths))
 
     def look_at_some(start: int) -> list[Look]:
-        return [look_at(sample) for sample in samples[start : start + _CHUNK]]
+        return [look_at(sample, is_mixed=is_mixed) for sample in samples[start : start + _CHUNK]]
 
     looks: list[Look] = []
     # A future for each of a million images would take more memory than what is seen of them.
@@ -95,8 +97,13 @@ def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter)
     return looks
 
 
-def look_at(sample: Sample) -> Look:
-    """One image; what is wrong with it stands in `fault`."""
+def look_at(sample: Sample, *, is_mixed: bool = True) -> Look:
+    """One image; what is wrong with it stands in `fault`.
+
+    Args:
+        sample: Which.
+        is_mixed: Whether images of other formats may have the same pixels as a JPEG.
+    """
     if not isinstance(sample.content, Path):
         picture = Image.fromarray(sample.content)
         digest = _digest(sample.content.tobytes())
@@ -115,7 +122,7 @@ def look_at(sample: Sample) -> Look:
         return Look(fault, is_image=begins_well, file_digest=digest)
     try:
         picture = decode_image(content, 3, sample.content, ENOUGH_PX)
-        pixels = pixel_digest(picture, content, sample.content, 3, ENOUGH_PX)
+        pixels = pixel_digest(picture, content, sample.content, 3, ENOUGH_PX, whole=is_mixed)
     except DataError as error:
         return replace(head, fault=_without_path(error, sample.content), file_digest=digest)
     return _seen(picture, head, digest, pixels)

@@ -210,7 +210,7 @@ def test_the_test_split_is_evaluated_once_at_the_end(tmp_path: Path, monkeypatch
         seen.append(split.identity()["sha256"])
         return evaluate(model, split, **settings)
 
-    monkeypatch.setattr("cnntrain.train.evaluate", watched)
+    monkeypatch.setattr("cnntrain.train.evaluate_if_any", watched)
     splits = learn(tmp_path)["splits"]
     assert seen == [splits["val"]["sha256"]] * 2 + [splits["test"]["sha256"]]
 

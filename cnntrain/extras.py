@@ -9,6 +9,7 @@ MODULES = {
     "report": ("matplotlib",),
     "explain": ("captum",),
     "export": ("onnx", "onnxruntime", "onnxscript"),
+    "heic": ("pillow_heif",),
     "serve": ("starlette", "uvicorn", "python_multipart"),
 }
 

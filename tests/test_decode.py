@@ -1,13 +1,15 @@
 """Image files come out as a person would see them."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
-from cnntrain.data import decode
+from cnntrain.data import decode, formats
 from cnntrain.data.decode import decode_image
 from cnntrain.errors import DataError
 
@@ -124,6 +126,147 @@ def test_formats_outside_the_list_are_refused(tmp_path: Path) -> None:
 
 
 def test_huge_images_are_refused_before_they_unfold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode, "MAX_PIXELS", 100)
-    with pytest.raises(DataError, match=r"too large \(32 x 16, at most 100 pixels\)"):
-        as_array(saved(tmp_path, Image.fromarray(RAMP)), 1)
+    monkeypatch.setattr(decode, "MAX_BYTES", 1100)
+    with pytest.raises(DataError, match="too large"):  # the file alone
+        decode.read_bytes(saved(tmp_path, Image.effect_noise((64, 64), 99), "noise.png"))
+    content = saved(tmp_path, Image.fromarray(RAMP)).read_bytes()
+    assert decode_image(content, 1, Path("x.png")).size == (32, 16)  # 1 byte a pixel, twice where it is turned
+    with pytest.raises(DataError, match=r"x\.png: too large: 0 MB of memory are needed"):
+        decode_image(content, 3, Path("x.png"))  # 4 bytes a pixel of RGB
+
+
+MODES = {
+    "i16.png": lambda: Image.fromarray(RAMP.astype(np.uint16) * 257),
+    "i16.tif": lambda: Image.fromarray(RAMP.astype(np.uint16) * 257),
+    "i32.tif": lambda: Image.fromarray(RAMP.astype(np.int32) * 257),
+    "float.tif": lambda: Image.fromarray(RAMP.astype(np.float32) / 255),
+    "grey alpha.png": lambda: Image.merge("LA", (Image.fromarray(RAMP), Image.fromarray(RAMP.copy()[::-1]))),
+    "colour alpha.webp": lambda: Image.merge("RGBA", [Image.fromarray(RAMP)] * 4),
+    "palette.png": lambda: Image.fromarray(RAMP).convert("RGB").quantize(16),
+    "cmyk.tif": lambda: Image.fromarray(RAMP).convert("CMYK"),
+    "one bit.png": lambda: Image.fromarray(RAMP > 127),
+    "colour.bmp": lambda: Image.fromarray(RAMP).convert("RGB"),
+}
+
+
+@pytest.mark.parametrize("name", MODES)
+def test_converting_in_bands_changes_no_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = saved(tmp_path, MODES[name](), name, **({"transparency": 3} if name == "palette.png" else {}))
+    whole = [as_array(path, channels) for channels in (1, 3)]
+    monkeypatch.setattr(decode, "_BAND_PIXELS", 5 * 32)  # 16 rows by 5 do not come out even
+    for channels, pixels in zip((1, 3), whole, strict=True):
+        np.testing.assert_array_equal(as_array(path, channels), pixels)
+
+
+# What the kernel says, in a process of its own: bytes that decoding took at most, and what was thought beforehand.
+MEASURE = """
+import resource, sys
+from io import BytesIO
+from pathlib import Path
+from PIL import Image, features
+from cnntrain.data import decode, formats
+from cnntrain.data.formats import formats
+from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.errors import CnntrainError
+formats()
+Image.init()
+fitting = Preprocessing(3, 32, 32, "crop", (0.5,) * 3, (0.5,) * 3)
+def memory(what):
+    return 1024 * next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(what))
+for name in sys.argv[1:]:
+    content = Path(name).read_bytes()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = memory("VmRSS")
+    decode.fit_content(content, fitting, Path(name))
+    taken = memory("VmHWM") - before
+    with Image.open(BytesIO(content)) as image:
+        thought = decode._decoding_bytes(image, 3)
+    limit = memory("VmSize") + 5 * 2**20  # the images are of 16 MB and more
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    try:
+        decode.fit_content(content, fitting, Path(name))
+        outcome = "decoded"
+    except CnntrainError as error:
+        outcome = type(error).__name__
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    print(taken, thought, outcome)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux")
+def test_large_images_take_the_memory_that_was_thought_and_its_want_is_no_damage(tmp_path: Path) -> None:
+    side = 2048
+    ramp = np.tile(np.linspace(0, 65535, side).astype(np.uint16), (side, 1))
+    grey = Image.fromarray((ramp >> 8).astype(np.uint8))
+    rgba = Image.merge("RGBA", [grey] * 4)
+    images = {
+        "i16.png": (Image.fromarray(ramp), {}),
+        "float.tif": (Image.fromarray(ramp.astype(np.float32)), {"compression": "tiff_lzw"}),
+        "rgba.png": (rgba, {}),
+        "rgb.webp": (rgba.convert("RGB"), {"lossless": True, "method": 0}),
+        "cmyk.tif": (rgba.convert("RGB").convert("CMYK"), {"compression": "tiff_lzw"}),
+        "progressive.jpg": (rgba.convert("RGB"), {"progressive": True, "subsampling": 0}),
+    }
+    paths = [str(saved(tmp_path, image, name, **options)) for name, (image, options) in images.items()]
+    done = subprocess.run([sys.executable, "-c", MEASURE, *paths], capture_output=True, text=True, check=True)
+    slack = 60 * 2**20  # of bands: some arrays of 8 MB, which are the same for an image of any size
+    for name, line in zip(images, done.stdout.splitlines(), strict=True):
+        taken, thought, outcome = line.split()
+        if name != "progressive.jpg":
+            assert int(taken) <= int(thought) + slack, name
+        if name not in ("float.tif", "cmyk.tif"):  # which find what those before them left
+            assert outcome == "DeviceError", name
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"), [("x.jfif", "jpg"), ("x.jpe", "jpg"), ("x.avif", "avif"), ("x.jp2", "jpg_2000"), ("x.j2k", "jpg_2000"), ("x.ico", "zlib"), ("x.pnm", "zlib"), ("x.apng", "zlib")]
+)  # fmt: skip
+def test_less_usual_formats_are_images_where_pillow_reads_them(tmp_path: Path, name: str, feature: str) -> None:
+    if not features.check(feature):
+        pytest.skip(f"this Pillow lacks {feature}")
+    assert decode.is_image_name(name.upper())
+    square = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (32, 1))
+    kind = {".jfif": "JPEG", ".jpe": "JPEG", ".pnm": "PPM", ".apng": "PNG"}.get(Path(name).suffix)
+    path = saved(tmp_path, Image.fromarray(square).convert("RGB"), name, **({"format": kind} if kind else {}))
+    np.testing.assert_allclose(as_array(path, 1), square, atol=6)
+
+
+def test_of_an_icon_the_largest_picture_is_taken_at_the_size_that_it_says_itself(tmp_path: Path) -> None:
+    content = bytearray(saved(tmp_path, Image.fromarray(RAMP).resize((64, 64)), "x.ico", sizes=[(16, 16), (64, 64)]).read_bytes())
+    assert decode_image(bytes(content), 1, Path("x.ico")).size == (64, 64)
+    content[22:24] = b"\xff\xff"  # the table's second entry says 255 x 255
+    assert decode_image(bytes(content), 1, Path("x.ico")).size == (64, 64)
+
+
+def test_no_format_that_starts_a_program_is_read() -> None:
+    with pytest.raises(DataError, match="not an image"):
+        decode_image(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n", 3, Path("x.jpg"))
+    assert not decode.is_image_name("x.eps")
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + b"\0" * 40
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (HEIC, r"a HEIC image, for which pillow-heif is wanted: pip install 'cnntrain\[heic\]'"),
+        (HEIC.replace(b"heic", b"avif"), "an AVIF image, which the Pillow installed here cannot read"),
+        (HEIC.replace(b"heic", b"qt  "), "not an image but a QT file"),
+        (b"\xff\x0a" + b"\0" * 40, "a JPEG XL image, which is not read"),
+        (b"version https://git-lfs.github.com/spec/v1", "a pointer of Git LFS"),
+    ],
+)
+def test_what_cannot_be_read_here_says_what_it_is(monkeypatch: pytest.MonkeyPatch, content: bytes, expected: str) -> None:
+    for module in (formats, decode):
+        monkeypatch.setattr(module, "formats", lambda: ("JPEG", "PNG"))
+    with pytest.raises(DataError, match=expected):
+        decode_image(content, 3, Path("x.jpg"))
+
+
+def test_heic_is_read_through_pillow_heif(tmp_path: Path) -> None:
+    pytest.importorskip("pillow_heif")
+    assert "HEIF" in formats.formats()
+    wide = np.kron(RAMP, np.ones((4, 4), np.uint8))
+    pixels = as_array(saved(tmp_path, Image.fromarray(wide).convert("RGB"), "x.heic", quality=95), 1)
+    np.testing.assert_allclose(pixels, wide, atol=12)

@@ -412,7 +412,7 @@ def test_json_lists_every_file(folder: Path, cli: Cli) -> None:
     (finding,) = report["findings"]
     assert (finding["severity"], finding["count"], len(finding["items"])) == ("problem", 30, 30)
     assert finding["items"][0] == {
-        "detail": "an empty file",
+        "detail": "not an image but an empty file",
         "members": [{"name": "train/cat/empty 0.png", "class": "cat", "split": "train"}],
     }
     assert report["classes"]["dog"] == {"train": 10, "val": 3, "test": 3}

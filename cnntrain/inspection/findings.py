@@ -86,7 +86,14 @@ def look_findings(
     worst: Severity = "warning" if skips else "problem"
     left_out = "training leaves them out (data.on_error: skip)" if skips else "repair or remove them; training stops"
     add("no image, though named like one", worst, left_out, lambda look: look.fault if not look.is_image else "")
-    add("damaged, cut off or not there", worst, left_out, lambda look: look.fault if look.is_image else "")
+    unread_out = left_out if skips else "install what they need, or convert them; training stops"
+    add("of a format that is not read here", worst, unread_out, lambda look: look.fault if look.is_unread else "")
+    add(
+        "damaged, cut off or not there",
+        worst,
+        left_out,
+        lambda look: look.fault if look.is_image and not look.is_unread else "",
+    )
     side, what = (min_side, "the network's image_size") if min_side else (MIN_SIDE_PX, "usual")
     add(
         f"smaller than {what} ({side} px)" if min_side else f"very small (below {side} px)",
@@ -157,7 +164,6 @@ def stray_findings(strays: Mapping[str, list[str]]) -> list[Finding]:
             "training leaves them out; give them a class",
             "image",
         ),
-        "heic": ("HEIC or AVIF photos", "warning", "training leaves them out; convert them to JPEG", "file"),
         "unused folders": ("folders that are not used", "warning", "name them in data.splits, or move them", "folder"),
         "empty folders": ("empty folders", "warning", "add images, or remove them", "folder"),
         "linked folders": ("links to folders", "warning", "training does not follow them; move the images", "folder"),

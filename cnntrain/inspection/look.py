@@ -14,27 +14,19 @@ from PIL import Image
 
 from cnntrain.data import Reporter
 from cnntrain.data.copies import is_jpeg_name, pixel_digest
-from cnntrain.data.decode import FORMATS, convert, decode_image, read_bytes
+from cnntrain.data.decode import convert, decode_image, faults_explained, read_bytes
+from cnntrain.data.formats import formats, unread_image
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.similar import ENOUGH_PX, thumbnail
 from cnntrain.errors import DataError
 from cnntrain.inspection.samples import Sample
+from cnntrain.names import printable
 
 _ORIENTATION = 0x0112  # EXIF's tag
 _CHUNK, _WINDOW = 16, 4096  # images a task, and tasked at once
 
 # How files of the usual formats begin, however little of them is left.
 _BEGINNINGS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*")
-
-# What files that are no images often are, by how they begin.
-_OTHERS = {
-    b"version https://git-lfs": "a pointer of Git LFS: run `git lfs pull`",
-    b"<!DOCTYPE": "a web page",
-    b"<html": "a web page",
-    b"<svg": "an SVG drawing",
-    b"%PDF": "a PDF",
-    b"PK\x03\x04": "a ZIP archive",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +36,7 @@ class Look:
     Attributes:
         fault: Why it cannot be read; empty where it can.
         is_image: Whether its beginning is that of an image, as far as it can be read.
+        is_unread: Whether it is an image of a format that is not read here, such as HEIC without pillow-heif.
         format: Pillow's name, such as `JPEG`; empty for pixels of an array.
         mode: Pillow's, such as `RGB`.
         width: px, as it is stored; 0 where it is not known.
@@ -59,6 +52,7 @@ class Look:
 
     fault: str
     is_image: bool = False
+    is_unread: bool = False
     format: str = ""
     mode: str = ""
     width: int = 0
@@ -115,11 +109,13 @@ def look_at(sample: Sample, *, is_mixed: bool = True) -> Look:
         return Look(_without_path(error, sample.content), is_image=True)
     digest = _digest(content)
     try:
-        head = _read_header(content)
-    except Exception:  # on damaged files Pillow raises nearly every kind of exception
+        with faults_explained(sample.content, content):
+            head = _read_header(content)
+    except DataError as error:
         begins_well = content.startswith(_BEGINNINGS)
-        fault = "cut off or damaged in its first part" if begins_well else _what_else(content)
-        return Look(fault, is_image=begins_well, file_digest=digest)
+        fault = "cut off or damaged in its first part" if begins_well else _without_path(error, sample.content)
+        unread = bool(unread_image(content))
+        return Look(fault, is_image=begins_well or unread, is_unread=unread, file_digest=digest)
     try:
         picture = decode_image(content, 3, sample.content, ENOUGH_PX)
         pixels = pixel_digest(picture, content, sample.content, 3, ENOUGH_PX, whole=is_mixed)
@@ -143,7 +139,7 @@ def open_picture(sample: Sample, side: int) -> Image.Image:
 
 
 def _read_header(content: bytes) -> Look:
-    with Image.open(BytesIO(content), formats=FORMATS) as image:
+    with Image.open(BytesIO(content), formats=formats()) as image:
         # Of a PNG, getexif decodes the image, unless its EXIF data stand before it.
         exif = image.getexif() if image.format != "PNG" or "exif" in image.info else {}
         return Look(
@@ -171,19 +167,8 @@ def _seen(picture: Image.Image, head: Look, file_digest: bytes, pixels: bytes) -
     )
 
 
-def _what_else(content: bytes) -> str:
-    """What a file is that is no image of the formats read here."""
-    if not content:
-        return "an empty file"
-    if content[4:8] == b"ftyp":  # ISO base media files: HEIC, AVIF and videos
-        return f"a {content[8:12].decode('ascii', 'replace').strip().upper()} file"
-    start = content.lstrip()[:32]
-    known = [what for sign, what in _OTHERS.items() if start.lower().startswith(sign.lower())]
-    return known[0] if known else f"not an image ({', '.join(FORMATS)} are read)"
-
-
 def _without_path(error: DataError, path: Path) -> str:
-    return str(error).removeprefix(f"{path}: ")
+    return str(error).removeprefix(f"{printable(path)}: ")
 
 
 def _digest(content: bytes) -> bytes:

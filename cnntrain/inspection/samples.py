@@ -193,8 +193,6 @@ def _stray(name: str, *, is_loose: bool, with_loose: bool) -> str:
     """Which kind of stray a file is; empty for an image where images belong."""
     if is_hidden(name):
         return "hidden"
-    if name.lower().endswith((".heic", ".heif", ".avif")):
-        return "heic"
     if not is_image_name(name):
         return "other files"
     return "loose images" if is_loose and not with_loose else ""

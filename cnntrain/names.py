@@ -1,5 +1,7 @@
 """How names from outside (of files, classes, runs, keys) are shown: so that they cannot do anything to a terminal."""
 
+from collections.abc import Sequence
+
 
 def printable(name: object) -> str:
     r"""A name as it can be shown anywhere.
@@ -29,3 +31,9 @@ def shortened(name: object, most: int = 100) -> str:
     """
     text = printable(name)
     return text if len(text) <= most else f"{text[: most // 2]}…{text[len(text) - (most - 1) // 2 :]}"
+
+
+def quoted(names: Sequence[str], most: int = 8) -> str:
+    """Some names in quotes, as `"cat", "dog" and 3 more`: so that a name with a space or none at all can be told."""
+    shown = ", ".join(f'"{shortened(name)}"' for name in names[:most])
+    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")

@@ -1,6 +1,7 @@
 """Prediction: image files in, ranked classes out. The checkpoint alone says how."""
 
 import glob
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import nn
 
 from cnntrain.data.decode import fit_content, is_hidden, is_image_name, read_bytes
 from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.walking import walk
 from cnntrain.errors import DataError
 from cnntrain.runtime.device import exact_float32
 from cnntrain.task import SingleLabel
@@ -30,12 +32,9 @@ def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
     """The files meant by names, folders (searched to the bottom) and globs, in order; or why there are none."""
     for argument in arguments:
         path = Path(argument)
-        if path.is_dir():
-            found = [file for file in sorted(path.rglob("*")) if _is_visible_image(file, path)]
-            yield from found
-            if not found:
-                yield DataError(f"{argument}: no images in this folder")
-        elif path.exists() or not glob.has_magic(argument):
+        if os.path.isdir(path):  # noqa: PTH112 (which is false, instead of an error, where permission is missing)
+            yield from _images_in(path)
+        elif os.path.lexists(path) or not glob.has_magic(argument):
             yield path
         else:  # a pattern that the shell left as it is
             matches = sorted(Path(match) for match in glob.glob(argument, recursive=True))  # noqa: PTH207 (takes absolute patterns too)
@@ -45,9 +44,19 @@ def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
                 yield DataError(f"{argument}: no file matches this pattern")
 
 
-def _is_visible_image(file: Path, folder: Path) -> bool:
-    hidden = any(is_hidden(part) for part in file.relative_to(folder).parts)
-    return is_image_name(file.name) and not hidden and file.is_file()
+def _images_in(folder: Path) -> Iterator[Path | DataError]:
+    """The images of a folder and of those below it; also why some of these cannot be looked into."""
+    unreadable: list[str] = []
+    found = sorted(
+        Path(parent, name)
+        for parent, _, files in walk(folder, unreadable)
+        for name in files
+        if is_image_name(name) and not is_hidden(name)
+    )
+    yield from found
+    yield from map(DataError, unreadable)
+    if not found and not unreadable:
+        yield DataError(f"{folder}: no images in this folder")
 
 
 @torch.inference_mode()

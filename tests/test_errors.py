@@ -90,7 +90,7 @@ MISTAKES = [
     Mistake("init into no folder", ["init", "digits_lenet", "{tmp}/no/my.yaml"], 7, "cannot be written: No such file or directory"),
     Mistake("no folder of images", PHOTOS, 3, "photos: no such folder", config(FOLDER)),
     Mistake("empty folder", PHOTOS, 3, "photos is empty", lambda tmp: config(FOLDER)(tmp) and empty(tmp / "photos")),
-    Mistake("one class only", PHOTOS, 3, "has one class only (cat)", lambda tmp: (config(FOLDER)(tmp), write_photos(tmp / "photos", {"train": 3}, ("cat",)))),
+    Mistake("one class only", PHOTOS, 3, "has one class only (\"cat\")", lambda tmp: (config(FOLDER)(tmp), write_photos(tmp / "photos", {"train": 3}, ("cat",)))),
     Mistake("broken image", PHOTOS, 3, "x.png: not an image", lambda tmp: (config(FOLDER)(tmp), write_photos(tmp / "photos", {"train": 5}), (tmp / "photos/train/red/x.png").write_text("x"))),
     Mistake("data missing offline", ["train", "cifar10_lenet", "--data-root", "{tmp}"], 3, "cifar10 is not in"),
     Mistake("image unreadable", ["predict", "{tmp}/x.png", "--run", "{run}"], 3, "x.png: not an image", lambda tmp: (tmp / "x.png").write_text("x")),

@@ -15,7 +15,7 @@ from serving import DIGIT, encoded, noise, post, raw, serving
 from serving import classifier as classifier
 from serving import url as url
 
-from cnntrain.data.decode import MAX_PIXELS
+from cnntrain.data.decode import MAX_BYTES
 from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.guard import page_policy
 from cnntrain.serve.running import address_of, is_local, listen
@@ -52,7 +52,7 @@ def bomb() -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
-    side = int(MAX_PIXELS**0.5) + 1
+    side = int(MAX_BYTES**0.5) + 1
     header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9))) + chunk(b"IEND", b"")
 

@@ -100,4 +100,4 @@ def test_a_class_with_no_image_left_stops_training(cli: Cli, broken: Path) -> No
         path.write_bytes(b"x")
     code, text, _ = train(cli, broken, "data.on_error=skip", "data.max_skipped=0.9")
     assert code == 3
-    assert "no image of green can be read" in text
+    assert 'no image of "green" can be read' in text

@@ -16,6 +16,7 @@ from cnntrain.data import cache
 from cnntrain.data.carve import Indices
 from cnntrain.data.copies import Groups, exact_copies, near_copies
 from cnntrain.data.copy_notices import copy_notices, shared
+from cnntrain.data.cropping import cut_notices
 from cnntrain.data.datasets import FACTS
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
 from cnntrain.data.layout import (
@@ -36,6 +37,7 @@ from cnntrain.data.source import Part, Source, Stored
 from cnntrain.data.split import Split
 from cnntrain.data.statistics import Counts, channel_statistics, count_levels
 from cnntrain.data.storage import Storage, choose_storage
+from cnntrain.names import quoted
 
 __all__ = [
     "Expected",
@@ -157,6 +159,7 @@ def prepare_data(
             *source.notices,
             *_missing_classes(splits, layout, source.class_names),
             *copy_notices(splits, groups, kind=config.group_copies),
+            *cut_notices(parts["train"], preprocessing.resize),
         ),
         skipped=skipped,
         same_pixels_in_train={name: len(shared(groups, name, "train")) for name in ("val", "test")},
@@ -245,7 +248,7 @@ def _missing_classes(splits: Mapping[str, Split], layout: Layout, class_names: t
     for name in ("val", "test"):
         missing = [label for index, label in enumerate(class_names) if index not in splits[name].targets]
         if missing and len(splits[name]) and layout.owners[name] == "train":
-            notices.append(f"too few images to carve any for {name} of: {', '.join(missing)}")
+            notices.append(f"too few images to carve any for {name} of: {quoted(missing)}")
     return notices
 
 

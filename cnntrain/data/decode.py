@@ -95,18 +95,19 @@ def decode_image(content: bytes, channels: int, name: Path, enough_px: int | Non
     """
     content = _largest_of_icon(content)
     with faults_explained(name, content) as allow, Image.open(BytesIO(content), formats=formats()) as image:
+        size = f"{image.width:,} x {image.height:,} pixels"
         if image.format in ("JPEG", "MPO"):
-            allow(image.width * image.height * _COEFFICIENTS)
+            allow(image.width * image.height * _COEFFICIENTS, size)
         if enough_px:
             image.draft(None, (enough_px, enough_px))
-        allow(_decoding_bytes(image, channels))
+        allow(_decoding_bytes(image, channels), size)
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         return convert(image, channels)
 
 
 @contextmanager
-def faults_explained(name: Path, content: bytes = b"") -> Iterator[Callable[[int], None]]:
+def faults_explained(name: Path, content: bytes = b"") -> Iterator[Callable[..., None]]:
     """Tells want of memory from damage, whatever Pillow raises.
 
     Args:
@@ -114,7 +115,7 @@ def faults_explained(name: Path, content: bytes = b"") -> Iterator[Callable[[int
         content: Its content, to say what it is where it is no image.
 
     Yields:
-        To be called with the number of bytes that what comes next will take.
+        To be called with the number of bytes that what comes next will take, and with what that is.
 
     Raises:
         DataError: They are over `MAX_BYTES`, or the content is damaged or no image.
@@ -123,10 +124,12 @@ def faults_explained(name: Path, content: bytes = b"") -> Iterator[Callable[[int
     # Before anything is known: the decoder of WebP takes memory when the file is opened.
     wanted = MAX_BYTES if content[8:12] == b"WEBP" else 2**24 + len(content)
 
-    def allow(num_bytes: int) -> None:
+    def allow(num_bytes: int, what: str = "it") -> None:
         nonlocal wanted
         if num_bytes > MAX_BYTES:
-            need = f"{num_bytes / 10**6:,.0f} MB of memory are needed to decode it, at most {MAX_BYTES / 10**6:,.0f}"
+            need = (
+                f"{num_bytes / 10**6:,.0f} MB of memory are needed to decode {what}, at most {MAX_BYTES / 10**6:,.0f}"
+            )
             raise DataError(f"{name}: too large: {need}; save it with fewer pixels")
         wanted = max(wanted, num_bytes)
 
@@ -139,9 +142,7 @@ def faults_explained(name: Path, content: bytes = b"") -> Iterator[Callable[[int
             raise _out_of_memory(name, wanted) from error
         if isinstance(error, UnidentifiedImageError):
             raise DataError(f"{name}: {what_else(content)}") from error
-        raise DataError(
-            f"{name}: cannot be read as an image: {error or type(error).__name__}"
-        ) from error
+        raise DataError(f"{name}: cannot be read as an image: {error or type(error).__name__}") from error
 
 
 def convert(image: Image.Image, channels: int) -> Image.Image:

@@ -15,6 +15,7 @@ from PIL import Image
 from cnntrain.data import cache
 from cnntrain.data.copies import pixel_digest
 from cnntrain.data.decode import decode_image, enough_for, fit_content, read_bytes
+from cnntrain.data.formats import formats
 from cnntrain.data.mending import Mending
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.data.reporter import Reporter
@@ -36,6 +37,7 @@ class FolderPart:
         labels: int64 (N,).
         num_workers: Threads that decode; None takes one for each core.
         is_mixed: Whether files of several formats are among the images of the whole source; see `pixel_digest`.
+        unreadable_folders: A line for each folder below that cannot be read; nobody knows how many images it holds.
     """
 
     folder: Path
@@ -43,6 +45,7 @@ class FolderPart:
     labels: Labels
     num_workers: int | None = None
     is_mixed: bool = True
+    unreadable_folders: tuple[str, ...] = ()
 
     @property
     def name_of(self) -> Callable[[int], str]:
@@ -138,7 +141,9 @@ class FolderPart:
                 return np.array([index for index, text in enumerate(looked_at) if text], dtype=np.int64)
 
         try:
-            key = cache.key_of_text(f"unreadable {_images_key(cache.key_of(self.folder, self.files), preprocessing)}")
+            key = cache.key_of_text(
+                f"unreadable {formats()} {_images_key(cache.key_of(self.folder, self.files), preprocessing)}"
+            )
             positions = cache.remember(key, look, np.int64, (None,), reporter.say)
         except DataError:  # a file that is not even there, such as a dangling link: nothing to remember it by
             positions = look()

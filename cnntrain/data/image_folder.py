@@ -4,149 +4,187 @@ import difflib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from cnntrain.config import schema
-from cnntrain.data.decode import SUFFIXES, is_hidden, is_image_name
+from cnntrain.data.class_names import alike, check_names, class_warnings
+from cnntrain.data.decode import is_hidden, is_image_name
 from cnntrain.data.folder_part import FolderPart
+from cnntrain.data.formats import SUFFIXES
 from cnntrain.data.source import Source
+from cnntrain.data.split_folders import SPLIT_WORDS, choose_folders
+from cnntrain.data.walking import Listing, list_folder, walk
 from cnntrain.errors import DataError
-
-_SPLIT_WORDS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
-
+from cnntrain.names import quoted
 
 CHANNELS, IMAGE_SIZE = 3, 224  # where the configuration says nothing else
 
 
-def scan_image_folder(root: Path, folders: Mapping[str, str | None], num_workers: int | None = None) -> Source:
+class _Class(NamedTuple):
+    """What the folder of a class holds: images, other files, and lines about folders that cannot be read."""
+
+    images: list[str]
+    others: list[str]
+    unreadable: list[str]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.images or self.others or self.unreadable)
+
+
+def scan_image_folder(
+    root: Path, folders: Mapping[str, str | None], num_workers: int | None = None, on_error: str = "auto"
+) -> Source:
     """Finds the images below `root`.
 
     Args:
         root: Holds `train/`, perhaps `val/` and `test/`, or the class folders themselves.
         folders: Which folder plays `train`, `val` and `test`, where the user said so.
         num_workers: Threads that decode; None takes one for each core.
+        on_error: As `data.on_error`: `stop` refuses empty class folders, which are left out otherwise; `skip` counts
+            folders that cannot be read, which are refused otherwise.
 
     Raises:
-        DataError: A folder is missing or empty, there are fewer than two classes, or the parts disagree
+        DataError: A folder is missing, empty or unreadable, there are fewer than two classes, or the parts disagree
             about the classes.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):  # noqa: PTH112 (which is false, instead of an error, where permission is missing)
         raise DataError(
             f"{root}: no such folder. It is data.root, below --data-root or CNNTRAIN_DATA where one of them is set, "
             f"else below the working folder (--set data.root=FOLDER); it holds train/<class>/*.jpg or <class>/*.jpg"
         )
     notices: list[str] = []
-    folders_of = _choose_folders(root, {part: name for part, name in folders.items() if name}, notices)
-    class_names = _class_names(folders_of["train"])
-    parts = {part: _scan(folder, class_names, notices, num_workers) for part, folder in folders_of.items()}
-    for part, found in parts.items():
-        missing = [name for label, name in enumerate(class_names) if label not in found.labels]
-        if missing and part == "train":
-            raise DataError(f"no images of {_listed(missing)} in {found.folder}; add some or remove the folder")
-        if missing:
-            notices.append(f"{found.folder} has no images of {_listed(missing)}")
+    folders_of = choose_folders(root, {part: name for part, name in folders.items() if name}, notices)
+    listings = {part: list_folder(folder) for part, folder in folders_of.items()}
+    found = {
+        part: {name: _look_into(folder, name) for name in listings[part].visible} for part, folder in folders_of.items()
+    }
+    class_names = _class_names(folders_of["train"], listings["train"], found["train"], on_error, notices)
+    for part, folder in folders_of.items():
+        _check_classes(folder, class_names, found[part], found["train"], on_error, notices)
+        _note_left_out(folder, listings[part], found[part], notices)
+    if on_error != "skip":
+        _refuse_unreadable([line for part in found.values() for known in part.values() for line in known.unreadable])
+    parts = {part: _part(folder, class_names, found[part], num_workers) for part, folder in folders_of.items()}
+    notices += class_warnings(str(folders_of["train"]), parts["train"].files)
     return Source(class_names, parts, channels=CHANNELS, image_size=IMAGE_SIZE, notices=tuple(notices))
 
 
-def _choose_folders(root: Path, said: Mapping[str, str], notices: list[str]) -> dict[str, Path]:
-    present = [path.name for path in _visible_folders(root)]
-    for part, name in said.items():
-        if not (root / name).is_dir():
-            raise DataError(f"{root / name}: no such folder (data.splits.{part}); found: {_listed(present)}")
-    if len({(root / name).resolve() for name in said.values()}) < len(said):
-        raise DataError(f"data.splits gives one folder two parts ({dict(said)}); they must not share images")
-    chosen = {part: part for part in _SPLIT_WORDS if part in present and part not in said.values()} | dict(said)
-    unused = [name for name in present if name not in chosen.values()]
-    split_like = {part: name for part, words in _SPLIT_WORDS.items() for name in unused if name.lower() in words}
-    hint = "data.splits: " + str(chosen | split_like).replace("'", "")
-    if "train" not in chosen:
-        if chosen or split_like:
-            raise DataError(f"{root} has no folder train/ but {_listed(present)}; say which plays which part: {hint}")
-        return {"train": root}  # class folders and nothing else: all splits are carved from them
-    if chosen.get("val") == "val" and "test" not in chosen:
-        notices.append(
-            f"{root} has val/ and no test/: val/ is validation, and the test images are carved from train/. "
-            f"To test on val/ instead, set data.splits: {{test: val}}; validation is then carved from train/"
-        )
-    if unused:
-        notices.append(f"not used in {root}: {_listed(unused)}" + (f"; to use them, set {hint}" if split_like else ""))
-    return {part: root / name for part, name in chosen.items()}
-
-
-def _class_names(train: Path) -> tuple[str, ...]:
-    names = tuple(path.name for path in _visible_folders(train))
-    if not names and any(is_image_name(path.name) for path in train.iterdir()):
-        raise DataError(f"{train} holds images but no class folders; put those of each class in a folder of its own")
-    if not names:
-        raise DataError(f"{train} is empty: it should hold a folder of images for each class, <class>/*.jpg")
-    if len(names) == 1:
-        raise DataError(f"{train} has one class only ({names[0]}); a classifier needs at least two")
-    return names
-
-
-def _scan(folder: Path, class_names: tuple[str, ...], notices: list[str], num_workers: int | None) -> FolderPart:
-    foreign = [path.name for path in _visible_folders(folder) if path.name not in class_names]
-    if foreign:
-        close = difflib.get_close_matches(foreign[0], class_names, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise DataError(
-            f"{folder} has classes that the training folder lacks: {_listed(foreign)}{hint} "
-            f"(known: {_listed(class_names)}). Rename or remove these folders"
-        )
-    files: list[str] = []
-    labels: list[int] = []
-    loose = [path.name for path in folder.iterdir() if path.is_file() and not is_hidden(path.name)]
-    strangers = [name for name in loose if not is_image_name(name)]
-    for label, name in enumerate(class_names):
-        images, others = _walk(folder, name)
-        files += images
-        labels += [label] * len(images)
-        strangers += others
-    if not files:
-        suffixes = ", ".join(sorted(SUFFIXES))
-        raise DataError(f"{folder} is empty: its class folders hold no images (names that end in {suffixes})")
-    if strangers:
-        heic = any(name.lower().endswith((".heic", ".heif")) for name in strangers)
-        hint = "; convert HEIC photos to JPEG to use them" if heic else ""
-        notices.append(f"left out of {folder}, being no images: {_listed(strangers)}{hint}")
-    if pictures := [name for name in loose if is_image_name(name)]:
-        notices.append(f"left out of {folder}, being in no class folder: {_listed(pictures)}")
-    if hidden := [path.name for path in folder.iterdir() if path.is_dir() and is_hidden(path.name)]:
-        notices.append(f"left out of {folder}, being hidden: {_listed(hidden)}")
-    return FolderPart(folder, tuple(files), np.array(labels, dtype=np.int64), num_workers)
-
-
-def _walk(folder: Path, class_name: str) -> tuple[list[str], list[str]]:
-    """Images and other files of a class, at any depth, as paths below `folder`, sorted."""
+def _look_into(folder: Path, class_name: str) -> _Class:
+    """What a class folder holds, at any depth, as paths below `folder`, sorted."""
     images: list[str] = []
     others: list[str] = []
-    # Plain strings: with tens of thousands of files, Path objects would take most of the time.
-    for parent, subfolders, files in os.walk(folder / class_name):
-        inside = Path(parent).relative_to(folder).as_posix()
-        others += [f"{inside}/{name} (a link)" for name in subfolders if Path(parent, name).is_symlink()]
-        subfolders[:] = [name for name in subfolders if not is_hidden(name)]
+    unreadable: list[str] = []
+    start = len(str(folder)) + 1 if str(folder) != os.sep else 1
+    for parent, subfolders, files in walk(folder / class_name, unreadable):
+        inside = Path(parent[start:]).as_posix()
+        others += [f"{inside}/{name} (a link)" for name in subfolders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114
         for file in files:
             if not is_hidden(file):
                 (images if is_image_name(file) else others).append(f"{inside}/{file}")
-    return sorted(images), sorted(others)
+    return _Class(sorted(images), sorted(others), unreadable)
 
 
-def _visible_folders(folder: Path) -> list[Path]:
-    try:
-        found = [path for path in folder.iterdir() if path.is_dir() and not is_hidden(path.name)]
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
-    return sorted(found, key=lambda path: path.name)
+def _class_names(
+    train: Path, listing: Listing, found: Mapping[str, _Class], on_error: str, notices: list[str]
+) -> tuple[str, ...]:
+    if not found and any(map(is_image_name, listing.files)):
+        raise DataError(f"{train} holds images but no class folders; put those of each class in a folder of its own")
+    if not found:
+        raise DataError(f"{train} is empty: it should hold a folder of images for each class, <class>/*.jpg")
+    check_names(train, list(found))
+    if not any(known.images or known.unreadable for known in found.values()):
+        raise DataError(
+            f"{train} is empty: its class folders hold no images (names that end in {', '.join(sorted(SUFFIXES))})"
+        )
+    if filled := [name for name, known in found.items() if known.others and not known.images and not known.unreadable]:
+        example = found[filled[0]].others[0]
+        raise DataError(
+            f'no images of {quoted(filled)} in {train}, only other files such as "{example}"; add images (names that '
+            f"end in {', '.join(sorted(SUFFIXES))}), or remove the folder"
+        )
+    empty = [name for name, known in found.items() if known.is_empty]
+    if empty and on_error == "stop":
+        raise DataError(
+            f"no images of {quoted(empty)} in {train}; add some, remove the folder, or leave data.on_error: stop out"
+        )
+    names = tuple(name for name in found if name not in empty)
+    if len(names) == 1:
+        inner = list_folder(train / names[0]).visible
+        hint = (
+            f'; if its folders {quoted(inner)} are the classes, set data.root to "{train / names[0]}"' if inner else ""
+        )
+        others = f", besides the empty folders {quoted(empty)}" if empty else ""
+        raise DataError(f"{train} has one class only ({quoted(names)}{others}); a classifier needs at least two{hint}")
+    if empty:
+        notices.append(f"left out of {train}, being empty: {quoted(empty)}; the network will not know these classes")
+    return names
 
 
-def _listed(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(names[:limit]) or "nothing"
-    return shown + (f" and {len(names) - limit} more" if len(names) > limit else "")
+def _check_classes(
+    folder: Path,
+    class_names: Sequence[str],
+    found: Mapping[str, _Class],
+    train: Mapping[str, _Class],
+    on_error: str,
+    notices: list[str],
+) -> None:
+    """That a part has no classes but those of training, and images at all."""
+    check_names(folder, list(found))
+    foreign = [name for name in found if name not in class_names and not (found[name].is_empty and on_error != "stop")]
+    if foreign and foreign[0] in train:
+        raise DataError(
+            f"{folder} has images of {quoted(foreign)}, of which the training folder has none; add some there"
+        )
+    if foreign:
+        same = [name for name in class_names if alike(name) == alike(foreign[0])]
+        close = difflib.get_close_matches(foreign[0], class_names, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f'; "{same[0]}" differs only in case, in spaces or in how letters are encoded' if same else hint
+        raise DataError(
+            f"{folder} has classes that the training folder lacks: {quoted(foreign)}{hint} "
+            f"(known: {quoted(class_names)}). Rename or remove these folders"
+        )
+    if not any(known.images or known.unreadable for known in found.values()):
+        raise DataError(
+            f"{folder} is empty: its class folders hold no images (names that end in {', '.join(sorted(SUFFIXES))})"
+        )
+    without = [name for name in class_names if name not in found or not found[name].images]
+    if without and found is not train:
+        notices.append(f"{folder} has no images of {quoted(without)}")
+
+
+def _note_left_out(folder: Path, listing: Listing, found: Mapping[str, _Class], notices: list[str]) -> None:
+    loose = [name for name in listing.files if not is_hidden(name)]
+    strangers = [name for name in loose if not is_image_name(name)]
+    strangers += [other for known in found.values() for other in known.others]
+    if strangers:
+        notices.append(f"left out of {folder}, being no images: {quoted(strangers)}")
+    if pictures := [name for name in loose if is_image_name(name)]:
+        notices.append(f"left out of {folder}, being in no class folder: {quoted(pictures)}")
+    if hidden := [name for name in listing.folders if is_hidden(name)]:
+        notices.append(f"left out of {folder}, being hidden: {quoted(hidden)}")
+
+
+def _refuse_unreadable(lines: Sequence[str]) -> None:
+    if lines:
+        what = "1 folder" if len(lines) == 1 else f"{len(lines):,} folders"
+        more = [f"... and {len(lines) - 5:,} more"] if len(lines) > 5 else []
+        raise DataError(
+            f"{what} of images cannot be read; make them readable (chmod -R u+rX), or remove them, "
+            f"or leave them out with data.on_error: skip:",
+            more=[*lines[:5], *more],
+        )
+
+
+def _part(folder: Path, class_names: Sequence[str], found: Mapping[str, _Class], num_workers: int | None) -> FolderPart:
+    present = [(label, found[name]) for label, name in enumerate(class_names) if name in found]
+    files = tuple(file for _, known in present for file in known.images)
+    labels = np.repeat([label for label, _ in present], [len(known.images) for _, known in present]).astype(np.int64)
+    unreadable = tuple(line for _, known in present for line in known.unreadable)
+    return FolderPart(folder, files, labels, num_workers, unreadable_folders=unreadable)
 
 
 def moved_images(data: schema.Data, data_root: Path, class_names: Collection[str]) -> schema.Data:
@@ -157,7 +195,8 @@ def moved_images(data: schema.Data, data_root: Path, class_names: Collection[str
     if data.source != "image_folder":
         return data
     below = data_root / str(data.root)
-    itself = any((data_root / name).is_dir() for name in ("train", *class_names))
+    there = list_folder(data_root).folders if data_root.is_dir() else []
+    itself = any(name in class_names or name.lower() in SPLIT_WORDS["train"] for name in there)
     if below.is_relative_to(data_root) and (below.is_dir() or not itself):
         return data
     return data.model_copy(update={"root": "."})

@@ -123,7 +123,8 @@ def open_folder(config: schema.Data, root: Path) -> Source:
     Raises:
         DataError: It is not there, or not as it should be.
     """
-    return scan_image_folder(root, config.splits.model_dump() if config.splits else {}, config.num_workers)
+    splits = config.splits.model_dump() if config.splits else {}
+    return scan_image_folder(root, splits, config.num_workers, config.on_error)
 
 
 def preprocessing_for(source: Source, config: schema.Data) -> Preprocessing:

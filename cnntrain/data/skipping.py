@@ -10,6 +10,7 @@ from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.source import Part, Source
 from cnntrain.errors import DataError
+from cnntrain.names import quoted
 
 
 def without_unreadable(
@@ -29,21 +30,25 @@ def without_unreadable(
     parts: dict[str, Part] = dict(source.parts)
     skipped: dict[str, Sequence[str]] = {}
     for name, part in source.parts.items():
-        faults = part.unreadable(preprocessing, reporter) if isinstance(part, FolderPart) else {}
-        if not faults or not isinstance(part, FolderPart):
+        if not isinstance(part, FolderPart):
             continue
-        if len(faults) > max_skipped * len(part.files):
-            raise DataError(
-                f"{len(faults)} of {len(part.files)} images in {part.folder} cannot be read, more than "
-                f"data.max_skipped {max_skipped:g} allows:",
-                more=list(faults.values())[:5],
-            )
-        parts[name], skipped[name] = part.without(faults), list(faults.values())
-        reporter.say(
-            f"     note: {len(faults)} of {len(part.files):,} images in {part.folder} cannot be read and are left out, "
-            f"such as {skipped[name][0]}"
+        faults = part.unreadable(preprocessing, reporter)
+        # A folder counts as one image, since nobody knows how many it holds.
+        lines = [*part.unreadable_folders, *faults.values()]
+        if not lines:
+            continue
+        number, folders = len(part.files), len(part.unreadable_folders)
+        what = f"{len(faults)} of {number:,} images" + (
+            f" and {folders} folder{'s' * (folders > 1)}" if folders else ""
         )
+        if len(lines) > max_skipped * number:
+            raise DataError(
+                f"{what} in {part.folder} cannot be read, more than data.max_skipped {max_skipped:g} allows:",
+                more=lines[:5],
+            )
+        parts[name], skipped[name] = part.without(faults), lines
+        reporter.say(f"     note: {what} in {part.folder} cannot be read and are left out, such as {lines[0]}")
     labels = np.unique(parts["train"].labels)
     if missing := [label for index, label in enumerate(source.class_names) if index not in labels]:
-        raise DataError(f"no image of {', '.join(missing)} can be read; repair some, or remove the folder")
+        raise DataError(f"no image of {quoted(missing)} can be read; repair some, or remove the folder")
     return replace(source, parts=parts), skipped

@@ -155,9 +155,15 @@ def _add_notices(add: Callable[..., None], readable: Sequence[Look], channels: i
         add(name, "notice", advice, lambda look, detail=detail: "" if look.fault else detail(look))
 
 
-def stray_findings(strays: Mapping[str, list[str]]) -> list[Finding]:
-    """What lies between the images."""
+def stray_findings(strays: Mapping[str, list[str]], *, skips: bool) -> list[Finding]:
+    """What lies between the images, and what could not be looked into."""
     kinds: Mapping[str, tuple[str, Severity, str, str]] = {
+        "unreadable folders": (
+            "folders that cannot be read",
+            "warning" if skips else "problem",
+            "make them readable (chmod -R u+rX); what they hold was not looked at",
+            "folder",
+        ),
         "loose images": (
             "images in no class folder",
             "warning",

@@ -65,6 +65,8 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
     recipe, seed = config.recipe, config.run.seed
     data_root = resolve_data_root(config.data.source, config.run.data_root)
     splits = prepare_data(config.data, data_root=data_root, reporter=reporter)
+    for notice in splits.notices:
+        reporter.say(f"note: {notice}")
     train, fitting = splits.train, splits.preprocessing
     pipeline = build_pipeline(config.data.augment, fitting, splits.num_classes)
     balanced = recipe.balance == "sampler"

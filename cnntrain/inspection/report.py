@@ -8,6 +8,7 @@ import numpy as np
 
 from cnntrain.config import schema
 from cnntrain.data import Reporter
+from cnntrain.data.cropping import ADVICE, MUCH, SOME, cut_share, measure_cut
 from cnntrain.data.datasets import FACTS
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
 from cnntrain.inspection.balance import Counts, balance_findings, count_classes
@@ -110,7 +111,8 @@ def inspect_data(
         ),
         *copy_findings(inventory, looks, reporter, near_are_copies=config.group_copies == "near"),
         *balance_findings(inventory, counts),
-        *stray_findings(inventory.strays),
+        *stray_findings(inventory.strays, skips=config.on_error == "skip"),
+        *_cut_findings(inventory, looks, config.resize),
         *_size_findings(inventory, looks),
     ]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
@@ -118,10 +120,39 @@ def inspect_data(
 
 
 def _layout_findings(inventory: Inventory) -> list[Finding]:
+    if inventory.warnings:
+        items = tuple(Item((text,)) for text in inventory.warnings)
+        return [
+            Finding("classes that may not be what you mean", "warning", "see README, Your own photos", items, "warning")
+        ]
     if not inventory.refusal:
         return []
     advice = "lay it out as train/<class>/*, with val/ and test/ alike where you have them, or as <class>/*"
     return [Finding("training would refuse this folder", "problem", advice, (Item((inventory.refusal,)),), "reason")]
+
+
+def _cut_findings(inventory: Inventory, looks: Sequence[Look], resize: str) -> list[Finding]:
+    """What `resize: crop` would take away, the images that lose most first."""
+    pictures = [index for index, look in enumerate(looks) if look.format and not look.fault]
+    sizes = [(inventory.samples[index].name, looks[index].width, looks[index].height) for index in pictures]
+    cut = measure_cut(sizes) if resize == "crop" else None
+    if cut is None:
+        return []
+    shares = {index: cut_share(looks[index].width, looks[index].height) for index in pictures}
+    losing = sorted((index for index in pictures if shares[index] >= SOME), key=lambda index: -shares[index])
+    items = tuple(
+        Item(
+            (inventory.samples[index].name,),
+            f"{100 * shares[index]:.0f} % of {looks[index].width} x {looks[index].height}",
+            (index,),
+        )
+        for index in losing
+    )
+    name = (
+        f"cut by data.resize: crop, by {100 * cut.mean:.0f} % of the area on average, {100 * cut.worst:.0f} % at worst"
+    )
+    severity: Severity = "warning" if cut.mean >= MUCH else "notice"
+    return [Finding(name, severity, ADVICE, items)] if items else []
 
 
 def _size_findings(inventory: Inventory, looks: Sequence[Look]) -> list[Finding]:

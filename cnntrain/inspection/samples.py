@@ -1,22 +1,24 @@
 """Which images there are, and which split each belongs to: as training has it, or as far as can be seen."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cnntrain.config import schema
 from cnntrain.data import Layout, Reporter, find_source, lay_out, resolve_data_root
+from cnntrain.data.class_names import class_warnings
 from cnntrain.data.decode import is_hidden, is_image_name
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.source import ArrayPart, Source
+from cnntrain.data.split_folders import SPLIT_WORDS
+from cnntrain.data.walking import list_folder, walk
 from cnntrain.errors import DataError
 from cnntrain.names import printable
 
 UNUSED = "unused"  # the split of images that training would not get to see
 NO_CLASS = "(no class)"
-_USUAL = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,7 @@ class Inventory:
         refusal: Why training would refuse this layout; empty where it would not.
         strays: By kind of `STRAYS`, paths of what lies between the images.
         source: As training finds it; None where training would refuse it.
+        warnings: What may be wrong with the classes, one sentence each.
     """
 
     place: str
@@ -57,6 +60,7 @@ class Inventory:
     refusal: str = ""
     strays: Mapping[str, list[str]] = field(default_factory=dict)
     source: Source | None = None
+    warnings: Sequence[str] = ()
 
 
 def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporter) -> Inventory:
@@ -74,7 +78,7 @@ def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporte
         source = find_source(config, str(resolve_data_root(config.source, data_root)), reporter).source
         layout = lay_out(config, source)
     except DataError as error:
-        if config.source != "image_folder" or not root.is_dir():
+        if config.source != "image_folder" or not os.path.isdir(root):  # noqa: PTH112 (false without permission)
             raise
         refusal = str(error)
     if source and layout and config.source != "image_folder":
@@ -118,22 +122,24 @@ def _from_folders(
         samples += _walk(folder, root, split_of, others, strays, with_loose=layout is None)
     if root not in folders.values():
         used = {Path(os.path.relpath(folder, root)).parts[0] for folder in folders.values()}
-        for path in sorted(root.iterdir()):
-            kind = "hidden" if is_hidden(path.name) else "unused folders" if path.is_dir() else "other files"
-            if path.name not in used:
-                strays.setdefault(kind, []).append(printable(f"{path.name}/" if path.is_dir() else path.name))
+        there = list_folder(root)
+        for name in sorted({*there.folders, *there.files} - used):
+            is_folder = name in there.folders
+            kind = "hidden" if is_hidden(name) else "unused folders" if is_folder else "other files"
+            strays.setdefault(kind, []).append(printable(f"{name}/" if is_folder else name))
     found = sorted({sample.class_name for sample in samples} - {NO_CLASS})
     class_names = tuple(map(printable, source.class_names)) if source else tuple(found)
     origins = _origins(config, source, layout) if source and layout else {}
-    return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays, source)
+    warnings = class_warnings(str(folders["train"]), parts["train"].files) if source and layout else []
+    return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays, source, warnings)
 
 
 def _folders_by_name(config: schema.Data, root: Path) -> dict[str, Path]:
     """The folders that seem to be meant, where training would refuse the layout."""
     said = {part: name for part, name in (config.splits.model_dump() if config.splits else {}).items() if name}
-    present = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    present = {name.lower(): root / name for name in list_folder(root).folders}
     found = {part: root / name for part, name in said.items() if (root / name).is_dir()}
-    for part, words in _USUAL.items():
+    for part, words in SPLIT_WORDS.items():
         match = [present[word] for word in words if word in present and present[word] not in found.values()]
         if part not in found and match:
             found[part] = match[0]
@@ -152,7 +158,7 @@ def _walk(
     """The images below a folder of class folders; what else lies there goes to `strays`."""
     samples: list[Sample] = []
     above = "" if folder == root else Path(os.path.relpath(folder, root)).as_posix()
-    for class_name, parent, subfolders, files in _tree(folder):
+    for class_name, parent, subfolders, files in _tree(folder, strays):
         here = f"{above}{parent[len(folder.as_posix()) :]}/".lstrip("/")
         if class_name and not files and not subfolders:
             strays.setdefault("empty folders", []).append(printable(here))
@@ -173,20 +179,23 @@ def _walk(
     return samples
 
 
-def _tree(folder: Path) -> Iterator[tuple[str, str, list[str], list[str]]]:
+def _tree(folder: Path, strays: dict[str, list[str]]) -> Iterator[tuple[str, str, list[str], list[str]]]:
     """For the folder itself and all below it: the class, the folder, its folders and its files, in order.
 
     As in training, a class folder may be a link, and folders below it may not.
     """
-    top = list(os.scandir(folder))
-    classes = sorted(entry.name for entry in top if entry.is_dir())
-    yield "", folder.as_posix(), classes, sorted(entry.name for entry in top if not entry.is_dir())
-    for class_name in classes:
-        if is_hidden(class_name):
-            continue
-        for parent, subfolders, files in os.walk(folder / class_name):
-            yield class_name, Path(parent).as_posix(), sorted(subfolders), sorted(files)
-            subfolders[:] = sorted(name for name in subfolders if not is_hidden(name))
+    unreadable: list[str] = []
+    try:
+        top = list_folder(folder)
+    except DataError as error:
+        strays.setdefault("unreadable folders", []).append(str(error))
+        return
+    yield "", folder.as_posix(), top.folders, top.files
+    for class_name in top.visible:
+        for parent, subfolders, files in walk(folder / class_name, unreadable):
+            yield class_name, Path(parent).as_posix(), subfolders, files
+    if unreadable:
+        strays.setdefault("unreadable folders", []).extend(map(printable, unreadable))
 
 
 def _stray(name: str, *, is_loose: bool, with_loose: bool) -> str:

@@ -54,8 +54,10 @@ class Data(Section):
     num_workers: NonNegativeInt | None = Field(
         None, description="image_folder: threads that decode; 0: the one that trains; null: one for each core"
     )
-    on_error: Literal["stop", "skip"] = Field(
-        "stop", description="image_folder: images that cannot be read stop training, or are left out (and named)"
+    on_error: Literal["auto", "stop", "skip"] = Field(
+        "auto",
+        description="image_folder: images and folders that cannot be read stop training, or are left out, counted and "
+        "named (skip); an empty class folder is left out and named, or stops training too (stop)",
     )
     max_skipped: ProperFraction = Field(0.1, description="on_error skip: at most this share of a folder's images")
     resize: Literal["crop", "letterbox", "squash"] = "crop"

@@ -297,7 +297,7 @@ def test_a_temperature_is_saved_and_evaluated_with(cli: Cli, tmp_path: Path) -> 
         "train", "digits_lenet", *SHORT, "--output", tmp_path / "scaled", "--set", "recipe.temperature_scaling=true"
     )
     assert (plain.code, scaled.code) == (0, 0)
-    assert "fitted on validation" in scaled.err
+    assert "calibrated on 143 validation images" in scaled.err
     before, after = (json.loads((tmp_path / name / "latest/results.json").read_text()) for name in ("plain", "scaled"))
     assert after["test"]["confusion"] == before["test"]["confusion"]
     assert after["val"]["loss"] < before["val"]["loss"]  # it minimises just that

@@ -5,6 +5,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,12 +15,12 @@ from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.data.image_folder import moved_images
 from cnntrain.data.layout import SPLITS
-from cnntrain.errors import DataError
+from cnntrain.errors import CheckpointError, DataError
 from cnntrain.learner import Learner
 from cnntrain.metrics import Evaluation
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.runtime.device import exact_float32, use_threads
-from cnntrain.task import SingleLabel
+from cnntrain.task import NOT_FINITE, SingleLabel
 
 
 @torch.inference_mode()
@@ -117,7 +118,7 @@ def recorded_split(
         data, name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
     )
     if not len(split):
-        others = " or ".join(f"--split {other}" for other in SPLITS if header.splits[other]["num_images"])
+        others = " or ".join(f"--split {other}" for other in SPLITS if header.split(other)["num_images"])
         raise DataError(
             f"there are no {name} images: the network was trained with data.{name}_fraction 0. Take other images of it "
             f"({others}), or train a new run with data.{name}_fraction above 0"
@@ -143,7 +144,7 @@ def evaluate_checkpoint(
         reporter: Tells the user what takes its time.
 
     Raises:
-        CheckpointError: The file is no checkpoint.
+        CheckpointError: The file is no checkpoint, or its outputs are no finite numbers.
         DataError: The data are missing, or have other classes than the network.
     """
     model, header = load_network(path, device)
@@ -151,12 +152,14 @@ def evaluate_checkpoint(
     split, num_skipped = recorded_split(header, split_name, device=device, data_root=data_root, reporter=reporter)
     batch_size = header.config.recipe.images_at_once
     found = evaluate(model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size)
+    if not np.isfinite(found.losses).all():
+        raise CheckpointError(f"{path}: {NOT_FINITE}")
     sha256 = split.identity()["sha256"]
     return {
         "checkpoint": str(path),
         "split": split_name,
         "sha256": sha256,
-        "same_images_as_in_training": sha256 == header.splits[split_name]["sha256"],
+        "same_images_as_in_training": sha256 == header.split(split_name)["sha256"],
         **({"num_skipped": num_skipped} if num_skipped else {}),
         **found.summary(),
     }

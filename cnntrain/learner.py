@@ -20,7 +20,7 @@ from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
 from cnntrain.recipe.freezing import Freezing
 from cnntrain.recipe.losses import Criterion, balanced_weights
-from cnntrain.recipe.optimizers import build_optimizer
+from cnntrain.recipe.optimizers import build_optimizer, check_state
 from cnntrain.recipe.resizing import check_sizes
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
 from cnntrain.recipe.unvalidated import without_validation
@@ -183,6 +183,7 @@ class Learner:
 
         Raises:
             CheckpointError: The network is another one.
+            ValueError: The optimizer's state is that of another network, or not finite.
         """
         self.optimizer.zero_grad(set_to_none=True)  # of a step that was not taken
         self.step = state["step"]
@@ -197,6 +198,7 @@ class Learner:
             len(group["params"]) for group in own["param_groups"]
         ]
         if state["optimizer_name"] == type(self.optimizer).__name__ and same_groups:
+            check_state(self.optimizer, saved["state"])
             self.optimizer.load_state_dict({"state": saved["state"], "param_groups": own["param_groups"]})
         else:
             self.optimizer.state.clear()

@@ -11,6 +11,91 @@ from cnntrain.intervals import Interval, mean_interval, wilson_interval
 
 Counts = npt.NDArray[np.int64]
 
+MOST_DENSE = 1000  # classes of a confusion matrix that is written out with its zeros
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """How often class i was called j, for the pairs that came up alone: of K classes and N images, at most N.
+
+    Attributes:
+        num_classes: K.
+        targets: int64 (P,), the truth.
+        predictions: int64 (P,).
+        counts: int64 (P,), above 0. The pairs are in the order of the matrix's rows.
+    """
+
+    num_classes: int
+    targets: Counts
+    predictions: Counts
+    counts: Counts
+
+    @classmethod
+    def of(cls, targets: Counts, predictions: Counts, num_classes: int) -> "Confusion":
+        """Counts predictions, int64 (N,), of images with targets int64 (N,)."""
+        cells, counts = np.unique(targets * num_classes + predictions, return_counts=True)
+        return cls(num_classes, cells // num_classes, cells % num_classes, counts)
+
+    @classmethod
+    def of_matrix(cls, matrix: Counts) -> "Confusion":
+        """Of a dense matrix, int64 (K, K), rows the truth."""
+        targets, predictions = np.nonzero(matrix)
+        return cls(len(matrix), targets, predictions, matrix[targets, predictions])
+
+    @property
+    def is_right(self) -> npt.NDArray[np.bool_]:
+        """Which pairs are no mistakes, bool (P,)."""
+        found: npt.NDArray[np.bool_] = self.targets == self.predictions
+        return found
+
+    @property
+    def num_images(self) -> int:
+        """N."""
+        return int(self.counts.sum())
+
+    @property
+    def right(self) -> Counts:
+        """Images of each class that were called so, int64 (K,)."""
+        return self.by_class(self.targets[self.is_right], self.counts[self.is_right])
+
+    @property
+    def support(self) -> Counts:
+        """Images of each class, int64 (K,)."""
+        return self.by_class(self.targets, self.counts)
+
+    @property
+    def predicted(self) -> Counts:
+        """Images that were called so, int64 (K,)."""
+        return self.by_class(self.predictions, self.counts)
+
+    def by_class(self, classes: Counts, counts: Counts) -> Counts:
+        """Sums of counts by class, int64 (K,)."""
+        sums: Counts = np.bincount(classes, weights=counts, minlength=self.num_classes).astype(np.int64)
+        return sums
+
+    def dense(self) -> Counts:
+        """int64 (K, K), rows the truth, columns the prediction."""
+        matrix = np.zeros((self.num_classes, self.num_classes), dtype=np.int64)
+        matrix[self.targets, self.predictions] = self.counts
+        return matrix
+
+    def values(self) -> dict[str, Any]:
+        """As results.json keeps it: `confusion`, rows of K numbers, or, of many classes, `confusion_sparse`.
+
+        That is a list of [true, predicted, count] without the zeros, in the order of rows; classes count from 0.
+        """
+        if self.num_classes <= MOST_DENSE:
+            return {"confusion": self.dense().tolist()}
+        return {"confusion_sparse": np.stack([self.targets, self.predictions, self.counts], axis=1).tolist()}
+
+    @classmethod
+    def from_values(cls, metrics: Mapping[str, Any]) -> "Confusion":
+        """The inverse of `values`, from metrics that were checked when they were read (`artifacts`)."""
+        if "confusion_sparse" in metrics:
+            columns = np.array(metrics["confusion_sparse"], dtype=np.int64).reshape(-1, 3).T
+            return cls(len(metrics["per_class"]), *columns)
+        return cls.of_matrix(np.array(metrics["confusion"], dtype=np.int64))
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -33,9 +118,9 @@ class Evaluation:
     in_top5: npt.NDArray[np.bool_]
 
     @property
-    def confusion(self) -> npt.NDArray[np.int64]:
-        """int64 (K, K), rows the truth."""
-        return confusion_matrix(self.targets, self.predictions, len(self.class_names))
+    def confusion(self) -> Confusion:
+        """How often each class was called another."""
+        return Confusion.of(self.targets, self.predictions, len(self.class_names))
 
     def summary(self) -> dict[str, Any]:
         """The metrics as plain values: loss, accuracy, per class, macro averages, confusion; and their intervals."""
@@ -54,19 +139,13 @@ class Evaluation:
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:limit]
 
 
-def confusion_matrix(targets: Counts, predictions: Counts, num_classes: int) -> Counts:
-    """How often class i was called j: int64 (K, K), rows the truth, columns the prediction."""
-    pairs = np.bincount(targets * num_classes + predictions, minlength=num_classes**2)
-    return pairs.reshape(num_classes, num_classes).astype(np.int64)
-
-
-def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
+def summarise_confusion(confusion: Confusion, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Accuracy, precision, recall and F1 per class, their macro averages, balanced accuracy, confused pairs.
 
     Macro averages are over the classes that have images or were predicted, as scikit-learn has it; among these, a
     ratio without cases counts as 0. Balanced accuracy is the mean recall of the classes with images.
     """
-    right, support, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    right, support, predicted = confusion.right, confusion.support, confusion.predicted
     precision, recall = _ratio(right, predicted), _ratio(right, support)
     f1 = _ratio(2 * right, support + predicted)
     present = support + predicted > 0
@@ -90,7 +169,7 @@ def summarise_confusion(confusion: Counts, class_names: tuple[str, ...]) -> dict
             for name, p, r, f, n, hits, called in rows
         ],
         "most_confused": most_confused(confusion, class_names),
-        "confusion": confusion.tolist(),
+        **confusion.values(),
     }
 
 
@@ -135,15 +214,14 @@ def is_guessing(accuracy: float, support: Sequence[int]) -> bool:
     return accuracy <= share + 0.1 * min(share, 1 - share)
 
 
-def most_confused(confusion: Counts, class_names: tuple[str, ...], limit: int = 10) -> list[dict[str, Any]]:
+def most_confused(confusion: Confusion, class_names: tuple[str, ...], limit: int = 10) -> list[dict[str, Any]]:
     """The pairs (truth, prediction) that were mistaken most often, most first."""
-    mistakes = confusion - np.diag(np.diag(confusion))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:limit]
-    pairs = [(int(index) // len(class_names), int(index) % len(class_names)) for index in order]
+    mistakes = np.flatnonzero(~confusion.is_right)
+    order = mistakes[np.argsort(-confusion.counts[mistakes], kind="stable")][:limit]
+    pairs = zip(confusion.targets[order], confusion.predictions[order], confusion.counts[order], strict=True)
     return [
-        {"true": class_names[true], "predicted": class_names[predicted], "count": int(mistakes[true, predicted])}
-        for true, predicted in pairs
-        if mistakes[true, predicted] > 0
+        {"true": class_names[true], "predicted": class_names[predicted], "count": int(count)}
+        for true, predicted, count in pairs
     ]
 
 

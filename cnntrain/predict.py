@@ -13,9 +13,9 @@ from torch import nn
 from cnntrain.data.decode import fit_content, is_hidden, is_image_name, read_bytes
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.data.walking import walk
-from cnntrain.errors import DataError
+from cnntrain.errors import CheckpointError, DataError
 from cnntrain.runtime.device import exact_float32
-from cnntrain.task import SingleLabel
+from cnntrain.task import NOT_FINITE, SingleLabel
 
 Ranked = tuple[tuple[str, float], ...]  # (class, probability), likeliest first
 
@@ -78,12 +78,17 @@ def classify(
         task: What the outputs mean.
         device: Where to compute, in float32.
         top: How many classes, at most.
+
+    Raises:
+        CheckpointError: The outputs are no finite numbers.
     """
     images = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
     with exact_float32():
         outputs = model(preprocessing.network_input(images))
     probabilities = task.probabilities(outputs)
     values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
+    if not torch.isfinite(values).all():
+        raise CheckpointError(NOT_FINITE)
     return [
         tuple(zip([task.class_names[index] for index in row], shares, strict=True))
         for row, shares in zip(classes.tolist(), values.tolist(), strict=True)

@@ -7,6 +7,11 @@ from torch import Tensor
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.recipe.losses import Criterion
 
+NOT_FINITE = (
+    "the network's outputs are not finite numbers (NaN or infinite), so they tell nothing: its training went wrong, or "
+    "its weights were changed; train it anew"
+)
+
 
 @dataclass(frozen=True)
 class SingleLabel:

@@ -22,6 +22,7 @@ from PIL import Image, ImageFont
 from cnntrain.cli.output import harmless_output
 from cnntrain.config import load_config
 from cnntrain.config.reader import write_yaml
+from cnntrain.metrics import Confusion
 from cnntrain.models.weights_file import METADATA_KEY
 from cnntrain.names import shortened
 from cnntrain.pages.charts import Line, line_chart
@@ -307,7 +308,7 @@ def test_long_names_are_drawn_at_once() -> None:
     assert text.startswith("www")
     assert text.endswith("wend")
     assert font.getlength(text) <= 150
-    confusion_picture(np.eye(10, dtype=np.int64), [*WILD, LONG])
+    confusion_picture(Confusion.of_matrix(np.eye(10, dtype=np.int64)), [*WILD, LONG])
 
 
 def test_a_configuration_copied_under_a_wild_name_says_the_same(cli: Cli, tmp_path: Path) -> None:

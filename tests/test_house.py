@@ -13,6 +13,7 @@ FLOORS = [
     {"names"},
     {"errors", "intervals", "titles"},
     {"config", "runtime", "metrics", "extras", "pages", "doctor"},
+    {"artifacts"},
     {"models", "data", "recipe"},
     {"task", "evidence", "summarise", "start", "progress"},
     {"records", "learner", "analysis"},

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn import metrics as oracle
 
 from cnntrain.intervals import wilson_interval
-from cnntrain.metrics import Evaluation, confusion_matrix, is_guessing, summarise_confusion
+from cnntrain.metrics import Confusion, Evaluation, is_guessing, summarise_confusion
 
 RNG = np.random.default_rng(0)
 NAMES = tuple("abcdef")
@@ -19,12 +19,12 @@ PREDICTIONS[PREDICTIONS == 4] = 0  # class e is never predicted
 
 @pytest.fixture
 def summary() -> dict[str, object]:
-    return summarise_confusion(confusion_matrix(TARGETS, PREDICTIONS, 6), NAMES)
+    return summarise_confusion(Confusion.of(TARGETS, PREDICTIONS, 6), NAMES)
 
 
 def test_confusion_is_scikit_learns() -> None:
     expected = oracle.confusion_matrix(TARGETS, PREDICTIONS, labels=range(6))
-    np.testing.assert_array_equal(confusion_matrix(TARGETS, PREDICTIONS, 6), expected)
+    np.testing.assert_array_equal(Confusion.of(TARGETS, PREDICTIONS, 6).dense(), expected)
 
 
 def test_per_class_figures_and_averages_are_scikit_learns(summary: dict[str, object]) -> None:
@@ -40,7 +40,7 @@ def test_per_class_figures_and_averages_are_scikit_learns(summary: dict[str, obj
 
 
 def test_a_class_that_does_not_occur_leaves_the_averages_alone() -> None:
-    summary = summarise_confusion(confusion_matrix(np.zeros(5, int), np.zeros(5, int), 3), NAMES[:3])
+    summary = summarise_confusion(Confusion.of(np.zeros(5, int), np.zeros(5, int), 3), NAMES[:3])
     assert summary["macro_f1"] == summary["balanced_accuracy"] == 1.0
 
 

@@ -239,7 +239,10 @@ def write_sealed(path: Path, header: str) -> None:
 
 def test_a_header_can_change_the_preprocessing_alone(tmp_path: Path) -> None:
     fitting = {"channels": 1, "image_size": 16, "stored_size": 16, "resize": "crop", "mean": [0.5], "std": [0.5]}
-    header = {"class_names": ["a"], "preprocessing": {**fitting, "val_fraction": 0.5, "root": "/", "split_seed": 9}}
+    header = {
+        "class_names": ["a", "b"],
+        "preprocessing": {**fitting, "val_fraction": 0.5, "root": "/", "split_seed": 9},
+    }
     write_sealed(tmp_path / "x.safetensors", json.dumps(header))
     text = f"model: {{name: lenet5, weights: {tmp_path / 'x.safetensors'}}}\ndata: {{source: digits}}\n"
     config, _ = initial_weights(parse_config(text, "test"))

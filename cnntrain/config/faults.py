@@ -47,6 +47,23 @@ def explain(error: ValidationError, document: Document) -> list[str]:
     return [_explain_one(fault, document) for fault in faults]
 
 
+def wrong_value(fault: ErrorDetails) -> str:
+    """What is wrong with one value: what it must be, and what it is."""
+    kind, context, got = fault["type"], fault.get("ctx", {}), fault["input"]
+    match kind:
+        case "value_error":
+            return str(context["error"])
+        case "missing":
+            return "is missing"
+        case "extra_forbidden":
+            return "unknown key"
+        case _ if kind in _WANTED:
+            wanted = _WANTED[kind].format_map(_plain(context))
+            hint = suggest(got, re.findall(r"'(.+?)'", context.get("expected", "")))
+            return f"must be {wanted}{hint} (got {_show(got)})"
+    return f"{fault['msg']} (got {_show(got)})"
+
+
 def suggest(word: object, allowed: Iterable[str]) -> str:
     """`; did you mean 'epochs'?` where something allowed is close, else nothing."""
     spelt = {name.lower(): name for name in allowed}
@@ -90,17 +107,11 @@ def _explain_one(fault: ErrorDetails, document: Document) -> str:
             tag = context["tag"]
             what = f"unknown name{suggest(tag, names)} (got {_show(tag)}, allowed: {', '.join(names)})"
             keys = (*keys, "name") if (*keys, "name") in document.origins else keys
-    elif kind == "value_error":
-        what = str(context["error"])
-        place = _mentioned(keys, what, document)
     elif kind == "string_pattern_mismatch":
         what = f"not understood (got {_show(got)}, allowed: {_description(keys, sections)})"
-    elif kind in _WANTED:
-        wanted = _WANTED[kind].format_map(_plain(context))
-        hint = suggest(got, re.findall(r"'(.+?)'", context.get("expected", "")))
-        what = f"must be {wanted}{hint} (got {_show(got)})"
     else:
-        what = f"{fault['msg']} (got {_show(got)})"
+        what = wrong_value(fault)
+        place = _mentioned(keys, what, document) if kind == "value_error" else ""
     prefix = f"{dotted(keys)}: " if keys else ""
     return f"{place or where(keys, document)}: {prefix}{what}"
 
@@ -205,5 +216,8 @@ def _plain(context: Mapping[str, Any]) -> dict[str, Any]:
 def _show(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = repr(value) if isinstance(value, str) else str(value)
+    try:
+        text = repr(value) if isinstance(value, str) else str(value)
+    except (ValueError, RecursionError):  # Python writes out no number of more than 4,300 digits
+        text = f"a value of the type {type(value).__name__} that is too long to be shown"
     return text if len(text) <= 60 else text[:57] + "..."

@@ -1,12 +1,12 @@
 """What a deployer must know of an exported network, as plain values: inside the file, and beside it."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from cnntrain import __version__
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.records.checkpoints import Header
+from cnntrain.records.files import json_text
 
 # How `Preprocessing.fit` does it, for those who have Pillow.
 FIT = {
@@ -95,7 +95,7 @@ def preparing(preprocessing: Preprocessing) -> list[str]:
 def as_text(values: Mapping[str, Any]) -> dict[str, str]:
     """The same for files whose metadata are texts: what is no text becomes JSON."""
     return {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in values.items()
+        key: value if isinstance(value, str) else json_text(value, ensure_ascii=False) for key, value in values.items()
     }
 
 

@@ -1,7 +1,6 @@
 """Starting from trained weights: finding them, and fitting them into a network."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cnntrain.artifacts.header import read_header
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models.stages import stages
-from cnntrain.models.weights_file import read_tensors
+from cnntrain.models.weights_file import is_finite, is_plain, read_tensors
+from cnntrain.names import printable
 
 KEY = "model.weights"
 PREPROCESSING = ("channels", "image_size", "stored_size", "resize", "mean", "std")
@@ -141,20 +142,20 @@ def _check_values(path: Path, tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
         if name.endswith("num_batches_tracked"):
             continue
-        dense = tensor.layout == torch.strided and tensor.device.type == "cpu"
-        if not dense or not tensor.is_floating_point():
-            raise CheckpointError(f"{path}: {name} is no tensor of weights ({tensor.dtype}, {tensor.layout})", KEY)
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite; the training went wrong", KEY)
+        if not is_plain(tensor) or not tensor.is_floating_point() or tensor.element_size() < 2:  # no float8
+            kind = f"{tensor.dtype}, {tensor.layout}"
+            raise CheckpointError(f"{path}: {printable(name)} is no tensor of weights ({kind})", KEY)
+        if not is_finite(tensor):
+            what = "holds values that are not finite; the training went wrong"
+            raise CheckpointError(f"{path}: {printable(name)} {what}", KEY)
 
 
 def _read_header(path: Path, text: str) -> tuple[tuple[str, ...], dict[str, Any]]:
     try:
-        header = json.loads(text)
-        class_names = tuple(str(name) for name in header["class_names"])
-        return class_names, {key: header["preprocessing"][key] for key in PREPROCESSING}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its header does not fit this version of cnntrain ({error!r})", KEY) from error
+        header = read_header(text, path, whole=False)
+    except CheckpointError as error:
+        raise CheckpointError(str(error), KEY) from error
+    return tuple(header["class_names"]), {key: header["preprocessing"][key] for key in PREPROCESSING}
 
 
 def _mismatches(own: dict[str, Tensor], found: dict[str, Tensor], limit: int = 5) -> list[str]:

@@ -6,6 +6,8 @@ Files come from outside, so nothing in them is executed: safetensors, or PyTorch
 import io
 import re
 import warnings
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.errors import CheckpointError
+from cnntrain.names import printable
 from cnntrain.runtime.sealing import check_manifest, check_seal, read_manifest
 
 METADATA_KEY = "cnntrain"  # of the header in our own safetensors files
@@ -32,6 +35,54 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], str | None]:
     if path.stat().st_size == 0:
         raise CheckpointError(f"{path}: is empty")
     return _read_safetensors(path) if _is_safetensors(path) else _read_torch(path)
+
+
+def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compares the tensors of a file with those of a network, and looks at their values.
+
+    Args:
+        path: The file.
+        tensors: Of the file.
+        wanted: Of the network, by the same names; their shapes and types are looked at alone.
+
+    Raises:
+        CheckpointError: A tensor is missing or one too many, of another shape or type, or has values that are no
+            finite numbers.
+    """
+    for found, where in ((wanted.keys() - tensors.keys(), "file"), (tensors.keys() - wanted.keys(), "network")):
+        if found:
+            more = f" and {len(found) - 1:,} more tensors" if len(found) > 1 else ""
+            what = f"{printable(min(found))}{more} not in the {where}"
+            raise CheckpointError(f"{path}: its weights do not fit its own configuration: {what}")
+    for name, tensor in tensors.items():
+        known, place = wanted[name], f"{path}: its weights do not fit its own configuration: {printable(name)}"
+        if tensor.shape != known.shape or tensor.dtype != known.dtype:
+            raise CheckpointError(f"{place} is {_kind(tensor)}, and must be {_kind(known)}")
+        if not is_plain(tensor):
+            raise CheckpointError(f"{place} does not hold all of its values ({tensor.layout}, {tensor.device})")
+        if not is_finite(tensor):
+            raise CheckpointError(
+                f"{path}: {printable(name)} holds values that are not finite (NaN or infinite), so the network's "
+                f"outputs are not finite; its training went wrong, or the file was changed"
+            )
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor holds each of its values in memory: a small file cannot stand for a huge tensor."""
+    if tensor.layout != torch.strided or tensor.device.type != "cpu" or tensor.is_quantized:
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all values are, without a copy."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    return all(bool(torch.isfinite(end)) for end in torch.aminmax(tensor))  # NaN is both
+
+
+def _kind(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
 
 
 def _is_safetensors(path: Path) -> bool:
@@ -61,6 +112,7 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
         raw, listed = path.read_bytes(), read_manifest(path)
         if listed:  # even where damage hides whose it is
             check_manifest(path, raw)
+        check_archive(path, raw)
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(io.BytesIO(raw), map_location="cpu", weights_only=True)
     except (CheckpointError, OSError):
@@ -82,6 +134,23 @@ def _read_torch(path: Path) -> tuple[dict[str, Tensor], str | None]:
     if not _is_state_dict(tensors):
         raise CheckpointError(f"{path}: holds no state dict, that is tensors by the names of a network's layers")
     return {re.sub(r"^(module\.|_orig_mod\.)+", "", name): tensor for name, tensor in tensors.items()}, header
+
+
+def check_archive(path: Path, content: bytes) -> None:
+    """Looks at a file in PyTorch's format, a zip archive that packs nothing.
+
+    Raises:
+        CheckpointError: It would unfold to more than it holds.
+    """
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        return
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        unfolded = sum(member.file_size for member in archive.infolist())
+    if unfolded > len(content):
+        raise CheckpointError(
+            f"{path}: not a file of weights that PyTorch wrote: it would unfold from {len(content):,} bytes to "
+            f"{unfolded:,}"
+        )
 
 
 def _is_state_dict(content: Any) -> bool:

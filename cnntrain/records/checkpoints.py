@@ -6,24 +6,23 @@ A training checkpoint is committed by its manifest: without one it does not exis
 
 import hashlib
 import io
-import json
 import warnings
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cnntrain.config import Config, parse_config
-from cnntrain.config.reader import write_yaml
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.artifacts.training import check_training
+from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import CheckpointError, ConfigError
-from cnntrain.models import build_model
-from cnntrain.models.weights_file import METADATA_KEY, read_tensors
+from cnntrain.models import build_model, build_outline
+from cnntrain.models.weights_file import METADATA_KEY, check_archive, check_fit, read_tensors
 from cnntrain.records.files import write_bytes
+from cnntrain.records.header import Header
+from cnntrain.runtime.device import memory_explained
 from cnntrain.runtime.sealing import (
     DIGEST_KEY,
     UNSEALED,
@@ -33,72 +32,13 @@ from cnntrain.runtime.sealing import (
     read_manifest,
     seal,
 )
-from cnntrain.task import SingleLabel
+
+__all__ = [
+    "Header", "Saved", "check_weights", "load_network", "network_bytes", "newest_training", "remove_later",
+    "remove_uncommitted", "save_training",
+]  # fmt: skip
 
 KEPT_STEPS = 2
-
-
-@dataclass(frozen=True)
-class Header:
-    """Everything that must be known to use a network's weights.
-
-    Attributes:
-        splits: Number of images and sha256 of train, val and test.
-        epoch: Of these weights; of a training checkpoint, the one in progress.
-        step: Updates so far.
-        val: Validation metrics of these weights, numbers alone; of a training checkpoint, of the best so far.
-        temperature: See `SingleLabel`; other than 1 only where `recipe.temperature_scaling` asked for it.
-    """
-
-    config: Config
-    class_names: tuple[str, ...]
-    preprocessing: Preprocessing
-    splits: dict[str, dict[str, Any]]
-    epoch: int = 0
-    step: int = 0
-    val: dict[str, float] = field(default_factory=dict)
-    temperature: float = 1.0
-
-    @property
-    def task(self) -> SingleLabel:
-        """What the network's outputs mean."""
-        return SingleLabel(self.class_names, self.config.recipe.loss.name, self.temperature)
-
-    @property
-    def says_of_confidence(self) -> str:
-        """What the probabilities are worth, in words."""
-        num_images = self.splits.get("val", {}).get("num_images", 0)
-        if self.temperature != 1:
-            few = ", which are few" if num_images < 100 else ""
-            return f"calibrated on {num_images:,} validation images{few}"
-        asked = self.config.recipe.temperature_scaling
-        return "not calibrated" + (f" ({num_images:,} validation images gave no temperature)" if asked else "")
-
-    def at(self, epoch: int, step: int, val: dict[str, float]) -> "Header":
-        """The same at a moment of training."""
-        return replace(self, epoch=epoch, step=step, val=val)
-
-    def to_json(self) -> str:
-        """As text, for a checkpoint's header."""
-        values = {key: getattr(self, key) for key in ("class_names", "splits", "epoch", "step", "val", "temperature")}
-        values |= {"config": self.config.model_dump(mode="json"), "preprocessing": self.preprocessing.to_dict()}
-        return json.dumps(values)  # in ASCII: names of folders may be no UTF-8
-
-    @classmethod
-    def from_json(cls, text: str, path: Path) -> "Header":
-        """The inverse of `to_json`.
-
-        Raises:
-            CheckpointError: The text is not what this version of cnntrain writes.
-        """
-        try:
-            values = json.loads(text)
-            values["config"]["data"].setdefault("group_copies", "none")  # of a version that carved so
-            values["config"] = parse_config(write_yaml(values["config"]), str(path))
-            values["preprocessing"] = Preprocessing.from_dict(values["preprocessing"])
-            return cls(**{**values, "class_names": tuple(values["class_names"])})
-        except (ConfigError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"{path}: its header does not fit this version of cnntrain: {error}") from error
 
 
 def network_bytes(model: nn.Module, header: Header) -> bytes:
@@ -121,8 +61,9 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
     if text is None:
         raise CheckpointError(f"{path}: a file of weights, but not one that cnntrain wrote; model.weights takes it")
     header = Header.from_json(text, path)
+    check_weights(path, header, weights)
     fitting = header.preprocessing
-    try:
+    with memory_explained("close other programs, or use a machine with more memory"):
         model = build_model(
             header.config.model,
             in_channels=fitting.channels,
@@ -130,9 +71,26 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
             image_size=fitting.image_size,
         )
         model.load_state_dict(weights)
-    except (ConfigError, RuntimeError) as error:
-        raise CheckpointError(f"{path}: its weights do not fit its own configuration: {error}") from error
     return model.to(device).to(memory_format=torch.channels_last).eval(), header
+
+
+def check_weights(path: Path, header: Header, weights: Mapping[str, Tensor]) -> None:
+    """Compares weights with the network that their header describes, which is not built for that.
+
+    Raises:
+        CheckpointError: They are those of another network, of another type, or not finite.
+    """
+    fitting = header.preprocessing
+    try:
+        outline = build_outline(
+            header.config.model,
+            in_channels=fitting.channels,
+            num_classes=len(header.class_names),
+            image_size=fitting.image_size,
+        )
+    except (ConfigError, RuntimeError, OverflowError) as error:  # torch's own, of sizes beyond 64 bits
+        raise CheckpointError(f"{path}: its header describes no network: {error}") from error
+    check_fit(path, weights, outline.state_dict())
 
 
 def save_training(folder: Path, state: dict[str, Any], header: Header, keep: Collection[int] = ()) -> None:
@@ -248,9 +206,34 @@ def _read_training(path: Path) -> Saved:
     check_manifest(path, content)
     try:
         with warnings.catch_warnings(action="ignore"):
+            check_archive(path, content)
             state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        return Saved(path, state, Header.from_json(state["header"], path))
     except CheckpointError:
         raise
     except Exception as error:  # its digest is right, so another program has written it
         raise CheckpointError(f"{path}: no training checkpoint of this version of cnntrain") from error
+    check_training(state, str(path))
+    header = Header.from_json(state["header"], path)
+    for part in ("model", "kept"):
+        check_weights(path, header, state[part])
+    _check_position(path, header, state)
+    return Saved(path, state, header)
+
+
+def _check_position(path: Path, header: Header, state: dict[str, Any]) -> None:
+    """Whether step, epoch and what was logged of epochs are of the same moment.
+
+    Raises:
+        CheckpointError: They are not.
+    """
+    if missing := {"train", "val", "test"} - header.splits.keys():
+        raise CheckpointError(
+            f"{path}: its header does not fit this version of cnntrain: splits.{min(missing)} is missing"
+        )
+    step, epoch = state["step"], state["progress"]["epoch"]
+    per_epoch = steps_per_epoch(header.split("train")["num_images"], header.config.recipe.batch_size)
+    if step != header.step or not (epoch - 1) * per_epoch <= step <= epoch * per_epoch:
+        raise CheckpointError(
+            f"{path}: no training checkpoint of this version of cnntrain: step {step} (header: {header.step}) is not "
+            f"in progress.epoch {epoch} of {per_epoch} steps"
+        )

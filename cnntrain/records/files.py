@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import math
 import os
 import re
 import shutil
@@ -68,7 +69,7 @@ def to_json(values: Any) -> str:
 
     Letters that could act on a terminal, such as those that turn the direction of writing, are escaped.
     """
-    text = json.dumps(values, indent=2, ensure_ascii=False)
+    text = json_text(values, indent=2, ensure_ascii=False)
     # Only a list begins with a line end here: those in texts are escaped.
     rows = re.sub(r"\[\n[\d\s,]+\]", lambda row: f"[{' '.join(row[0][1:-1].split())}]", text)
     return "\n".join(map(harmless_json, rows.split("\n")))
@@ -79,3 +80,23 @@ def harmless_json(line: str) -> str:
     if line.isprintable():
         return line
     return "".join(letter if letter.isprintable() else json.dumps(letter)[1:-1] for letter in line)
+
+
+def json_text(values: Any, indent: int | None = None, *, ensure_ascii: bool = True) -> str:
+    """JSON as its standard has it: what is no finite number becomes null."""
+    options: dict[str, Any] = {"indent": indent, "ensure_ascii": ensure_ascii, "allow_nan": False}
+    try:
+        return json.dumps(values, **options)
+    except ValueError:
+        return json.dumps(_finite(values), **options)
+
+
+def _finite(values: Any) -> Any:
+    match values:
+        case float():
+            return values if math.isfinite(values) else None
+        case dict():
+            return {key: _finite(value) for key, value in values.items()}
+        case list() | tuple():
+            return [_finite(value) for value in values]
+    return values

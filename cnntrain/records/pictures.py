@@ -7,9 +7,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
+from cnntrain.metrics import Confusion
 from cnntrain.names import printable, shortened
 
 _INK, _PAPER, _BLUE, _LINE = (30, 30, 30), (255, 255, 255), (31, 91, 171), (200, 200, 200)
+_MOST_SQUARES = 450  # of a side of a confusion matrix
 _Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
 
 
@@ -40,34 +42,40 @@ def image_grid(
     return sheet
 
 
-def confusion_picture(confusion: npt.NDArray[np.int64], class_names: Sequence[str]) -> Image.Image:
+def confusion_picture(confusion: Confusion, class_names: Sequence[str]) -> Image.Image:
     """A confusion matrix, rows the truth with their images; the darker, the larger the share of its row.
 
+    Of more than `_MOST_SQUARES` classes, neighbours share a square, so that the picture stays small.
+
     Args:
-        confusion: int64 (K, K).
+        confusion: Of K classes.
         class_names: K names.
     """
-    num_classes, font = len(class_names), ImageFont.load_default(size=12)
-    cell = max(14 if num_classes <= 120 else 2, min(56, 900 // num_classes))
+    together = -(-confusion.num_classes // _MOST_SQUARES)
+    num_squares, font = -(-confusion.num_classes // together), ImageFont.load_default(size=12)
+    cell = max(14 if num_squares <= 120 else 2, min(56, 900 // num_squares))
     labelled = cell >= 14
-    support = confusion.sum(1).tolist()
+    support = confusion.support.tolist()
     row_names = [f"{printable(name)[:100]} ({count:,})" for name, count in zip(class_names, support, strict=True)]
     margin = 20 + (min(150, int(max(map(font.getlength, row_names))) + 12) if labelled else 0)
-    shares = (confusion / np.maximum(confusion.sum(1, keepdims=True), 1))[..., None]
+    counts = np.zeros((num_squares, num_squares), dtype=np.int64)
+    np.add.at(counts, (confusion.targets // together, confusion.predictions // together), confusion.counts)
+    shares = (counts / np.maximum(counts.sum(1, keepdims=True), 1))[..., None]
     colours = np.round(np.array(_PAPER) * (1 - shares) + np.array(_BLUE) * shares).astype(np.uint8)
-    matrix = Image.fromarray(colours).resize((cell * num_classes,) * 2, Image.Resampling.NEAREST)
+    matrix = Image.fromarray(colours).resize((cell * num_squares,) * 2, Image.Resampling.NEAREST)
     sheet = Image.new("RGB", (max(220, margin + matrix.width + 12), margin + matrix.height + 12), _PAPER)
     sheet.paste(matrix, (margin, margin))
     draw = ImageDraw.Draw(sheet)
-    draw.text((sheet.width // 2, 2), "rows: true, columns: predicted", fill=_INK, font=font, anchor="ma")
+    title = "rows: true, columns: predicted" + (f"; {together} classes a square" if together > 1 else "")
+    draw.text((sheet.width // 2, 2), title, fill=_INK, font=font, anchor="ma")
     if labelled:
         _label_axes(sheet, row_names, class_names, cell, margin, font)
     draw.rectangle((margin - 1, margin - 1, margin + matrix.width, margin + matrix.height), outline=_LINE)
     if cell >= 26:
-        for row, column in np.argwhere(confusion):
+        for row, column in np.argwhere(counts):
             ink = _PAPER if shares[row, column, 0] > 0.7 else _INK
             middle = (margin + (column + 0.5) * cell, margin + (row + 0.5) * cell)
-            draw.text(middle, str(confusion[row, column]), fill=ink, font=font, anchor="mm")
+            draw.text(middle, str(counts[row, column]), fill=ink, font=font, anchor="mm")
     return sheet
 
 

@@ -14,11 +14,12 @@ from cnntrain.config import Config, dump_config
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.doctor import Signals, Verdict, examine
+from cnntrain.errors import NumericalError
 from cnntrain.metrics import Evaluation, is_guessing
 from cnntrain.names import printable
 from cnntrain.progress import EpochFigures
 from cnntrain.records.console import Console, percent
-from cnntrain.records.files import to_json, write_text
+from cnntrain.records.files import json_text, to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
 from cnntrain.records.signal_lines import SignalLines
 from cnntrain.records.tensorboard import TensorBoard, cut_back
@@ -179,7 +180,7 @@ class RunLog:
         line = {"epoch": epoch, "step": step, "train": train, "val": summary, "learning_rate": learning_rate}
         line |= {"seconds": figures.seconds, **speed, "best": best, "time": time.time()}
         line |= {"dead_relus": {layer: round(share, 4) for layer, share in dead.items()}} if dead else {}
-        self._lines.append(json.dumps(line) + "\n")
+        self._lines.append(json_text(line) + "\n")
         scalars = {f"train/{key}": value for key, value in train.items()}
         scalars |= {f"val/{key}": value for key, value in summary.items()}
         scalars |= {f"dead_relus/{layer}": share for layer, share in dead.items()}
@@ -224,6 +225,8 @@ class RunLog:
     def finish(self, results: Mapping[str, Any], tested: Evaluation | None, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
         if tested:
+            if not math.isfinite(results["test"]["loss"]):
+                raise NumericalError(f"the test loss is {results['test']['loss']}; try a lower recipe.optimizer.lr")
             self._test(tested, test, step)
         if busy := describe_contention(results["contention_share"]):
             self.console.say(f"     note: {busy}")
@@ -236,7 +239,7 @@ class RunLog:
 
     def _test(self, tested: Evaluation, test: Split, step: int) -> None:
         """What became of the test images, as pictures."""
-        if is_guessing(float((tested.predictions == tested.targets).mean()), tested.confusion.sum(1).tolist()):
+        if is_guessing(float((tested.predictions == tested.targets).mean()), tested.confusion.support.tolist()):
             told = f"as far as {len(tested.targets):,} test images tell, no better than naming the most frequent class"
             self.console.say(f"     note: {told}; try another learning rate or more epochs")
         self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))

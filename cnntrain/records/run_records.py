@@ -1,14 +1,15 @@
 """What a run wrote down, read back."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from cnntrain.artifacts.records import read_line, read_results
+from cnntrain.config import parse_config
 from cnntrain.doctor import Signals
-from cnntrain.errors import CheckpointError
+from cnntrain.errors import CheckpointError, ConfigError
 
 
 @dataclass(frozen=True)
@@ -51,36 +52,46 @@ def read_records(folder: Path) -> RunRecords:
     Raises:
         CheckpointError: One of them is damaged.
     """
-    config_text = _text(folder / "config.yaml")
-    try:
-        config = dict(yaml.safe_load(config_text) or {})
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{folder / 'config.yaml'}: damaged; remove it, or restore it from a copy") from error
+    path, content = folder / "results.json", _content(folder / "results.json")
+    config_text, config = _config(folder / "config.yaml")
+    results = read_results(content, path) if content.strip() else {}
+    epochs = _lines(folder / "metrics.jsonl")
+    for number, line in enumerate(epochs, 1):
+        if bool(line["val"]) != bool(results["val"] if results else epochs[0]["val"]):
+            raise CheckpointError(f"{folder / 'metrics.jsonl'}:{number}: val: must be everywhere, or nowhere")
     return RunRecords(
         folder,
-        results=next(iter(_json_lines(folder / "results.json", whole=True)), {}),
-        epochs=_json_lines(folder / "metrics.jsonl"),
-        signals=_json_lines(folder / "signals.jsonl"),
+        results=results,
+        epochs=epochs,
+        signals=_lines(folder / "signals.jsonl"),
         config_text=config_text,
         config=config,
     )
 
 
-def _json_lines(path: Path, *, whole: bool = False) -> list[dict[str, Any]]:
-    text = _text(path)
-    try:
-        found = [json.loads(part) for part in ([text] if whole else text.splitlines()) if part.strip()]
-        if not all(isinstance(one, dict) for one in found):
-            raise ValueError("holds other values than objects")
-    except ValueError as error:
-        raise CheckpointError(f"{path}: damaged ({error}); remove it, or restore it from a copy") from error
-    return found
+def _lines(path: Path) -> list[dict[str, Any]]:
+    lines = enumerate(_content(path).split(b"\n"), 1)
+    return [read_line(line, path, number) for number, line in lines if line.strip()]
 
 
-def _text(path: Path) -> str:
+def _config(path: Path) -> tuple[str, dict[str, Any]]:
+    """config.yaml as text, and the same parsed; nothing where there is none."""
+    content = _content(path)
+    if not content.strip():
+        return "", {}
     try:
-        return path.read_text(encoding="utf-8")
+        text = content.decode()
+        parse_config(text, str(path))
+        return text, dict(yaml.safe_load(text))
+    except (ConfigError, UnicodeDecodeError) as error:
+        what = "; ".join(error.lines) if isinstance(error, ConfigError) else str(error)
+        raise CheckpointError(f"{path}: damaged; remove it, or restore it from a copy: {what}") from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
     except FileNotFoundError:
-        return ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        return b""
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error

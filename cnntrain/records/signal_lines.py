@@ -1,8 +1,9 @@
 """The lines of signals.jsonl: what the layers' gradients and updates were in logged steps."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
+
+from cnntrain.records.files import json_text
 
 MAX_LINES = 400  # as many as a chart can show
 
@@ -30,7 +31,7 @@ class SignalLines:
     def add(self, line: Mapping[str, Any]) -> None:
         """Takes in a logged step, or passes over it."""
         if self._num_logged % self._spacing == 0:
-            self.lines.append(json.dumps(line) + "\n")
+            self.lines.append(json_text(line) + "\n")
         self._num_logged += 1
         if len(self.lines) > MAX_LINES:
             self.lines, self._spacing = self.lines[::2], 2 * self._spacing

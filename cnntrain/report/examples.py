@@ -13,7 +13,7 @@ from torch import nn
 
 from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.metrics import confusion_matrix, most_confused
+from cnntrain.metrics import Confusion, most_confused
 from cnntrain.pages import picture
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.report.findings import Findings, Outcome
@@ -133,7 +133,7 @@ class Examples:
     def confused_pairs(self, findings: Findings) -> list[ConfusedPair]:
         """For the pairs that were mistaken most often: of each, the surest mistakes."""
         test, found = findings.test, []
-        confusion = confusion_matrix(test.targets, test.predictions, len(self._class_names))
+        confusion = Confusion.of(test.targets, test.predictions, len(self._class_names))
         for pair in most_confused(confusion, self._class_names, _PAIRS):
             truth, said = (self._class_names.index(pair[key]) for key in ("true", "predicted"))
             members = np.flatnonzero((test.targets == truth) & (test.predictions == said))

@@ -19,11 +19,12 @@ from cnntrain.analysis.calibration import (
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
 from cnntrain.data import Reporter, Split
-from cnntrain.errors import DataError
+from cnntrain.errors import CheckpointError, DataError
 from cnntrain.evaluate import network_outputs, recorded_split
 from cnntrain.intervals import Interval, wilson_interval
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header
+from cnntrain.task import NOT_FINITE
 
 # What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
 _BUDGET = {"cpu": 1e12, "cuda": 2e13}
@@ -135,6 +136,7 @@ def find(
         num_robustness: Test images to attack and corrupt; None takes as many as are quickly done, 0 none.
 
     Raises:
+        CheckpointError: The network's outputs are no finite numbers.
         DataError: The images are missing, or not those of the run.
     """
     val, test = (_outcome(model, header, name, data_root, reporter) for name in ("val", "test"))
@@ -163,9 +165,9 @@ def find(
 def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None, reporter: Reporter) -> Outcome:
     device = next(model.parameters()).device
     split, _ = recorded_split(header, name, device=device, data_root=data_root, reporter=reporter)
-    if split.identity()["sha256"] != header.splits[name]["sha256"]:
+    if split.identity()["sha256"] != header.split(name)["sha256"]:
         raise DataError(
-            f"these are not the {name} images of the run ({len(split):,} found, {header.splits[name]['num_images']:,} "
+            f"these are not the {name} images of the run ({len(split):,} found, {header.split(name)['num_images']:,} "
             f"recorded; their sha256 differs); figures of others would not belong to it"
         )
     batch_size = header.config.recipe.images_at_once
@@ -175,6 +177,8 @@ def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None,
             for some, _ in network_outputs(model, split, preprocessing=header.preprocessing, batch_size=batch_size)
         ]
     )
+    if not torch.isfinite(outputs).all():
+        raise CheckpointError(NOT_FINITE)
     return Outcome(
         split,
         outputs,

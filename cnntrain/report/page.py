@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from markupsafe import Markup
 from torch import nn
@@ -18,7 +17,7 @@ from cnntrain.errors import DataError
 from cnntrain.evidence import evidence_of_classes
 from cnntrain.extras import how_to_install, is_installed
 from cnntrain.intervals import Interval, spoken, widest_spread, wilson_interval
-from cnntrain.metrics import Counts, confidence_intervals, num_correct, num_predicted
+from cnntrain.metrics import Confusion, confidence_intervals, num_correct, num_predicted
 from cnntrain.pages import percent, picture, render
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
@@ -95,7 +94,7 @@ def write_report(
             raise
         missing = str(error)
         reporter.say(f"     note: the report does without images: {'; '.join(error.lines)}")
-    confusion = np.array(records.results["test"]["confusion"])
+    confusion = Confusion.from_values(records.results["test"])
     intervals = confidence_intervals(records.results["test"])
     page = render(
         "report.html",
@@ -216,12 +215,12 @@ def _class_row(row: Mapping[str, Any]) -> ClassRow:
     )
 
 
-def _of_classes(test: Mapping[str, Any], confusion: Counts, class_names: tuple[str, ...]) -> dict[str, Any]:
+def _of_classes(test: Mapping[str, Any], confusion: Confusion, class_names: tuple[str, ...]) -> dict[str, Any]:
     """Each class, the weakest first and those without images last, and the confusion matrix as a table or a picture."""
     rows = sorted(test["per_class"], key=lambda row: (not row["support"], row["f1"]))
     drawn = confusion_picture(confusion, class_names)
     return {
-        "confusion": confusion if len(class_names) <= _LARGEST_TABLE else None,
+        "confusion": confusion.dense() if len(class_names) <= _LARGEST_TABLE else None,
         "confusion_picture": picture(drawn, "Confusion matrix; the darker, the more"),
         "class_rows": [_class_row(row) for row in rows[:_MOST_CLASS_ROWS]],
         "evidence_of_classes": evidence_of_classes(test),

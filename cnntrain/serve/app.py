@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from cnntrain.errors import DataError, DeviceError
+from cnntrain.errors import CheckpointError, DataError, DeviceError
 from cnntrain.pages import render
 from cnntrain.serve.classifier import Classifier, as_data_url
 from cnntrain.serve.guard import Asgi, Guard, Json, page_policy
@@ -146,7 +146,7 @@ def build_app(
 
 
 # Starlette looks an error's class up here; a bug is explained too, but raised again, and uvicorn prints its traceback.
-_EXPLAINED = (Refused, DataError, DeviceError, ClientDisconnect, HTTPException, Exception)
+_EXPLAINED = (Refused, DataError, DeviceError, CheckpointError, ClientDisconnect, HTTPException, Exception)
 
 
 async def _explain(request: Request, error: Exception) -> Response:
@@ -159,6 +159,8 @@ async def _explain(request: Request, error: Exception) -> Response:
             status = 422
         case DeviceError():
             status = 503
+        case CheckpointError():
+            status = 500
         case ClientDisconnect():
             status, message = 400, "the request broke off"
         case HTTPException():  # Starlette's own

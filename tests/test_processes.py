@@ -113,7 +113,9 @@ def test_who_waits_is_let_in_when_the_run_is_there_or_nothing_came_of_it(tmp_pat
             order.append("second")
 
     def until_it_waits() -> None:
+        began = time.monotonic()
         while not said:
+            assert time.monotonic() - began < 30, "nobody waits"
             time.sleep(0.01)
 
     with one_at_a_time(tmp_path / "runs", "a", said.append) as begun:

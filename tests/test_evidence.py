@@ -205,3 +205,15 @@ def test_the_doctor_doubts_overfitting_by_a_handful_of_images() -> None:
     assert of_few.severity == "notice"
     assert of_few.finding.startswith("Perhaps overfitting")
     assert of_many.severity == "warning"
+
+
+@pytest.mark.parametrize(("num_images", "found"), [(5, True), (25, False)])
+def test_the_best_epoch_by_a_handful_of_images_may_be_luck_even_where_it_stands_out(
+    num_images: int, found: bool
+) -> None:
+    def course(line: dict[str, Any], index: int) -> dict[str, Any]:
+        return {"val": {**line["val"], "accuracy": 1.0 if index == 9 else 0.2}}
+
+    signals = in_epochs(course)
+    signals = replace(signals, val={**signals.val, "num_images": num_images})
+    assert ("small_validation_set" in kinds(signals)) == found

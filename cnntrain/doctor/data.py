@@ -16,6 +16,7 @@ HIDDEN = 0.05  # accuracy above balanced accuracy by this
 MIN_SUPPORT = 3  # validation images of a class, to speak of its recall
 LASTING = 3  # epochs, while training goes on: at first a network often knows the large classes alone
 
+TELLING = 20  # validation images, below which the best epoch may be luck even where it stands out
 WIDE = 0.1  # from an accuracy to what it may be by chance alone: so far with some 60 images, not with 100
 
 
@@ -86,7 +87,8 @@ def small_validation_set(signals: Signals) -> Verdict | None:
     best, typical = max(accuracies), median(accuracies[len(accuracies) // 2 :])
     at_least = wilson_interval(round(best * num_images), num_images).low
     min_delta = stopping.get("min_delta", 0.0) if stopping.get("metric") != "loss" else 0.0
-    if (at_least > best - WIDE or at_least > typical) and not 0 < min_delta < 1 / num_images:
+    tells_apart = at_least > typical and num_images >= TELLING
+    if (at_least > best - WIDE or tells_apart) and not 0 < min_delta < 1 / num_images:
         return None
     return Verdict(
         "small_validation_set",

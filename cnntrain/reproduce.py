@@ -24,8 +24,7 @@ def compare(test: Mapping[str, Any], expect: Expect) -> Comparison:
         test: `accuracy` as a fraction and, of more than five classes, `top5_accuracy`.
         expect: The bands.
     """
-    of_how_many = f" of {test['num_images']:,} images" if "num_images" in test else ""
-    found = [_place("test accuracy", test["accuracy"], expect.accuracy, of_how_many)]
+    found = [_place("test accuracy", test["accuracy"], expect.accuracy)]
     if expect.top5_accuracy:
         found.append(_place("top-5 accuracy", test.get("top5_accuracy"), expect.top5_accuracy))
     reproduced = all(one.reproduced for one in found)
@@ -44,10 +43,10 @@ def changed_keys(stated: Config, used: Config) -> list[str]:
     return [key for key in found if key not in _PLACES and not (key == "data.source" and as_folder)]
 
 
-def _place(name: str, value: float | None, band: tuple[float, float], of_how_many: str = "") -> Comparison:
+def _place(name: str, value: float | None, band: tuple[float, float]) -> Comparison:
     low, high = band
     spoken = f"{100 * low:.2f} to {100 * high:.2f} %"
     if value is None:
         return Comparison(False, f"no {name}, which needs more than 5 classes; expected {spoken}")
     where = "below" if value < low else "above" if value > high else "within"
-    return Comparison(where == "within", f"{name} {100 * value:.2f} %{of_how_many}, {where} {spoken}")
+    return Comparison(where == "within", f"{name} {100 * value:.2f} %, {where} {spoken}")

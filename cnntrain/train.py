@@ -112,7 +112,9 @@ def run(
             best, header = load_network(folder / BEST, device)
             if config.recipe.temperature_scaling:
                 header, outcome["val"] = save_temperature(folder / BEST, best, header, splits.val)
-                console.say(f"     temperature {header.temperature:.3f}, {header.says_of_confidence}")
+                console.say(
+                    f"     temperature {header.temperature:.3f}, fitted on validation: {header.says_of_confidence}"
+                )
             on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
             console.step(10, "testing", f"the weights of epoch {header.epoch}, {on}")
             tested = evaluate_if_any(best, splits.test, **evaluation_settings(config, header.task, splits))

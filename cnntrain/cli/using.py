@@ -101,7 +101,7 @@ def predict(
             complain(f"error: {outcome}")
         elif as_json:
             ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
-            found.append({"image": outcome.image, "predictions": ranked, "calibrated": header.temperature != 1})
+            found.append({"image": outcome.image, "predictions": ranked})
         else:
             show(outcome.image, *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in outcome.ranked))
     if as_json:

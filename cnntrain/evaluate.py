@@ -1,7 +1,6 @@
 """Evaluation: what a network makes of a whole split. Serves validation, the final test and `cnntrain evaluate`."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -78,13 +77,24 @@ def network_outputs(
     model.eval()
     batches = eval_batches(split, preprocessing, batch_size)
     with exact_float32():
-        while some := [(model(images), targets) for images, targets in islice(batches, _BATCHES_AT_ONCE)]:
-            outputs, targets = (torch.cat(parts) for parts in zip(*some, strict=True))
-            yield outputs, targets
+        some: list[tuple[Tensor, Tensor]] = []
+        for images, targets in batches:
+            some.append((model(images), targets))
+            if len(some) == _BATCHES_AT_ONCE or sum(outputs.numel() for outputs, _ in some) >= _NUMBERS_AT_ONCE:
+                yield _joined(some)
+                some = []
+        if some:
+            yield _joined(some)
+
+
+def _joined(some: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    outputs, targets = zip(*some, strict=True)
+    return torch.cat(outputs), torch.cat(targets)
 
 
 # Judged together: for a small network, doing so batch by batch takes a tenth of the time.
 _BATCHES_AT_ONCE = 16
+_NUMBERS_AT_ONCE = 2**22  # of outputs: with many classes, more would take memory and no less time
 
 
 def _judge(task: SingleLabel, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -9,6 +9,8 @@ from sklearn import metrics as oracle
 
 from cnntrain.intervals import wilson_interval
 from cnntrain.metrics import Confusion, Evaluation, is_guessing, summarise_confusion
+from cnntrain.records.pictures import confusion_picture
+from cnntrain.records.tables import evaluation_text
 
 RNG = np.random.default_rng(0)
 NAMES = tuple("abcdef")
@@ -100,3 +102,35 @@ def test_intervals_of_shares_are_scipys_wilson(total: int) -> None:
 
 def test_a_share_of_nothing_may_be_anything() -> None:
     assert wilson_interval(0, 0) == (0, 1)
+
+
+def test_many_classes_are_written_without_zeros_and_read_again() -> None:
+    num_classes, rng = 100_000, np.random.default_rng(1)
+    targets, predictions = rng.integers(0, num_classes, (2, 5000))
+    confusion = Confusion.of(targets, predictions, num_classes)  # dense, it would take 80 GB
+    summary = summarise_confusion(confusion, tuple(map(str, range(num_classes))))
+    assert "confusion" not in summary
+    assert sum(count for _, _, count in summary["confusion_sparse"]) == 5000
+    again = Confusion.from_values(summary)
+    assert all(
+        np.array_equal(getattr(again, key), getattr(confusion, key)) for key in ("targets", "predictions", "counts")
+    )
+    assert summary["accuracy"] == pytest.approx((targets == predictions).mean())
+    picture = confusion_picture(confusion, [str(index) for index in range(num_classes)])
+    assert max(picture.size) < 1000
+
+
+def test_few_classes_keep_the_dense_matrix() -> None:
+    confusion = Confusion.of(TARGETS, PREDICTIONS, 6)
+    assert "confusion_sparse" not in confusion.values()
+    np.testing.assert_array_equal(confusion.values()["confusion"], confusion.dense())
+
+
+def test_of_many_classes_the_weakest_are_printed() -> None:
+    targets = np.arange(2000)
+    confusion = Confusion.of(targets, np.where(targets % 100 == 0, 0, targets), 2000)
+    names = tuple(f"class {index:04d}" for index in range(2000))
+    lines = evaluation_text({"split": "test", "num_images": 2000, "loss": 1.0, **summarise_confusion(confusion, names)})
+    assert len(lines) < 250
+    assert any("1,800 more are in --json" in line for line in lines)
+    assert any(line.startswith("class 1900") for line in lines)

@@ -13,6 +13,7 @@ from cnntrain.intervals import Interval
 Values = npt.NDArray[np.float64]
 
 NUM_BINS = 15
+MOST_LOGITS = 2**24  # that a temperature is fitted to: all of 16,000 images of 1,000 classes
 _DRAWS = 200
 _CHI_SQUARED_95 = 3.841458820694124
 _WIDEST = 100.0  # temperatures from 1/100 to 100
@@ -93,8 +94,9 @@ def fit_temperature(outputs: Tensor, targets: Tensor) -> float:
         Between 0.01 and 100; 1 where there is no best one, such as when every image is right: then the colder, the
         better, which says nothing of other images.
     """
-    logits = outputs.double().cpu()
-    logits = logits - logits.gather(1, targets.cpu()[:, None])  # the target's becomes 0
+    outputs, targets = _affordable(outputs, targets)
+    logits = outputs.double()
+    logits = logits - logits.gather(1, targets[:, None])  # the target's becomes 0
 
     def slope(inverse: float) -> float:
         """The derivative of the mean loss, log(sum(exp(logits / T))), by 1 / T."""
@@ -120,10 +122,12 @@ def temperature_interval(outputs: Tensor, targets: Tensor, temperature: float) -
         targets: int64 (N,).
         temperature: What that found.
     """
+    outputs, targets = _affordable(outputs, targets)
+    logits = outputs.double()
 
     def loss(inverse: float) -> float:
         """Summed over the images."""
-        return float(F.cross_entropy(outputs.double().cpu() * inverse, targets.cpu(), reduction="sum"))
+        return float(F.cross_entropy(logits * inverse, targets, reduction="sum"))
 
     def end(outer: float) -> float:
         """Between the fitted temperature and the widest one, where the likelihood has fallen so far."""
@@ -136,6 +140,15 @@ def temperature_interval(outputs: Tensor, targets: Tensor, temperature: float) -
         return inner
 
     return Interval(1 / end(_WIDEST), 1 / end(1 / _WIDEST))
+
+
+def _affordable(outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """On the CPU; where images and classes are many, as many of the images as `MOST_LOGITS` allows, evenly spread."""
+    most = max(200, MOST_LOGITS // outputs.shape[1])
+    if len(targets) > most:
+        chosen = torch.linspace(0, len(targets) - 1, most, dtype=torch.float64).round().long().to(outputs.device)
+        outputs, targets = outputs[chosen], targets.to(outputs.device)[chosen]
+    return outputs.cpu(), targets.cpu()
 
 
 def top_confidences(outputs: Tensor, temperature: float = 1.0) -> tuple[Tensor, Tensor]:

@@ -10,6 +10,8 @@ from cnntrain.names import shortened
 from cnntrain.records.console import percent
 from cnntrain.records.network_tables import aligned
 
+_MOST_CLASSES = 200  # rows of a table that is still read
+
 
 def evaluation_text(summary: Mapping[str, Any]) -> list[str]:
     """The lines of `cnntrain evaluate`: totals, classes, most confused pairs, each with what it rests on."""
@@ -40,7 +42,10 @@ def _totals(summary: Mapping[str, Any]) -> list[str]:
 
 def _classes(summary: Mapping[str, Any]) -> list[str]:
     rows = [["class", "precision", "", "recall", "", "95 % interval", "F1", "support"]]
-    for row in summary["per_class"]:
+    shown = summary["per_class"]
+    if len(shown) > _MOST_CLASSES:
+        shown = sorted(shown, key=lambda row: (not row["support"], row["f1"]))[:_MOST_CLASSES]
+    for row in shown:
         correct, predicted, support = num_correct(row), num_predicted(row), row["support"]
         rows.append(
             [
@@ -56,4 +61,6 @@ def _classes(summary: Mapping[str, Any]) -> list[str]:
         )
     averages = [percent(summary[f"macro_{key}"]) for key in ("precision", "recall", "f1")]
     rows.append(["macro average", averages[0], "", averages[1], "", "", averages[2], f"{summary['num_images']:,}"])
-    return aligned(rows, right=range(1, 8))
+    left_out = len(summary["per_class"]) - len(shown)
+    note = f"the {len(shown)} weakest classes; {left_out:,} more are in --json" if left_out else ""
+    return [*aligned(rows, right=range(1, 8)), *filter(None, [note])]

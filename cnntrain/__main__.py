@@ -1,30 +1,47 @@
 """The command `cnntrain`, as a process: signals, pipes and exit codes. `python -m cnntrain` is the same."""
 
-import contextlib
 import os
-import sys
-
-from cnntrain.errors import Interrupted
-from cnntrain.runtime.signals import StopSignals
+import signal
 
 
 def entry() -> None:
     """Runs the command line and exits, at once: PyTorch takes seconds to be taken down, deaf to signals."""
-    # A file name may hold what the terminal's encoding lacks; it is shown escaped.
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    with StopSignals():
-        try:
-            from cnntrain.cli import main
+    _listen_early()
 
-            code = main()
+    import contextlib
+    import sys
+
+    from cnntrain.errors import CnntrainError, Interrupted
+    from cnntrain.runtime.exhaustion import explain_exhaustion
+    from cnntrain.runtime.signals import StopSignals
+    from cnntrain.runtime.streams import open_streams, reopen_closed
+
+    reopen_closed()
+    open_streams(explain_exhaustion())
+    with StopSignals() as stop:
+        code = 1
+        try:
+            try:
+                from cnntrain.cli import main
+
+                code = main()
+            finally:  # a signal that comes before this is caught below, and after it nothing is raised
+                stop.end()
         except KeyboardInterrupt as error:  # before or after the command itself
             print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
             code = getattr(error, "exit_code", Interrupted.exit_code)
         for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):  # main has said what is wrong with stdout
+            with contextlib.suppress(CnntrainError, OSError, ValueError):  # main has said what is wrong with stdout
                 stream.flush()
         os._exit(code)
+
+
+def _listen_early() -> None:
+    """Ends at signals until `StopSignals` is imported, which takes longer than this file."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        number = getattr(signal, name, None)  # Windows has the first two
+        if number and (name == "SIGINT" or signal.getsignal(number) is not signal.SIG_IGN):
+            signal.signal(number, lambda number, _: os._exit(130 if number == signal.SIGINT else 75))
 
 
 if __name__ == "__main__":

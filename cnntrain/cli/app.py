@@ -57,28 +57,47 @@ def _main(arguments: list[str]) -> int:
         try:
             app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
         except SystemExit as done:
+            if _interrupt_behind(done):  # between the command and typer, which says nothing of signals
+                raise
             return done.code if isinstance(done.code, int) else 1
         finally:
             sys.stdout.flush()
-    except (CnntrainError, OSError) as error:
+    except (Exception, SystemExit) as error:
         if debug:
             traceback.print_exc()
-        first, *more = error.lines if isinstance(error, CnntrainError) else [str(error)]
-        complain(f"error: {first}", *more, *getattr(error, "__notes__", []))
-        return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        if any(sign in traceback.format_exc() for sign in _NO_MEMORY):
-            complain("error: out of memory while libraries were loaded; close other programs")
-            return DeviceError.exit_code
-        complain(f"error: a bug of cnntrain: {type(error).__name__}: {error}", _log_bug(arguments))
-        return 1
+        return _explain(error, arguments)
     return 0
 
 
-def _log_bug(arguments: list[str]) -> str:
-    """Writes the traceback of the exception at hand to a file; what to do with it, in words."""
+def _explain(error: BaseException, arguments: list[str]) -> int:
+    """Says on stderr what went wrong; the exit code."""
+    if isinstance(error, (CnntrainError, OSError)):
+        first, *more = error.lines if isinstance(error, CnntrainError) else [str(error)]
+        complain(f"error: {first}", *more, *getattr(error, "__notes__", []))
+        return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
+    if interrupt := _interrupt_behind(error):
+        complain(f"error: {str(interrupt) or 'interrupted'}")
+        return int(getattr(interrupt, "exit_code", Interrupted.exit_code))
+    if isinstance(error, MemoryError) or any(sign in _traceback_of(error) for sign in _NO_MEMORY):
+        complain("error: out of memory while libraries were loaded; close other programs")
+        return DeviceError.exit_code
+    complain(f"error: a bug of cnntrain: {type(error).__name__}: {error}", _log_bug(error, arguments))
+    return 1
+
+
+def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The signal that an error was made of, or that it was raised on the way of."""
+    while error and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _traceback_of(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _log_bug(error: BaseException, arguments: list[str]) -> str:
+    """Writes the traceback of an error to a file; what to do with it, in words."""
     from importlib.metadata import version
 
     from platformdirs import user_log_path
@@ -87,7 +106,7 @@ def _log_bug(arguments: list[str]) -> str:
     about = f"cnntrain {__version__}, torch {version('torch')}, Python {sys.version}\ncnntrain {shlex.join(arguments)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(printable_lines(f"{about}\n\n{traceback.format_exc()}"), encoding="utf-8")
+        path.write_text(printable_lines(f"{about}\n\n{_traceback_of(error)}"), encoding="utf-8")
     except OSError:
         return "please report it, with what --debug shows"
     return f"its traceback is in {path}; please report it with that file and the configuration"

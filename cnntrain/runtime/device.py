@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 import torch
 
 from cnntrain.errors import DeviceError
+from cnntrain.runtime.exhaustion import check_room
 from cnntrain.runtime.machine import available_cores
 
 DEVICE_PATTERN = r"(auto|cpu|mps|cuda(:\d+)?)"
@@ -24,8 +25,9 @@ def resolve_device(name: str) -> torch.device:
     """The device meant by `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
     Raises:
-        DeviceError: This machine, or this build of PyTorch, does not have it.
+        DeviceError: This machine, or this build of PyTorch, does not have it; or `ulimit -v` leaves no memory to it.
     """
+    check_room()
     if not re.fullmatch(DEVICE_PATTERN, name):
         raise DeviceError(f"unknown device {name!r} (allowed: auto, cpu, cuda, cuda:N, mps)")
     kind, _, index = name.partition(":")

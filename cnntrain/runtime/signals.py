@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any, NoReturn, Self
 
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
+_PATIENCE_SECONDS = 5  # for a command that does not train to clear away what it has half made
 
 
 class Stopped(KeyboardInterrupt):
@@ -36,7 +38,8 @@ class StopSignals:
     who sends it to one of them means it.
 
     An exception would leave a module that is being imported half made. Where nothing is lost yet the process ends at
-    once instead; in training it is raised at the next `check`.
+    once instead; in training it is raised at the next `check`. Outside training the process also ends where the
+    exception was swallowed, as by a `__del__`.
 
     Args:
         training: Whether there may be something to save.
@@ -47,6 +50,7 @@ class StopSignals:
 
     def __init__(self, *, training: bool = False) -> None:
         self.handled = False
+        self._ended = False
         self._training = training
         self._received: int | None = None
         self._depth = 0
@@ -62,6 +66,12 @@ class StopSignals:
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def end(self) -> None:
+        """From now on signals come too late: all is done, and the exit code is known."""
+        self._ended = True
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)
 
     @contextmanager
     def later(self) -> Iterator[None]:
@@ -84,19 +94,33 @@ class StopSignals:
             raise Stopped(self._received)
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
+        if self._ended:
+            return
         if self._received is not None:
             _exit(number, "stopped at once, by a second signal; what was saved before is whole")
         self._received = number
-        if _is_importing(frame):
-            if not self._training:
+        if not self._training:
+            if _is_importing(frame):
                 _exit(number, f"{Stopped(number)}; nothing was begun yet")
-        elif not self._depth:
+            self._insist(number)
+        if not self._depth and not _is_importing(frame):
             self.check()
+
+    @staticmethod
+    def _insist(number: int) -> None:
+        """Ends the process where `Stopped` is swallowed, or does not get through in time."""
+        message = str(Stopped(number))
+        sys.unraisablehook = lambda _: _exit(number, message)
+        if hasattr(signal, "SIGALRM"):
+            signal.signal(signal.SIGALRM, lambda *_: _exit(number, message))
+            signal.alarm(_PATIENCE_SECONDS)
 
 
 def _exit(number: int, message: str) -> NoReturn:
-    os.write(2, f"error: {message}\n".encode())
-    os._exit(_exit_code(number))
+    try:
+        os.write(sys.stderr.fileno(), f"error: {message}\n".encode())
+    finally:  # stderr may be gone
+        os._exit(_exit_code(number))
 
 
 def _is_importing(frame: FrameType | None) -> bool:

@@ -13,11 +13,16 @@ from cnntrain.runtime.device import device_name, resolve_device
 from cnntrain.train import set_up, train_step
 
 
-def check(config: Config, console: Console) -> list[str]:
+def check(config: Config, console: Console, *, show_config: bool = False) -> list[str]:
     """Opens the data, builds the network, and runs one batch forward and backward.
 
+    Args:
+        config: What to try.
+        console: Where lines go.
+        show_config: Whether the text begins with the resolved configuration, as YAML.
+
     Returns:
-        The resolved configuration and what was found, line by line.
+        What was found, line by line.
 
     Raises:
         CnntrainError: Training could not work.
@@ -45,7 +50,8 @@ def check(config: Config, console: Console) -> list[str]:
         + _judge(loss / expected),
     }
     lines = [f"{name:<14}{text}" for name, text in found.items()]
-    return [*dump_config(config).split("\n"), *lines, "", "ready to train"]
+    resolved = dump_config(config).split("\n") if show_config else []
+    return [*resolved, *lines, "", "ready to train"]
 
 
 def _rounded(values: tuple[float, ...]) -> str:

@@ -1,5 +1,6 @@
 """Evaluation: what a network makes of a whole split. Serves validation, the final test and `cnntrain evaluate`."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from cnntrain.analysis.dead_relus import dead_relus
 from cnntrain.config import Config
-from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
+from cnntrain.data import SILENT, Preprocessing, Reporter, Split, Splits, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.data.image_folder import moved_images
 from cnntrain.data.layout import SPLITS
@@ -24,7 +25,13 @@ from cnntrain.task import NOT_FINITE, SingleLabel
 
 @torch.inference_mode()
 def evaluate(
-    model: nn.Module, split: Split, *, preprocessing: Preprocessing, task: SingleLabel, batch_size: int
+    model: nn.Module,
+    split: Split,
+    *,
+    preprocessing: Preprocessing,
+    task: SingleLabel,
+    batch_size: int,
+    reporter: Reporter = SILENT,
 ) -> Evaluation:
     """Runs a network over a split, in float32 whatever the precision of training, so that numbers compare.
 
@@ -34,13 +41,16 @@ def evaluate(
         preprocessing: The checkpoint's.
         task: What the outputs mean.
         batch_size: Images at once.
+        reporter: Tells the user how far it is.
 
     Raises:
         DataError: A streamed image cannot be read.
     """
     columns = [
         (targets, *_judge(task, outputs, targets))
-        for outputs, targets in network_outputs(model, split, preprocessing=preprocessing, batch_size=batch_size)
+        for outputs, targets in network_outputs(
+            model, split, preprocessing=preprocessing, batch_size=batch_size, reporter=reporter
+        )
     ]
     # The host waits for the device here, once.
     found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
@@ -52,9 +62,12 @@ def evaluate_if_any(model: nn.Module, split: Split, **settings: Any) -> Evaluati
     return evaluate(model, split, **settings) if len(split) else None
 
 
-def evaluation_settings(config: Config, task: SingleLabel, splits: Splits) -> dict[str, Any]:
+def evaluation_settings(
+    config: Config, task: SingleLabel, splits: Splits, reporter: Reporter = SILENT
+) -> dict[str, Any]:
     """How validation and test are measured alike: arguments of `evaluate`."""
-    return {"preprocessing": splits.preprocessing, "task": task, "batch_size": config.recipe.images_at_once}
+    batch_size = config.recipe.images_at_once
+    return {"preprocessing": splits.preprocessing, "task": task, "batch_size": batch_size, "reporter": reporter}
 
 
 def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int) -> dict[str, float]:
@@ -71,11 +84,12 @@ def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int
 
 @torch.inference_mode()
 def network_outputs(
-    model: nn.Module, split: Split, *, preprocessing: Preprocessing, batch_size: int
+    model: nn.Module, split: Split, *, preprocessing: Preprocessing, batch_size: int, reporter: Reporter = SILENT
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Outputs, float32 (M, K), and targets, int64 (M,), of a whole split, some batches at a time; as `evaluate`."""
     model.eval()
-    batches = eval_batches(split, preprocessing, batch_size)
+    num_batches = math.ceil(len(split) / batch_size)
+    batches = iter(reporter.progress(eval_batches(split, preprocessing, batch_size), num_batches, "evaluating, batch"))
     with exact_float32():
         some: list[tuple[Tensor, Tensor]] = []
         for images, targets in batches:
@@ -161,7 +175,9 @@ def evaluate_checkpoint(
     use_threads(header.config.run.threads, at_most=torch.get_num_threads())
     split, num_skipped = recorded_split(header, split_name, device=device, data_root=data_root, reporter=reporter)
     batch_size = header.config.recipe.images_at_once
-    found = evaluate(model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size)
+    found = evaluate(
+        model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size, reporter=reporter
+    )
     if not np.isfinite(found.losses).all():
         raise CheckpointError(f"{path}: {NOT_FINITE}")
     sha256 = split.identity()["sha256"]

@@ -117,7 +117,7 @@ def run(
                 )
             on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
             console.step(10, "testing", f"the weights of epoch {header.epoch}, {on}")
-            tested = evaluate_if_any(best, splits.test, **evaluation_settings(config, header.task, splits))
+            tested = evaluate_if_any(best, splits.test, **evaluation_settings(config, header.task, splits, console))
             results = build_results(
                 config,
                 **outcome,
@@ -206,7 +206,8 @@ def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpo
             if progress.epoch == 1:
                 log.first_epoch(splits)
             # 8 evaluation: validate, judge, keep the best, save, in this order
-            judged = evaluate_if_any(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits))
+            settings = evaluation_settings(config, learner.task, splits, log.console)
+            judged = evaluate_if_any(learner.kept, splits.val, **settings)
             val = judged.summary() if judged else {}
             check_finite(val.get("loss", 0.0), learner, f"validation loss after epoch {progress.epoch}")
             with stop.later():  # or for the end of all this
@@ -249,7 +250,7 @@ def train_epoch(
     learner.begin_epoch(epoch)
     log.begin_epoch(learner.describe_freezing(epoch), f"images of {size} px" if size < full_size else "")
     mark = time.perf_counter()
-    for _ in log.bar(range(done, num_steps), epoch):
+    for _ in log.bar(range(done, num_steps), epoch, sums):
         asked = time.perf_counter()
         batch = next(batches)
         sums.data_seconds += time.perf_counter() - asked

@@ -36,6 +36,9 @@ def test_train_evaluate_and_predict_as_processes(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "runs/latest/results.json").read_text())
     assert results["seed"] == 1
     assert results["epochs_run"] == 3
+    assert results["command"].startswith("cnntrain train digits_lenet --epochs 3 --set ")
+    assert {"torchvision", "numpy", "pillow"} <= results["versions"].keys()
+    assert results["processor"]
 
     evaluate = run("evaluate", "--json", cwd=tmp_path)
     assert json.loads(evaluate.stdout)["accuracy"] == results["test"]["accuracy"]
@@ -68,7 +71,7 @@ def test_a_full_disk_behind_stdout_is_explained(trained_run: Path) -> None:
             stdout=full, stderr=subprocess.PIPE, text=True, check=False,
         )  # fmt: skip
     assert finished.returncode == 7
-    assert finished.stderr == "error: [Errno 28] No space left on device\n"
+    assert finished.stderr == "error: the results cannot be written to stdout: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,18 @@ def test_help_has_examples_and_exit_codes(command: list[str], cli: Cli) -> None:
 
 
 def test_version(cli: Cli) -> None:
-    assert cli("--version").out == f"cnntrain {__version__}\n"
+    assert cli("-V").out == cli("--version").out == f"cnntrain {__version__}\n"
+
+
+@pytest.mark.parametrize("words", [["train"], ["data"], ["data", "check"], []])
+def test_help_of_a_command_is_what_its_own_help_says(words: list[str], cli: Cli) -> None:
+    assert cli("help", *words) == cli(*words, "--help")
+
+
+def test_without_tensorboard_nobody_is_sent_to_it(cli: Cli, tmp_path: Path) -> None:
+    settings = [*SHORT, "--output", tmp_path, "--epochs", 1]
+    assert "tensorboard --logdir" in cli("train", "digits_lenet", *settings).err
+    assert "tensorboard --logdir" not in cli("train", "digits_lenet", *settings, "--set", "run.tensorboard=false").err
 
 
 def test_quiet_says_nothing_but_the_result(cli: Cli, tmp_path: Path) -> None:
@@ -146,16 +160,19 @@ def test_check_reports_without_writing(cli: Cli, tmp_path: Path, monkeypatch: py
     outcome = cli("check", "digits_lenet", "--set", "recipe.batch_size=32")
     assert outcome.code == 0
     for expected in (
-        "batch_size: 32",
         "train 1,295, val 143, test 359",
         "(32, 1, 32, 32) -> logits (32, 10)",
         "61,706",
         "expected about 2.3026 (ln of the number of classes)",
         ": as it should be",
-        "image_size: 32",
         "ready to train",
     ):
         assert expected in outcome.out
+    assert "batch_size" not in outcome.out
+    assert len(outcome.out.splitlines()) < 15
+    whole = cli("check", "digits_lenet", "--batch-size", 16, "--lr", 0.25, "--workers", 3, "--show-config").out
+    assert {"  batch_size: 16", "    lr: 0.25", "  num_workers: 3", "  image_size: 32"} <= set(whole.splitlines())
+    assert whole.endswith(outcome.out.splitlines()[-1] + "\n")
     assert not list(tmp_path.iterdir())
 
 

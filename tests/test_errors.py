@@ -103,7 +103,7 @@ MISTAKES = [
     Mistake("no run yet to predict with", ["predict", "x.png", "--output", "{tmp}/runs"], 4, "no trained run in"),
     Mistake("checkpoint missing", ["evaluate", "{tmp}/gone.safetensors"], 4, "gone.safetensors: no such run folder or checkpoint file"),
     Mistake("folder without a run", ["evaluate", "{tmp}"], 4, "holds no trained run"),
-    Mistake("no checkpoint", ["evaluate", "{tmp}/my.yaml"], 4, "my.yaml: not a checkpoint of cnntrain or another file of weights, or damaged", config(DIGITS)),
+    Mistake("no checkpoint", ["evaluate", "{tmp}/my.txt"], 4, "my.txt: not a checkpoint of cnntrain or another file of weights, or damaged", lambda tmp: (tmp / "my.txt").write_text("hello")),
     Mistake("foreign safetensors", ["evaluate", "{tmp}/x.safetensors"], 4, "not one that cnntrain wrote; model.weights takes it", lambda tmp: save_file({"a": torch.zeros(1)}, tmp / "x.safetensors")),
     Mistake("foreign pickle", ["evaluate", "{tmp}/x.pt"], 4, "x.pt: holds no state dict", lambda tmp: torch.save({"a": 1}, tmp / "x.pt")),
     Mistake("no CUDA here", ["train", "digits_lenet", "--device", "cuda"], 5, "device 'cuda' is not available"),
@@ -124,9 +124,9 @@ MISTAKES = [
     Mistake("serving at no address", ["serve", "{run}", "--host", "1.2.3.4.5.x y", "--port", "0"], 2, "no such name or address"),
     Mistake("serving at an empty address", ["serve", "{run}", "--host", ""], 2, "--host is empty"),
     Mistake("serving at a port that cannot be", ["serve", "{run}", "--port", "65536"], 2, "Invalid value for '--port'"),
-    Mistake("serving something else", ["serve", "{tmp}/my.yaml", "--port", "0"], 4, "my.yaml: not a checkpoint", config(DIGITS)),
+    Mistake("serving something else", ["serve", "{tmp}/my.yaml", "--port", "0"], 4, "my.yaml is a configuration, not a run", config(DIGITS)),
     Mistake("report of no run", ["report", "--output", "{tmp}/runs"], 4, "no trained run in"),
-    Mistake("report of something else", ["report", "{tmp}/my.yaml"], 4, "my.yaml holds no finished run (it has no results.json); name the folder", config(DIGITS)),
+    Mistake("report of something else", ["report", "{tmp}/my.txt"], 4, "my.txt holds no finished run (it has no results.json); name the folder", lambda tmp: (tmp / "my.txt").write_text("hello")),
     Mistake("report of one run twice", ["report", "{run}", "{run}"], 2, "a run is named twice"),
     Mistake("report of negative robustness", ["report", "{run}", "--robustness", "-1"], 2, "Invalid value for '--robustness'"),
     Mistake("report into no folder", ["report", "{run}", "--robustness", "0", "--out", "{tmp}/gone/x.html"], 7, "gone: no such folder"),
@@ -158,7 +158,7 @@ MISTAKES = [
     Mistake("a plot over a picture", ["lr-find", "digits_lenet", "--out", "{tmp}/x.png"], 2, "x.png exists already, is no plot of lr-find, and is left as it is; say where with --out", lambda tmp: picture(tmp / "x.png")),
     Mistake("a plot into no folder", ["lr-find", "digits_lenet", "--out", "{tmp}/no/x.png"], 7, "no/x.png cannot be written: "),
     Mistake("a range test of an unknown configuration", ["lr-find", "digit_lenet"], 2, "did you mean the shipped 'digits_lenet'?"),
-    Mistake("neither a folder nor a configuration to look at", ["data", "check", "gone"], 2, "gone: no such file, and no shipped configuration"),
+    Mistake("neither a folder nor a configuration to look at", ["data", "check", "gone"], 2, "there is no folder gone, and no configuration"),
     Mistake("overrides of a plain folder", ["data", "check", "{tmp}", "--set", "data.val_fraction=0.2"], 2, "is a folder; --set and --data-root go with a CONFIG"),
     Mistake("a page that is no page", ["data", "check", "{tmp}", "--page", "{tmp}/x.jpg"], 2, "x.jpg: name an .html file in a folder that exists"),
     Mistake("a page in no folder", ["data", "check", "{tmp}", "--page", "{tmp}/gone/x.html"], 2, "x.html: name an .html file in a folder that exists"),
@@ -181,6 +181,37 @@ MISTAKES = [
     Mistake("half a character", TRAIN, 2, "my.yaml:3: run.data_root: a character that no file and no name can hold (got \\ud800)", config(DIGITS + 'run: {data_root: "\\ud800"}\n')),
     Mistake("no threads", TRAIN, 2, "my.yaml:3: run.threads: must be above 0 (got 0)", config(DIGITS + "run: {threads: 0}\n")),
     Mistake("more threads than can be", ["train", "digits_lenet", "--set", "run.threads=100000"], 2, "run.threads: must be at most 1024 (got 100000)"),
+    Mistake("a command that is misspelt", ["trian", "digits_lenet"], 2, "there is no command 'trian'; did you mean `cnntrain train`?"),
+    Mistake("a command of other programs", ["eval"], 2, "did you mean `cnntrain evaluate`?"),
+    Mistake("no command at all", ["my.yaml"], 2, "to train a configuration: cnntrain train my.yaml"),
+    Mistake("help for a command that is misspelt", ["help", "evalute"], 2, "did you mean `cnntrain evaluate`?"),
+    Mistake("a GPU as other programs have it", ["train", "digits_lenet", "--gpu", "0"], 2, "cnntrain train has no option --gpu; here it is `cnntrain train ... --device cuda`"),
+    Mistake("a GPU with =", ["evaluate", "--gpu=0"], 2, "here it is `cnntrain evaluate ... --device cuda`"),
+    Mistake("an option that is misspelt", ["train", "digits_lenet", "--epohcs", "3"], 2, "cnntrain train has no option --epohcs; did you mean --epochs?"),
+    Mistake("an option that is a key", ["train", "digits_lenet", "--optimizer", "adam"], 2, "`cnntrain train ... --set recipe.optimizer=adamw`"),
+    Mistake("an option that is an argument", ["train", "--config", "my.yaml"], 2, "CONFIG is an argument, without an option: cnntrain train CONFIG"),
+    Mistake("a run as an option", ["evaluate", "--checkpoint", "x"], 2, "RUN is an argument, without an option: cnntrain evaluate RUN"),
+    Mistake("predict without an image", ["predict"], 2, "cnntrain predict needs IMAGE..., such as: cnntrain predict photo.jpg"),
+    Mistake("filter without a kernel", ["filter", "x.png"], 2, "cnntrain filter needs --kernel, such as: cnntrain filter photo.jpg --kernel sobel-x"),
+    Mistake("resume with =", ["train", "--resume=runs/x"], 2, "--resume is followed by the run, without =: cnntrain train --resume runs/x"),
+    Mistake("a batch of nothing", ["train", "digits_lenet", "--batch-size", "0"], 2, "--batch-size 0: recipe.batch_size: must be above 0"),
+    Mistake("a rate that is none", ["check", "digits_lenet", "--lr", "-1"], 2, "--lr -1.0: recipe.optimizer.lr: must be above 0"),
+    Mistake("fewer workers than none", ["train", "digits_lenet", "--workers", "-1"], 2, "--workers -1: data.num_workers: must be at least 0"),
+    Mistake("a folder of images to train on", ["train", "{tmp}/photos"], 2, "cnntrain train image_folder_resnet18 --set data.root={tmp}/photos", lambda tmp: write_photos(tmp / "photos", {"train": 1})),
+    Mistake("a run to train", ["train", "{run}"], 2, "is the folder of a run, not a configuration; to go on with it: cnntrain train --resume {run}"),
+    Mistake("a folder of runs to train", ["train", "{run}/../.."], 2, "cnntrain train --resume {run}/../.."),
+    Mistake("a folder with a configuration in it", ["check", "{tmp}"], 2, "did you mean the configuration '{tmp}/my.yaml' in it?", config("")),
+    Mistake("the other end of .yaml", ["train", "{tmp}/my.yml"], 2, "did you mean '{tmp}/my.yaml'?", config("")),
+    Mistake("no end of .yaml", ["train", "{tmp}/my"], 2, "did you mean '{tmp}/my.yaml'?", config("")),
+    Mistake("weights to train", ["train", "{run}/checkpoints/best.safetensors"], 2, "holds weights and is no configuration; to start from them: `--set model.weights="),
+    Mistake("evaluating a configuration", ["evaluate", "{tmp}/my.yaml"], 4, "train it first: cnntrain train {tmp}/my.yaml", config("")),
+    Mistake("evaluating a configuration that was trained", ["evaluate", "digits_lenet.yaml", "--output", "{run}/../.."], 4, "did you mean its run {run}"),
+    Mistake("evaluating a shipped configuration", ["export", "cifar10_lenet"], 4, "to be trained first: cnntrain train cifar10_lenet"),
+    Mistake("a run whose name is nearly right", ["report", "{run}1", "--output", "{run}/../.."], 4, "did you mean "),
+    Mistake("a folder of data that is nowhere", ["data", "check", "/nowhere"], 2, "there is no folder /nowhere, and no configuration; the nearest folder that there is: /"),
+    Mistake("a folder of data that is misspelt", ["data", "check", "{tmp}/phtos"], 2, "did you mean {tmp}/photos?", lambda tmp: write_photos(tmp / "photos", {"train": 1})),
+    Mistake("runs of a folder that is not there", ["runs", "{tmp}/nothing"], 4, "there is no folder of runs {tmp}/nothing"),
+    Mistake("completion for another shell", ["--show-completion", "tcsh"], 2, "there is completion for bash, zsh, fish"),
 ]  # fmt: skip
 
 
@@ -204,7 +235,7 @@ def test_a_mistake_is_explained(
     work.mkdir()
     monkeypatch.chdir(work)
     outcome = cli(*[argument.format(tmp=tmp_path, run=trained_run) for argument in mistake.arguments])
-    assert mistake.message in outcome.err
+    assert mistake.message.format(tmp=tmp_path, run=trained_run) in outcome.err
     assert outcome.code == mistake.code
     assert "Traceback" not in outcome.err
     assert outcome.out == ""

@@ -13,6 +13,9 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from cnntrain import __version__
+from cnntrain.cli.completing import COMPLETION, completion_for
+from cnntrain.cli.meaning import Command as TyperCommand
+from cnntrain.cli.meaning import Group
 from cnntrain.cli.output import complain, harmless_output, show
 from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
 from cnntrain.names import printable_lines
@@ -28,7 +31,7 @@ app = typer.Typer(
     help="Train convolutional image classifiers from a YAML file.",
     epilog=EPILOG,
     no_args_is_help=True,
-    add_completion=False,
+    cls=Group,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # which takes what stands in brackets for markup, and leaves it out
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -47,6 +50,8 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code."""
+    if COMPLETION in os.environ:  # whose lines are for the shell
+        return _main(sys.argv[1:])
     with harmless_output():
         return _main(sys.argv[1:] if arguments is None else arguments)
 
@@ -55,7 +60,8 @@ def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
         try:
-            app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
+            if not completion_for(arguments):
+                app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
         except SystemExit as done:
             if _interrupt_behind(done):  # between the command and typer, which says nothing of signals
                 raise
@@ -87,9 +93,11 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
 
 def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:
     """The signal that an error was made of, or that it was raised on the way of."""
-    while error and not isinstance(error, KeyboardInterrupt):
+    while error:
+        if isinstance(error, KeyboardInterrupt):
+            return error
         error = error.__cause__ or error.__context__
-    return error
+    return None
 
 
 def _traceback_of(error: BaseException) -> str:
@@ -135,7 +143,7 @@ def command(function: Command, group: typer.Typer = app) -> Command:
 
     # The character \b asks Typer to keep the lines of the examples apart.
     text = (inspect.getdoc(function) or "").replace("Examples:", "\b\nExamples:")
-    group.command(help=text, short_help=text.partition("\n")[0], epilog=EPILOG)(wrapper)
+    group.command(cls=TyperCommand, help=text, short_help=text.partition("\n")[0], epilog=EPILOG)(wrapper)
     return function
 
 
@@ -148,7 +156,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _cnntrain(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit.")
+        bool, typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """Train convolutional image classifiers from a YAML file."""

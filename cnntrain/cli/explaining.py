@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnntrain.cli.app import command
-from cnntrain.cli.options import DeviceOption, JsonOption, OutputOption, QuietOption
+from cnntrain.cli.options import DeviceOption, JsonOption, OutputOption, QuietOption, RunOption
 from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.explain import LAYERS, METHODS, Question
@@ -27,7 +27,7 @@ OutOption = Annotated[
 @command
 def explain(
     images: ImagesArgument,
-    run: Annotated[str | None, typer.Option(help="Run folder or checkpoint file; the newest run by default.")] = None,
+    run: RunOption = None,
     method: Annotated[
         str | None, typer.Option(help="grad-cam (unless told otherwise), integrated-gradients or occlusion.")
     ] = None,

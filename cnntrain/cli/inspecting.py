@@ -1,5 +1,7 @@
 """The commands that look at data before training."""
 
+import contextlib
+import difflib
 import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnntrain.cli.app import EPILOG, app, command
+from cnntrain.cli.completing import complete_config
+from cnntrain.cli.meaning import Group
 from cnntrain.cli.options import (
     ConfigArgument,
     DataRootOption,
@@ -22,14 +26,19 @@ from cnntrain.errors import ConfigError, DataError
 if TYPE_CHECKING:
     from cnntrain.config.schema import Data
 
-data = typer.Typer(help="Look at the data before training.", epilog=EPILOG, no_args_is_help=True)
+data = typer.Typer(cls=Group, help="Look at the data before training.", epilog=EPILOG, no_args_is_help=True)
 app.add_typer(data, name="data")
 
 
 @functools.partial(command, group=data)
 def check(
     config: Annotated[
-        str, typer.Argument(metavar="CONFIG|FOLDER", help="A YAML file, a shipped one's name, or a folder of images.")
+        str,
+        typer.Argument(
+            metavar="CONFIG|FOLDER",
+            help="A YAML file, a shipped one's name, or a folder of images.",
+            autocompletion=complete_config,
+        ),
     ],
     set_: SetOption = None,
     data_root: DataRootOption = None,
@@ -86,18 +95,31 @@ def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple
     """The `data` section, the data root, and whether a configuration says the network's image size."""
     from cnntrain.config import load_config
     from cnntrain.config.schema import Data
+    from cnntrain.config.shipped import shipped_configs
 
     if Path(source).is_dir():
         if set_ or data_root:
             raise ConfigError(f"{source} is a folder; --set and --data-root go with a CONFIG")
         return Data(source="image_folder", root=str(Path(source).absolute())), None, False
-    try:
-        loaded = load_config(source, set_, assignments(data_root=data_root)).config
-    except ConfigError as error:
-        if not Path(source).exists():
-            error.add_note(f"there is no folder {source} either")
-        raise
+    path = Path(source)
+    if not path.exists() and path.suffix not in (".yaml", ".yml") and source not in shipped_configs():
+        raise ConfigError(_no_such_folder(path, source))
+    loaded = load_config(source, set_, assignments(data_root=data_root)).config
     return loaded.data, loaded.run.data_root, True
+
+
+def _no_such_folder(path: Path, source: str) -> str:
+    """What to say where neither a folder nor a configuration is called so."""
+    from cnntrain.config.shipped import shipped_configs
+
+    nearest = next(parent for parent in path.absolute().parents if parent.is_dir())
+    with contextlib.suppress(OSError):
+        beside = [name.name for name in nearest.iterdir() if name.is_dir()]
+        if close := difflib.get_close_matches(path.name, beside, n=1):
+            return f"there is no folder {source}; did you mean {path.parent / close[0]}?"
+    if close := difflib.get_close_matches(source, list(shipped_configs()), n=1):
+        return f"there is no folder {source}, and no configuration; did you mean the shipped {close[0]!r}?"
+    return f"there is no folder {source}, and no configuration; the nearest folder that there is: {nearest}"
 
 
 @functools.partial(command, group=data)

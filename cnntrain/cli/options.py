@@ -6,11 +6,22 @@ from typing import Annotated, Any
 
 import typer
 
-ConfigArgument = Annotated[str, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a shipped one.")]
-OptionalConfigArgument = Annotated[
-    str | None, typer.Argument(metavar="CONFIG", help="A YAML file, or the name of a shipped one.")
+from cnntrain.cli.completing import complete_config, complete_run
+
+_CONFIG = typer.Argument(
+    metavar="CONFIG", help="A YAML file, or the name of a shipped one.", autocompletion=complete_config
+)
+ConfigArgument = Annotated[str, _CONFIG]
+OptionalConfigArgument = Annotated[str | None, _CONFIG]
+RunArgument = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="Run folder or checkpoint file.", autocompletion=complete_run)
 ]
-RunArgument = Annotated[str | None, typer.Argument(metavar="RUN", help="Run folder or checkpoint file.")]
+RunOption = Annotated[
+    str | None,
+    typer.Option(
+        "--run", help="Run folder or checkpoint file; the newest run by default.", autocompletion=complete_run
+    ),
+]
 SetOption = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as recipe.epochs=5.")
 ]
@@ -22,6 +33,9 @@ NewRunOutputOption = Annotated[Path | None, typer.Option(help="Folder of all run
 NameOption = Annotated[str | None, typer.Option(help="Of the run: its folder is OUTPUT/NAME/TIME.")]
 SeedOption = Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")]
 EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images.")]
+BatchSizeOption = Annotated[int | None, typer.Option(help="Images in a batch.")]
+LearningRateOption = Annotated[float | None, typer.Option("--lr", help="The learning rate, at its highest.")]
+WorkersOption = Annotated[int | None, typer.Option(help="Threads that decode images.")]
 OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else.")]
@@ -33,6 +47,9 @@ _KEYS = {
     "name": "run.name",
     "seed": "run.seed",
     "epochs": "recipe.epochs",
+    "batch_size": "recipe.batch_size",
+    "lr": "recipe.optimizer.lr",
+    "workers": "data.num_workers",
 }
 
 
@@ -40,7 +57,7 @@ def assignments(**flags: Any) -> list[tuple[str, str]]:
     """Flags as assignments to configuration keys, each with how to name it in messages."""
     return [
         (
-            f"{_KEYS[flag]}={json.dumps(value if isinstance(value, int) else str(value), ensure_ascii=False)}",
+            f"{_KEYS[flag]}={json.dumps(value if isinstance(value, (int, float)) else str(value), ensure_ascii=False)}",
             f"--{flag.replace('_', '-')} {value}",
         )
         for flag, value in flags.items()

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from cnntrain.cli.app import command
+from cnntrain.cli.completing import complete_run
 from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption
 from cnntrain.cli.output import show, show_json
 from cnntrain.errors import CheckpointError, ConfigError, StorageError
@@ -14,7 +15,8 @@ from cnntrain.errors import CheckpointError, ConfigError, StorageError
 @command
 def report(
     runs: Annotated[
-        list[str] | None, typer.Argument(metavar="[RUN...]", help="Run folders; the newest run by default.")
+        list[str] | None,
+        typer.Argument(metavar="[RUN...]", help="Run folders; the newest run by default.", autocompletion=complete_run),
     ] = None,
     out: Annotated[
         Path | None,

@@ -10,16 +10,19 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import (
+    BatchSizeOption,
     ConfigArgument,
     DataRootOption,
     DeviceOption,
     EpochsOption,
+    LearningRateOption,
     NameOption,
     NewRunOutputOption,
     OptionalConfigArgument,
     QuietOption,
     SeedOption,
     SetOption,
+    WorkersOption,
     assignments,
 )
 from cnntrain.cli.output import show
@@ -47,18 +50,24 @@ def train(
     name: NameOption = None,
     seed: SeedOption = None,
     epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LearningRateOption = None,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network: the ten steps, from data preparation to the final test.
 
     Examples:
         cnntrain train digits_lenet
-        cnntrain train my.yaml --epochs 5 --set recipe.optimizer.lr=0.1
+        cnntrain train my.yaml --epochs 5 --lr 0.1 --set model.activation=relu
         cnntrain train image_folder_resnet18 --data-root ~/photos --device cuda:1
         cnntrain train my.yaml --resume
         cnntrain train --resume runs/my/20260131-120000 --epochs 40
     """
-    flags = assignments(device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs)
+    flags = assignments(
+        device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs, batch_size=batch_size,
+        lr=lr, workers=workers,
+    )  # fmt: skip
     for unused, option in ((run, "RUN"), (allow_changes, "--allow-changes")):
         if unused and not resume:
             raise ConfigError(f"{option} goes with --resume: cnntrain train CONFIG --resume RUN")
@@ -138,6 +147,9 @@ def reproduce(
     name: NameOption = None,
     seed: SeedOption = None,
     epochs: EpochsOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LearningRateOption = None,
+    workers: WorkersOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train a network and see whether its test accuracy is what the configuration expects.
@@ -146,7 +158,10 @@ def reproduce(
         cnntrain reproduce digits_lenet
         cnntrain reproduce cifar10_lenet --seed 3 --data-root ~/data
     """
-    flags = assignments(device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs)
+    flags = assignments(
+        device=device, data_root=data_root, output=output, name=name, seed=seed, epochs=epochs, batch_size=batch_size,
+        lr=lr, workers=workers,
+    )  # fmt: skip
 
     from cnntrain.config import load_config
     from cnntrain.reproduce import changed_keys, compare
@@ -231,9 +246,9 @@ def _train(
     )
     show(f"{tested}; {validated}", f"run folder {folder}")
     write_report_at_end(folder, loaded.config, console)
-    console.say(
-        f"look at it: tensorboard --logdir {folder.parent}", f"use it:     cnntrain predict IMAGE --run {folder}"
-    )
+    if loaded.config.run.tensorboard:
+        console.say(f"look at it: tensorboard --logdir {folder.parent}")
+    console.say(f"use it:     cnntrain predict IMAGE --run {folder}")
     return result
 
 

@@ -6,12 +6,15 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import (
+    BatchSizeOption,
     ConfigArgument,
     DataRootOption,
     DeviceOption,
     JsonOption,
+    LearningRateOption,
     QuietOption,
     SetOption,
+    WorkersOption,
     assignments,
 )
 from cnntrain.cli.output import show, show_json
@@ -25,24 +28,34 @@ def check(
     set_: SetOption = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LearningRateOption = None,
+    workers: WorkersOption = None,
+    show_config: Annotated[
+        bool, typer.Option("--show-config", help="Print the resolved configuration too, every key written out.")
+    ] = False,
     quiet: QuietOption = False,
 ) -> None:
     """Try a configuration on one batch, without training or writing a run.
 
     Examples:
         cnntrain check digits_lenet
-        cnntrain check my.yaml --set recipe.batch_size=512
+        cnntrain check my.yaml --batch-size 512 --show-config
     """
     from cnntrain.config import load_config, locate
 
-    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
+    loaded = load_config(
+        config,
+        set_ or [],
+        assignments(device=device, data_root=data_root, batch_size=batch_size, lr=lr, workers=workers),
+    )
 
     from cnntrain.check import check as check_config
     from cnntrain.records.console import Console
     from cnntrain.runtime.device import memory_explained
 
     with locate(loaded), memory_explained(SMALLER):
-        show(*check_config(loaded.config, Console(quiet=quiet)))
+        show(*check_config(loaded.config, Console(quiet=quiet), show_config=show_config))
 
 
 @command
@@ -51,6 +64,9 @@ def bench(
     set_: SetOption = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
+    batch_size: BatchSizeOption = None,
+    lr: LearningRateOption = None,
+    workers: WorkersOption = None,
     rounds: Annotated[int, typer.Option(min=1, help="How often each part is measured.")] = 9,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -59,11 +75,15 @@ def bench(
 
     Examples:
         cnntrain bench cifar10_lenet
-        cnntrain bench my.yaml --set recipe.batch_size=256 --json
+        cnntrain bench my.yaml --batch-size 256 --json
     """
     from cnntrain.config import load_config, locate
 
-    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
+    loaded = load_config(
+        config,
+        set_ or [],
+        assignments(device=device, data_root=data_root, batch_size=batch_size, lr=lr, workers=workers),
+    )
 
     from cnntrain.bench import consistent, measure, report
     from cnntrain.records.console import Console

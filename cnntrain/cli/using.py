@@ -1,5 +1,6 @@
 """The commands that use a trained network."""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from cnntrain.cli.options import (
     OutputOption,
     QuietOption,
     RunArgument,
+    RunOption,
 )
 from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import ConfigError, DataError
@@ -63,7 +65,7 @@ def evaluate(
 @command
 def predict(
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and globs.")],
-    run: Annotated[str | None, typer.Option(help="Run folder or checkpoint file; the newest run by default.")] = None,
+    run: RunOption = None,
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 5,
     as_json: JsonOption = False,
     device: DeviceOption = None,
@@ -83,6 +85,7 @@ def predict(
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import resolve_device
+    from cnntrain.runtime.streams import is_read
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
@@ -104,6 +107,8 @@ def predict(
             found.append({"image": outcome.image, "predictions": ranked})
         else:
             show(outcome.image, *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in outcome.ranked))
+        if not is_read(sys.stdout):  # as after `| head -1`
+            break
     if as_json:
         show_json(found)
     if failed:

@@ -1,13 +1,16 @@
 """The commands that show what there is: networks, configurations, their schema."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cnntrain.cli.app import command
-from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, SetOption, assignments
+from cnntrain.cli.app import app, command
+from cnntrain.cli.completing import complete_command
+from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, OutputOption, SetOption, assignments
 from cnntrain.cli.output import complain, show, show_json
+from cnntrain.errors import CheckpointError, ConfigError
 
 
 @command
@@ -18,8 +21,6 @@ def models(as_json: JsonOption = False) -> None:
         cnntrain models
         cnntrain models --json
     """
-    from dataclasses import asdict
-
     from cnntrain.records.network_tables import models_text
     from cnntrain.summarise import catalogue_figures
 
@@ -45,8 +46,6 @@ def summary(
 
     loaded = load_config(config, set_ or [], assignments(data_root=data_root))
 
-    from dataclasses import asdict
-
     from cnntrain.records.network_tables import summary_text
     from cnntrain.summarise import summarise_config
 
@@ -56,6 +55,35 @@ def summary(
         complain(f"note: {notice}")
     fields = asdict(found)
     show_json(fields | fields.pop("network")) if as_json else show(*summary_text(found))
+
+
+@command
+def runs(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="Folder of all runs, or of those of one name: runs.")
+    ] = None,
+    output: OutputOption = Path("runs"),
+    as_json: JsonOption = False,
+) -> None:
+    """List the runs: state, epochs, accuracies, network, data.
+
+    finished: it has its results. stopped: `cnntrain train --resume RUN` goes on with it.
+    in progress: a process trains it. failed: it left nothing to go on with.
+    damaged: a record cannot be read; it is named.
+
+    Examples:
+        cnntrain runs
+        cnntrain runs runs/my --json
+    """
+    from cnntrain.records.run_list import list_runs, runs_text
+
+    if folder and not folder.is_dir():
+        raise CheckpointError(f"there is no folder of runs {folder}; without FOLDER, it is {output}")
+    found = list_runs(folder or output)
+    if as_json:
+        show_json([asdict(run) for run in found])
+    else:
+        show(*(runs_text(found) if found else [f"no runs in {folder or output}; `cnntrain train CONFIG` makes one"]))
 
 
 @command
@@ -91,3 +119,20 @@ def schema() -> None:
     from cnntrain.config import json_schema
 
     show(*json_schema().splitlines())
+
+
+@command
+def help(
+    about: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND]", help="Which one.", autocompletion=complete_command)
+    ] = None,
+) -> None:
+    """Show what there is, or how a command is used.
+
+    Examples:
+        cnntrain help train
+        cnntrain help data check
+    """
+    if unknown := [word for word in about or [] if word.startswith("-")]:
+        raise ConfigError(f"{unknown[0]} is no command; cnntrain help COMMAND")
+    app([*(about or []), "--help"], prog_name="cnntrain")

@@ -1,7 +1,8 @@
 """What a person sees: progress on stderr, results on stdout."""
 
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -15,8 +16,11 @@ from cnntrain.names import printable
 class Console:
     """Says what happens. Bars only where stderr is a terminal; nothing but results when quiet."""
 
+    most_silence_seconds = 30.0  # in a log, while something is under way
+
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._spoke = time.monotonic()
 
     def step(self, number: int, name: str, detail: str = "") -> None:
         """One of the ten steps, by name."""
@@ -27,6 +31,7 @@ class Console:
         if not self.quiet:
             tqdm.write("\n".join(map(printable, lines)), file=sys.stderr)
             sys.stderr.flush()
+            self._spoke = time.monotonic()
 
     def describe_data(self, splits: Splits) -> None:
         """How many images of which shape there are, and what the user should know about them."""
@@ -59,16 +64,43 @@ class Console:
         """Whether bars are seen."""
         return not self.quiet and sys.stderr.isatty()
 
-    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
-        """The items, with a bar that is gone when they are."""
-        return tqdm(
-            items,
-            total=total,
-            desc=f"     {printable(what)}",
-            leave=False,
-            disable=not self.shows_bars,
-            file=sys.stderr,
-        )
+    def progress(
+        self, items: Iterable[Any], total: int, what: str, *, first: int = 0, detail: Callable[[], str] | None = None
+    ) -> Iterable[Any]:
+        """The items, with a bar that is gone when they are; where there are no bars, with a line after long silence.
+
+        Args:
+            items: What is gone through.
+            total: How many there are, those before the first included.
+            what: The bar's name.
+            first: How many were done before.
+            detail: Says more, such as the loss; asked only when a line is due, for it may wait for the device.
+        """
+        what = f"     {printable(what)}"
+        if self.quiet:
+            return items
+        if self.shows_bars:
+            return tqdm(items, total=total, initial=first, desc=what, leave=False, file=sys.stderr)
+        return self._with_lines(items, total, what, first, detail)
+
+    def _with_lines(
+        self, items: Iterable[Any], total: int, what: str, first: int, detail: Callable[[], str] | None
+    ) -> Iterator[Any]:
+        began = time.monotonic()
+        for done, item in enumerate(items, first):  # of which `done` are done
+            now = time.monotonic()
+            if now - self._spoke >= self.most_silence_seconds and done > first:
+                left = _duration((now - began) / (done - first) * (total - done))
+                more = f", {detail()}" if detail else ""
+                self.say(f"{what}: {done:,} of {total:,}{more}, about {left} left")
+            yield item
+
+
+def _duration(seconds: float) -> str:
+    """90 -> `90 s`, 600 -> `10 min`, 9000 -> `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def percent(fraction: float) -> str:

@@ -1,15 +1,21 @@
 """results.json: what a run found, and what is needed to believe it."""
 
 import platform
+import shlex
+import sys
 from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 import cnntrain
 from cnntrain.config import Config
+from cnntrain.names import printable
 from cnntrain.progress import EpochFigures
 from cnntrain.runtime.device import MEMORY_FORMAT
+from cnntrain.runtime.machine import processor_name
 
 
 def build_results(
@@ -40,7 +46,18 @@ def build_results(
         "versions": {
             "python": platform.python_version(),
             "torch": torch.__version__,
+            "torchvision": version("torchvision"),
+            "numpy": version("numpy"),
+            "pillow": version("pillow"),
             "cnntrain": cnntrain.__version__,
         },
         "platform": platform.platform(),
+        "processor": processor_name(),
+        "command": printable(shlex.join(command_line())),
     }
+
+
+def command_line() -> list[str]:
+    """The words that started this process, without the path of the program."""
+    program = Path(sys.argv[0]).name
+    return ["cnntrain" if program == "__main__.py" else program, *sys.argv[1:]]

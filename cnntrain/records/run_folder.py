@@ -4,13 +4,16 @@ runs/<name>/<timestamp>/        runs/latest -> the newest
 """
 
 import contextlib
+import difflib
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import CheckpointError, NumericalError, StorageError
 from cnntrain.records.runs import BEST, LATEST, newest_for_dangling, next_name, runs_in
 
@@ -147,6 +150,8 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
             raise CheckpointError(f"no trained run in {output}; train one first, or name one with its path or --output")
         return found
     for path in map(newest_for_dangling, (Path(run), output / run)):
+        if path.suffix in (".yaml", ".yml"):
+            raise CheckpointError(_instead_of_config(path, output))
         if path.is_file():
             return path
         if path.is_dir():
@@ -155,7 +160,22 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
             if found is None:
                 raise CheckpointError(f"{path} holds no trained run: there is no {path / BEST}")
             return found
-    raise CheckpointError(f"{run}: no such run folder or checkpoint file, nor is it in {output}")
+    text = f"{run}: no such run folder or checkpoint file, nor is it in {output}"
+    if run in shipped_configs():
+        raise CheckpointError(f"{text}; it is a configuration, to be trained first: cnntrain train {run}")
+    close = difflib.get_close_matches(run, [str(folder) for folder in runs_in(output)], n=1)
+    raise CheckpointError(
+        f"{text}; " + (f"did you mean {close[0]}?" if close else "`cnntrain runs` lists those there are")
+    )
+
+
+def _instead_of_config(path: Path, output: Path) -> str:
+    """What to name where a run is wanted, and a configuration is named."""
+    run = path.parent if path.name == "config.yaml" and (path.parent / BEST).is_file() else None
+    if found := run / BEST if run else _newest(output / path.stem):
+        return f"{path} is a configuration, not a run; did you mean its run {found.parents[1]}?"
+    text = f"{path} is a configuration, not a run, and {output / path.stem} holds none of it"
+    return f"{text}; train it first: cnntrain train {shlex.quote(str(path))}"
 
 
 def _newest(folder: Path) -> Path | None:

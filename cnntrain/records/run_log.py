@@ -17,7 +17,7 @@ from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.errors import NumericalError
 from cnntrain.metrics import Evaluation, is_guessing
 from cnntrain.names import printable
-from cnntrain.progress import EpochFigures
+from cnntrain.progress import EpochFigures, EpochSums
 from cnntrain.records.console import Console, percent
 from cnntrain.records.files import json_text, to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
@@ -91,9 +91,16 @@ class RunLog:
         if lines := [fault for part in splits.skipped.values() for fault in part]:
             write_text(self.folder / "skipped_images.txt", "\n".join(lines) + "\n")
 
-    def bar(self, steps: range, epoch: int) -> Iterable[int]:
-        """The steps of an epoch, with a bar where there is a terminal."""
-        return self.console.progress(steps, len(steps), f"epoch {epoch}/{self.config.recipe.epochs}")
+    def bar(self, steps: range, epoch: int, sums: EpochSums) -> Iterable[int]:
+        """The steps of an epoch, with a bar where there is a terminal, else with a line now and then."""
+
+        def detail() -> str:  # the host waits for the device here
+            if not sums.num_images:
+                return "no loss yet"
+            return f"loss {float(sums.loss / sums.weight):.4f}, {sums.num_images / sums.seconds:,.0f} images/s"
+
+        what = f"epoch {epoch}/{self.config.recipe.epochs}, step"
+        return self.console.progress(steps, steps.stop, what, first=steps.start, detail=detail)
 
     def begin_epoch(self, *news: str) -> None:
         """Lines on the console; empty ones say nothing."""

@@ -2,6 +2,7 @@
 
 import math
 import os
+import platform
 from pathlib import Path
 
 _CGROUPS, _OWN_CGROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
@@ -26,6 +27,13 @@ def available_memory() -> float:
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf
     found = [*_limits("", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
     return min([physical, *(int(text) for text in found if text.isdigit())])
+
+
+def processor_name() -> str:
+    """What the processor is called, such as `AMD EPYC 9B14`."""
+    lines = (line.partition(":") for line in _read(Path("/proc/cpuinfo")).splitlines())
+    names = [value.strip() for key, _, value in lines if key.strip() == "model name"]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def peak_memory() -> int | None:

@@ -58,7 +58,7 @@ def open_streams(stderr: int = 2) -> None:
     Args:
         stderr: The descriptor to write progress to.
     """
-    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115, PTH123 (open until the process ends)
+    sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115 (open until the process ends)
     results = Results(1, "w", closefd=False)
     sys.stdout = _text(results, sys.stdout)
     sys.stdout.results = results  # type: ignore[attr-defined]  # for `is_read`

@@ -13,10 +13,14 @@ _YAML = (".yaml", ".yml")
 
 def complete_config(incomplete: str) -> list[str]:
     """Shipped configurations, YAML files and folders whose names begin like this."""
+    return complete_shipped(incomplete) + [path for path in _paths(incomplete) if path.endswith(("/", *_YAML))]
+
+
+def complete_shipped(incomplete: str) -> list[str]:
+    """Shipped configurations."""
     from cnntrain.config.shipped import shipped_configs
 
-    shipped = [name for name in shipped_configs() if name.startswith(incomplete)]
-    return shipped + [path for path in _paths(incomplete) if path.endswith(("/", *_YAML))]
+    return [name for name in shipped_configs() if name.startswith(incomplete)]
 
 
 def complete_run(incomplete: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from cnntrain.cli.app import app, command
-from cnntrain.cli.completing import complete_command
+from cnntrain.cli.completing import complete_command, complete_shipped
 from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, OutputOption, SetOption, assignments
 from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import CheckpointError, ConfigError
@@ -97,7 +97,12 @@ def configs() -> None:
 
 @command
 def init(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped configuration (see `cnntrain configs`).")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="A shipped configuration (see `cnntrain configs`).", autocompletion=complete_shipped
+        ),
+    ],
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="Where to; NAME.yaml by default.")] = None,
 ) -> None:
     """Copy a shipped configuration to start from, with the schema for editors beside it.

@@ -1,0 +1,61 @@
+"""What a log that is no terminal says while something takes long."""
+
+import pytest
+
+from cnntrain.records.console import Console
+
+
+class Clock:
+    """Seconds, which pass by hand."""
+
+    now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("cnntrain.records.console.time.monotonic", clock.monotonic)
+    return clock
+
+
+def test_a_log_says_every_30_seconds_how_far_it_is(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = []
+
+    def detail() -> str:
+        asked.append(clock.now)
+        return f"loss {clock.now}"
+
+    for _ in Console().progress(range(100, 400), 400, "epoch 2/9, step", first=100, detail=detail):
+        clock.now += 1.0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "     epoch 2/9, step: 130 of 400, loss 30.0, about 4 min left"
+    assert [line.split()[3] for line in lines] == ["130", "160", "190", "220", "250", "280", "310", "340", "370"]
+    assert asked == [30.0 * count for count in range(1, 10)]  # and the device is not waited for in between
+
+
+def test_what_was_said_meanwhile_counts(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    for second in console.progress(range(50), 50, "decoding"):
+        clock.now += 1.0
+        if second == 28:
+            console.say("a note")
+    assert capsys.readouterr().err == "a note\n"
+
+
+def test_many_short_epochs_are_no_silence_of_minutes(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    for _ in range(10):
+        for _ in console.progress(range(10), 10, "epoch"):
+            clock.now += 1.0
+    assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_quiet_says_nothing_and_costs_nothing(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    items = range(100)
+    assert Console(quiet=True).progress(items, 100, "decoding") is items
+    for _ in Console(quiet=True).progress(items, 100, "decoding"):
+        clock.now += 100
+    assert capsys.readouterr().err == ""

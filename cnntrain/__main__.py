@@ -38,10 +38,19 @@ def entry() -> None:
 
 def _listen_early() -> None:
     """Ends at signals until `StopSignals` is imported, which takes longer than this file."""
+
+    def stop(number: int, _: object) -> None:
+        interrupted = number == signal.SIGINT
+        how = "interrupted" if interrupted else f"stopped by {signal.Signals(number).name}"
+        try:
+            os.write(2, f"error: {how}; nothing was begun yet\n".encode())
+        finally:  # stderr may be closed
+            os._exit(130 if interrupted else 75)
+
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
         number = getattr(signal, name, None)  # Windows has the first two
         if number and (name == "SIGINT" or signal.getsignal(number) is not signal.SIG_IGN):
-            signal.signal(number, lambda number, _: os._exit(130 if number == signal.SIGINT else 75))
+            signal.signal(number, stop)
 
 
 if __name__ == "__main__":

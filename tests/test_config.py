@@ -237,7 +237,10 @@ def test_hostile_yaml_is_refused_at_once(tmp_path: Path, text: str) -> None:
 
 def test_binary_and_folders_are_no_configs(tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_bytes(b"\xff\xfe\x00")
-    for path, expected in [(tmp_path / "x.yaml", "not a text file"), (tmp_path, "is not a file")]:
+    for path, expected in [
+        (tmp_path / "x.yaml", "not a text file"),
+        (tmp_path, "is a folder; did you mean the configuration"),
+    ]:
         with pytest.raises(ConfigError, match=expected):
             load_config(str(path))
 
@@ -266,3 +269,10 @@ def test_editors_refuse_what_cnntrain_refuses(text: str) -> None:
     document = {"model": "lenet5", "data": {"source": "digits"}} | yaml.safe_load(text)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(document, json.loads(json_schema()))
+
+
+def test_settings_that_are_suggested_for_other_programs_options_are_understood() -> None:
+    from cnntrain.cli.meaning import _SETTINGS
+
+    for setting in _SETTINGS.values():
+        load_config("cifar10_lenet", [setting])

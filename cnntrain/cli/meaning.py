@@ -36,13 +36,14 @@ _OPTIONS = {
 _SETTINGS = {
     "--device": "run.device=cuda", "--lr": "recipe.optimizer.lr=0.1", "--batch-size": "recipe.batch_size=64",
     "--workers": "data.num_workers=2", "--epochs": "recipe.epochs=5", "--seed": "run.seed=1",
-    "--model": "model.name=resnet18", "--arch": "model.name=resnet18", "--network": "model.name=resnet18",
-    "--optimizer": "recipe.optimizer=adamw", "--scheduler": "recipe.schedule=cosine", "--loss": "recipe.loss=cross_entropy",
+    "--model": "model=resnet18", "--arch": "model=resnet18", "--network": "model=resnet18",
+    "--optimizer": "recipe.optimizer=adamw", "--scheduler": "recipe.schedule=cosine",
+    "--loss": "recipe.loss=cross_entropy",
     "--schedule": "recipe.schedule=cosine", "--image-size": "data.image_size=64", "--img-size": "data.image_size=64",
     "--weight-decay": "recipe.optimizer.weight_decay=5e-4", "--momentum": "recipe.optimizer.momentum=0.9",
     "--amp": "recipe.precision=bfloat16", "--precision": "recipe.precision=float32", "--compile": "run.compile=true",
-    "--pretrained": "model.weights=imagenet", "--patience": "recipe.early_stopping.patience=10",
-    "--val-split": "data.val_fraction=0.1", "--dropout": "model.dropout=0.5", "--name": "run.name=my",
+    "--pretrained": "model.weights=torchvision", "--patience": "recipe.early_stopping.patience=10",
+    "--val-split": "data.val_fraction=0.1", "--name": "run.name=my",
 }  # fmt: skip
 _ARGUMENTS = {"--config": "CONFIG", "-c": "CONFIG", "--run": "RUN", "--image": "IMAGE...", "--file": "IMAGE..."}
 

@@ -235,7 +235,7 @@ def test_a_mistake_is_explained(
     work.mkdir()
     monkeypatch.chdir(work)
     outcome = cli(*[argument.format(tmp=tmp_path, run=trained_run) for argument in mistake.arguments])
-    assert mistake.message.format(tmp=tmp_path, run=trained_run) in outcome.err
+    assert mistake.message.replace("{tmp}", str(tmp_path)).replace("{run}", str(trained_run)) in outcome.err
     assert outcome.code == mistake.code
     assert "Traceback" not in outcome.err
     assert outcome.out == ""

@@ -215,7 +215,7 @@ def test_the_threads_that_are_asked_for_compute(
         assert found["device"] == "cpu, 2 threads"
         assert found["first_step_seconds"] == 2  # the command of its own was told too
         torch.set_num_threads(usual)
-        checked = cli("check", "digits_lenet", "--set", "run.threads=2")
+        checked = cli("check", "digits_lenet", "--set", "run.threads=2", "--show-config")
         assert "cpu, 2 threads" in checked.err
         assert "threads: 2" in checked.out
         for here, then in ((4, 1), (1, 1)):  # the run had 1

@@ -251,7 +251,7 @@ def test_the_run_folder_holds_everything(trained_run: Path) -> None:
         "val", "best_epoch", "epochs_run", "stopped_because", "train_seconds", "images_per_second", "parameters", "seed",
     ):  # fmt: skip
         assert key in results
-    assert set(results["versions"]) == {"python", "torch", "cnntrain"}
+    assert set(results["versions"]) == {"python", "torch", "torchvision", "numpy", "pillow", "cnntrain"}
     assert [results["splits"][name]["num_images"] for name in ("train", "val", "test")] == [1295, 143, 359]
     assert all(len(results["splits"][name]["sha256"]) == 64 for name in ("train", "val", "test"))
     assert results["parameters"] == 61_706

@@ -23,7 +23,7 @@ from cnntrain.errors import ConfigError, NumericalError, StorageError
 from cnntrain.extras import how_to_install, is_installed, need
 
 if TYPE_CHECKING:
-    from cnntrain.lr_find import RangeTest
+    from cnntrain.lr_find import Found, RangeTest, Trial
 
 KINDS = ("png", "svg", "pdf")
 DEFAULT = Path("lr_find.png")
@@ -36,20 +36,23 @@ def lr_find(
     set_: SetOption = None,
     device: DeviceOption = None,
     data_root: DataRootOption = None,
-    steps: Annotated[int, typer.Option(min=20, help="Training steps, at most.")] = 100,
-    low: Annotated[float, typer.Option("--min", help="The first learning rate.")] = 1e-6,
-    high: Annotated[float, typer.Option("--max", help="The last one.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=20, help="Steps of the range test, at most.")] = 100,
+    low: Annotated[float, typer.Option("--min", help="The lowest learning rate.")] = 1e-6,
+    high: Annotated[float, typer.Option("--max", help="The highest one.")] = 10.0,
+    budget: Annotated[
+        int, typer.Option(min=0, help="Steps of all trials together; 0 draws the curve and suggests nothing.")
+    ] = 5000,
     out: Annotated[
         Path | None, typer.Option(help="Where the plot goes: .png, .svg or .pdf.  [default: lr_find.png]")
     ] = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Suggest a learning rate: train for some steps while it grows, and see where the loss falls. Writes no run.
+    """Suggest a learning rate by short trial trainings, and say how sure it is. Writes no run.
 
     Examples:
         cnntrain lr-find digits_lenet
-        cnntrain lr-find my.yaml --steps 200 --out curve.svg
+        cnntrain lr-find my.yaml --budget 2000 --out curve.svg
         cnntrain lr-find my.yaml --set recipe.optimizer=adamw --json
     """
     if not (0 < low < high < math.inf):
@@ -60,28 +63,27 @@ def lr_find(
 
     loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
 
-    from dataclasses import asdict
-
     from cnntrain.cli.trying import SMALLER
-    from cnntrain.lr_find import MIN_LOSSES, RULE, lr_find, picture
+    from cnntrain.lr_find import lr_find, picture
     from cnntrain.records.console import Console
     from cnntrain.records.files import write_bytes
     from cnntrain.runtime.device import memory_explained
 
-    console, own = Console(quiet=quiet), loaded.config.recipe.optimizer.lr
+    own = loaded.config.recipe.optimizer.lr
     with locate(loaded), memory_explained(SMALLER):
-        found = lr_find(loaded.config, console, steps=steps, low=low, high=high)
-    plot = (out or DEFAULT) if len(found.losses) >= MIN_LOSSES and is_installed("report") else None
+        found = lr_find(loaded.config, Console(quiet=quiet), steps=steps, low=low, high=high, budget=budget)
+    plot = (out or DEFAULT) if not found.curve.explodes and is_installed("report") else None
     if as_json:
-        show_json({**asdict(found), "rule": RULE, "configured": own, "plot": str(plot) if plot else None})
+        show_json(_values(found, own, plot))
     else:
-        show(*_text(found, config, own, plot))
+        show(*_text(found, own, _training(config, set_, data_root), plot))
     if plot:
-        write_bytes(plot, picture(found, plot.suffix[1:].lower(), configured=own, title=TITLE))
+        kind = plot.suffix[1:].lower()
+        write_bytes(plot, picture(found.curve, found.trials, found.verdict, kind, configured=own, title=TITLE))
     if not is_installed("report"):
         complain(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}")
-    if found.suggestion is None:
-        raise NumericalError(f"no learning rate can be suggested: {found.nothing}")
+    if found.verdict.suggestion is None and budget:
+        raise NumericalError(f"no learning rate can be suggested: {found.verdict.nothing}")
 
 
 def _check_plot(out: Path | None) -> None:
@@ -98,23 +100,71 @@ def _check_plot(out: Path | None) -> None:
         raise ConfigError(f"{path} exists already, is no plot of lr-find, and is left as it is; say where with --out")
 
 
-def _text(found: "RangeTest", config: str, own: float, plot: Path | None) -> list[str]:
-    """A table of some dozen rates, the suggestion, and how to use it."""
+def _training(config: str, settings: list[str] | None, data_root: Path | None) -> str:
+    """The command that trains what was tried; to be followed by a rate."""
+    words = ["cnntrain", "train", config, *(word for setting in settings or [] for word in ("--set", setting))]
+    return shlex.join([*words, *(["--data-root", str(data_root)] if data_root else [])])
+
+
+def _values(found: "Found", own: float, plot: Path | None) -> dict[str, object]:
+    from dataclasses import asdict
+
     from cnntrain.lr_find import RULE
 
-    rows = range(0, len(found.losses), max(1, len(found.losses) // 12))
-    lines = ["learning rate      loss  smoothed"]
-    lines += [
-        f"{found.learning_rates[row]:>13.2e}  {found.losses[row]:>8.4g}  {found.smoothed[row]:>8.4g}" for row in rows
+    trials = [
+        {key: value for key, value in vars(trial).items() if key != "right"} | {"num_held_out": trial.num_held_out}
+        for trial in found.trials
     ]
-    lines += ["", f"{'ended':<14}{found.ended}"]
-    if found.suggestion is not None:
+    more = {"rule": RULE, "configured": own, "plot": str(plot) if plot else None, "seconds": found.seconds}
+    return {**asdict(found.curve), **asdict(found.verdict), "trials": trials, **more}
+
+
+def _text(found: "Found", own: float, training: str, plot: Path | None) -> list[str]:
+    """What was tried, the suggestion, how sure it is, and how to use it."""
+    verdict = found.verdict
+    lines = _trials_table(found.trials) if found.trials else _curve_table(found.curve)
+    lines += ["", f"{'range test':<14}the loss is lowest at {found.curve.lowest:.2g}; {found.curve.ended}"]
+    if verdict.best:
         lines += [
-            f"{'suggestion':<14}{found.suggestion:.2g}: {RULE}",
-            f"{'upper bound':<14}{found.lowest:.2g}, where the loss is lowest; above, it rises",
-            f"{'configuration':<14}{own:g}; the highest rate of a schedule, after its warm-up",
-            f"{'use it':<14}cnntrain train {shlex.quote(config)} --set recipe.optimizer.lr={found.suggestion:.2g}",
+            f"{'best trials':<14}{verdict.best:.2g}; from {verdict.as_good_from:.2g} to {verdict.as_good_to:.2g} as "
+            f"good, as far as trials tell: differences below {100 * (verdict.noise or 0):.1f} points may be chance",
+            f"{'agreement':<14}{verdict.agreeing} of {verdict.seeds} seeds have their best within a factor of 3 of it",
         ]
-    if plot:
-        lines.append(f"{'plot':<14}{plot}")
+    if verdict.suggestion == own:
+        lines.append(f"{'suggestion':<14}{own:g}, the configuration's own: in trials as good as the best")
+    elif verdict.suggestion:
+        compared = {True: ", as far as trials tell as good", False: ", worse in trials", None: ""}
+        lines += [
+            f"{'suggestion':<14}{verdict.suggestion:.2g}, the highest rate of the schedule, after its warm-up",
+            f"{'configuration':<14}{own:g}{compared[verdict.configured_is_as_good]}",
+            f"{'use it':<14}{training} --set recipe.optimizer.lr={verdict.suggestion:.2g}",
+        ]
+    lines.append(f"{'took':<14}{found.seconds:.0f} s")
+    return [*lines, f"{'plot':<14}{plot}"] if plot else lines
+
+
+def _trials_table(trials: "list[Trial]") -> list[str]:
+    """A row for each rate, a column for each length: the mean accuracy on held-out training images."""
+    from statistics import fmean
+
+    lengths = sorted({trial.steps for trial in trials})
+    lines = ["learning rate" + "".join(f"{f'{steps} steps':>12}" for steps in lengths)]
+    for rate in sorted({trial.learning_rate for trial in trials}):
+        cells = []
+        for steps in lengths:
+            some = [trial.accuracy for trial in trials if (trial.learning_rate, trial.steps) == (rate, steps)]
+            cells.append(f"{f'{100 * fmean(some):.1f} %' if some else '':>12}")
+        lines.append(f"{rate:>13.2e}" + "".join(cells).rstrip())
     return lines
+
+
+def _curve_table(curve: "RangeTest") -> list[str]:
+    """A row for each of some dozen steps."""
+    rows = range(0, len(curve.losses), max(1, len(curve.losses) // 12))
+    return [
+        "learning rate      loss  smoothed",
+        *(
+            f"{curve.learning_rates[row]:>13.2e}  {curve.losses[row]:>8.4g}  {curve.smoothed[row]:>8.4g}"
+            for row in rows
+        ),
+    ]

@@ -17,7 +17,7 @@ class Scheduler:
     Args:
         optimizer: Its groups' rates at this moment are the initial ones.
         decay: Epoch (from 0) and fraction in [0, 1) of the steps after warm-up -> factor.
-        steps_per_epoch: Steps in an epoch.
+        steps_per_epoch: Steps in an epoch; a fraction where a whole training is shrunk.
         total_steps: Steps in the whole training.
         warmup_steps: Steps of linear rise, `(step + 1) / warmup_steps`.
         plateau: What is watched, and the factor applied each time it has not improved for its patience.
@@ -28,7 +28,7 @@ class Scheduler:
         optimizer: Optimizer,
         decay: Callable[[int, float], float],
         *,
-        steps_per_epoch: int,
+        steps_per_epoch: float,
         total_steps: int,
         warmup_steps: int = 0,
         plateau: tuple[EarlyStopping, float] | None = None,
@@ -49,7 +49,7 @@ class Scheduler:
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         fraction = (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
-        return self.decay(step // self.steps_per_epoch, fraction)
+        return self.decay(int(step // self.steps_per_epoch), fraction)
 
     def step(self) -> None:
         """To be called after each optimizer step: sets the rate of the next one."""
@@ -94,7 +94,7 @@ class Scheduler:
 
 
 def build_scheduler(
-    config: schema.Schedule, optimizer: Optimizer, *, steps_per_epoch: int, total_steps: int
+    config: schema.Schedule, optimizer: Optimizer, *, steps_per_epoch: float, total_steps: int
 ) -> Scheduler:
     """The schedule that a configuration names, in steps."""
     plateau = None

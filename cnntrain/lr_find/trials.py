@@ -1,0 +1,136 @@
+"""Trials: whole trainings in little, each with its learning rate, judged on training images that were held out."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from cnntrain.config import Config
+from cnntrain.data import Splits
+from cnntrain.data.batches import Batch, steps_per_epoch
+from cnntrain.data.carve import carve
+from cnntrain.data.pipeline import build_pipeline
+from cnntrain.evaluate import evaluate, evaluation_settings
+from cnntrain.learner import Learner, build_learner
+from cnntrain.models.pretrained import Weights
+from cnntrain.recipe.averaging import WeightAverage
+from cnntrain.recipe.schedules import build_scheduler
+from cnntrain.train import epoch_batches, train_step
+
+# So much of the training images is held out, and at most so many: to judge takes time as well.
+HELD_OUT, MAX_HELD_OUT = 0.2, 2000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What came of a training in little.
+
+    Attributes:
+        learning_rate: The optimizer's: the highest of the schedule.
+        steps: How long it was.
+        seed: Of weights, order, augmentation and of what was held out.
+        accuracy: On the images held out, a fraction; 0 where the loss exploded.
+        loss: On the images held out; None where it exploded.
+        right: bool (num_held_out,), whether each image held out was named rightly; not compared.
+    """
+
+    learning_rate: float
+    steps: int
+    seed: int
+    accuracy: float
+    loss: float | None
+    right: npt.NDArray[np.bool_] = field(compare=False, repr=False)
+
+    @property
+    def num_held_out(self) -> int:
+        """Images it was judged by."""
+        return len(self.right)
+
+
+@dataclass(frozen=True)
+class Laboratory:
+    """All that trials have in common.
+
+    Attributes:
+        config: The recipe, with its preprocessing resolved.
+        splits: Only `train` is looked at.
+        device: Where to compute.
+        weights: Trained ones to start from, if any.
+    """
+
+    config: Config
+    splits: Splits
+    device: torch.device
+    weights: Weights | None
+
+    @property
+    def whole_training(self) -> int:
+        """Steps of the training that the configuration describes."""
+        recipe = self.config.recipe
+        return recipe.epochs * steps_per_epoch(len(self.splits.train), recipe.batch_size)
+
+    def try_rate(self, learning_rate: float, steps: int, seed: int) -> Trial:
+        """Trains for `steps` steps with this rate, as the recipe says, and judges the network at the end.
+
+        Warm-up, decay, unfreezing and the window of averaged weights are shrunk from the whole training to these
+        steps. Images have their full size throughout.
+
+        Raises:
+            CnntrainError: Training could not work.
+        """
+        splits, config = hold_out(self.splits, seed), self._with(learning_rate, seed)
+        learner = build_learner(config, splits, self.device, self.weights)
+        shrink(learner, config, steps, self.whole_training)
+        batches, epochs = endless_batches(splits, config, splits.preprocessing.image_size), config.recipe.epochs
+        for step in range(steps):
+            learner.begin_epoch(1 + step * epochs // steps)
+            result = train_step(learner, next(batches))
+            if not (result.updated and math.isfinite(float(result.loss_sum))):
+                return Trial(learning_rate, steps, seed, 0.0, None, np.zeros(len(splits.val), dtype=bool))
+        found = evaluate(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits))
+        right, loss = found.predictions == found.targets, float(found.losses.mean())
+        return Trial(learning_rate, steps, seed, float(right.mean()), loss if math.isfinite(loss) else None, right)
+
+    def _with(self, learning_rate: float, seed: int) -> Config:
+        recipe, run = self.config.recipe, self.config.run
+        optimizer = recipe.optimizer.model_copy(update={"lr": learning_rate})
+        recipe = recipe.model_copy(update={"optimizer": optimizer, "progressive_resizing": None})
+        return self.config.model_copy(update={"recipe": recipe, "run": run.model_copy(update={"seed": seed})})
+
+
+def num_held_out(num_images: int) -> int:
+    """About how many of the training images are held out."""
+    return min(MAX_HELD_OUT, round(HELD_OUT * num_images))
+
+
+def hold_out(splits: Splits, seed: int) -> Splits:
+    """The training images, a part of which takes validation's place; copies of a file stay together."""
+    train = splits.train
+    labels, fraction = train.targets.cpu().numpy(), num_held_out(len(train)) / len(train)
+    copies = np.unique(train.digests, axis=0, return_inverse=True)[1].reshape(-1)
+    carved = carve(labels, fraction, seed=seed, purpose="trial", groups=copies)
+    kept, taken = (torch.from_numpy(part) for part in carved)
+    return replace(splits, train=train.subset(kept), val=train.subset(taken))
+
+
+def shrink(learner: Learner, config: Config, steps: int, whole: int) -> None:
+    """Has the schedule end, and the average forget, as if the whole training had only these steps."""
+    recipe = config.recipe
+    for group, initial in zip(learner.optimizer.param_groups, learner.scheduler.initial_lrs, strict=True):
+        group["lr"] = initial
+    learner.scheduler = build_scheduler(
+        recipe.schedule, learner.optimizer, steps_per_epoch=steps / recipe.epochs, total_steps=steps
+    )
+    if recipe.averaging:
+        learner.average = WeightAverage(learner.model, recipe.averaging.decay ** max(1.0, whole / steps))
+
+
+def endless_batches(splits: Splits, config: Config, image_size: int) -> Iterator[Batch]:
+    """Those of training, epoch after epoch, all of one size in px."""
+    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    for epoch in count(1):
+        yield from epoch_batches(splits, config, epoch, pipeline=pipeline, image_size=image_size)

@@ -21,7 +21,7 @@ __all__ = ["BUDGET", "MIN_LOSSES", "RULE", "Found", "RangeTest", "Trial", "Verdi
 
 RULE = "the middle of the rates whose trials ended best, or the configuration's own where it did as well"
 BUDGET = 5000  # steps of all trials together
-MOST_TRAININGS = 5  # and never more than so many whole trainings
+MOST_TRAININGS, ENOUGH = 5, 2000  # no more than so many whole trainings, but for a few steps that cost little
 MIN_HELD_OUT = 50  # fewer images tell no rates apart
 
 
@@ -80,7 +80,7 @@ def lr_find(
         verdict = Verdict(None, nothing)
     else:
         whole = laboratory.whole_training
-        budget = min(budget, MOST_TRAININGS * whole)
+        budget = min(budget, max(ENOUGH, MOST_TRAININGS * whole))
         a_step = (time.perf_counter() - started) / len(curve.losses)
         console.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
         ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), laboratory.try_rate, console.say)

@@ -7,6 +7,7 @@ AISTATS 2016), for candidates that have an order.
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from cnntrain.lr_find.trials import Trial
 
@@ -81,21 +82,18 @@ class Ladder:
                 best = min(found, key=lambda rung: by(found[rung]))
                 around = (best - reach, best + reach)
                 waiting = [rung for rung in around if rung not in found and self._may_try(rung)]
-        return {} if waiting and len(found) < 3 else found
+        return found if len(found) > 1 else {}
 
     def _repeated(self, found: dict[float, Trial], steps: int, seed: int) -> list[Trial]:
         """The same with other seeds, for rates that may still be the best, as often as the budget allows."""
-        trials = list(found.values())
+        trials = {rung: [trial] for rung, trial in found.items()}
         for other in range(seed + 1, seed + MAX_SEEDS):
-            best = max((trial.accuracy for trial in found.values()), default=0.0)
-            near = sorted(rung for rung, trial in found.items() if trial.accuracy > best - HOPELESS)
-            if not near or not self._affords(len(near) * steps):
+            reached = {rung: fmean(trial.accuracy for trial in some) for rung, some in trials.items()}
+            near = sorted(rung for rung in reached if reached[rung] > max(reached.values()) - HOPELESS)
+            if not self._affords(len(near) * steps):
                 break
-            again = {rung: self._try(rung, steps, other) for rung in near}
-            kept = {again[rung].learning_rate for rung in near}
-            trials = [*(trial for trial in trials if trial.learning_rate in kept), *again.values()]
-            found = again
-        return trials
+            trials = {rung: [*trials[rung], self._try(rung, steps, other)] for rung in near}
+        return [trial for some in trials.values() for trial in some]
 
     def _try(self, rung: float, steps: int, seed: int) -> Trial:
         trial = self.attempt(self._rate(rung), steps, seed)

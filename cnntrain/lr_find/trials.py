@@ -82,7 +82,7 @@ class Laboratory:
         Raises:
             CnntrainError: Training could not work.
         """
-        splits, config = hold_out(self.splits, seed), self._with(learning_rate, seed)
+        splits, config = hold_out(self.splits, seed), self.with_rate(learning_rate, seed)
         learner = build_learner(config, splits, self.device, self.weights)
         shrink(learner, config, steps, self.whole_training)
         batches, epochs = endless_batches(splits, config, splits.preprocessing.image_size), config.recipe.epochs
@@ -95,7 +95,8 @@ class Laboratory:
         right, loss = found.predictions == found.targets, float(found.losses.mean())
         return Trial(learning_rate, steps, seed, float(right.mean()), loss if math.isfinite(loss) else None, right)
 
-    def _with(self, learning_rate: float, seed: int) -> Config:
+    def with_rate(self, learning_rate: float, seed: int) -> Config:
+        """The recipe with another rate and seed, and images of one size."""
         recipe, run = self.config.recipe, self.config.run
         optimizer = recipe.optimizer.model_copy(update={"lr": learning_rate})
         recipe = recipe.model_copy(update={"optimizer": optimizer, "progressive_resizing": None})

@@ -64,9 +64,8 @@ def decide(trials: Sequence[Trial], own: float, guess: float) -> Verdict:
     behind = {rate: accuracy[best] - reached for rate, reached in accuracy.items()}
     errors = {rate: standard_error(some, by_rate[best]) for rate, some in by_rate.items() if rate != best}
     neighbours = [rate for rate in errors if abs(math.log(rate / best, FACTOR)) < 0.75]
-    if not neighbours:
-        return Verdict(None, TOO_FEW)
-    noise = SURE * min(errors[rate] for rate in neighbours)  # of one that does not explode
+    # Of the neighbour that is most like it; where there is none, all others were far behind.
+    noise = SURE * min((errors[rate] for rate in neighbours), default=0.0)
     as_good = [rate for rate in accuracy if rate == best or behind[rate] <= SURE * errors[rate]]
     agreeing, seeds = _agreement(trials, best)
     found = Verdict(

@@ -89,7 +89,7 @@ def climb(score: Any, *, own: float = 0.1, start: float = 0.1, budget: int = 500
 @pytest.mark.parametrize("start", [0.001, 0.3])
 def test_the_best_rate_is_found_from_wherever_one_begins(best: float, own: float, start: float) -> None:
     ladder = climb(lambda log: max(0.1, 0.9 - 0.02 * (log - math.log(best, 3)) ** 2), own=own, start=start)
-    found = decide(ladder.last, own, guess=0.1)  # type: ignore[attr-defined]
+    found = decide(ladder.last, ladder.trials, own, guess=0.1)  # type: ignore[attr-defined]
     assert found.suggestion == pytest.approx(best, rel=0.4)
     assert sum(trial.steps for trial in ladder.trials) <= 5000
 
@@ -115,24 +115,30 @@ def test_no_trial_is_longer_than_the_training_that_it_stands_for() -> None:
 
 def test_the_own_rate_is_kept_where_it_does_as_well() -> None:
     trials = [trial(0.058, 0.90), trial(0.1, 0.905, shift=100), trial(0.173, 0.88)]
-    found = decide(trials, own=0.058, guess=0.1)
+    found = decide(trials, trials, own=0.058, guess=0.1)
     assert (found.best, found.suggestion, found.configured_is_as_good) == (0.1, 0.058, True)
 
 
 def test_the_suggestion_lies_away_from_rates_that_explode() -> None:
-    found = decide([trial(0.058, 0.89), trial(0.1, 0.91), trial(0.173, 0.1)], own=1e-4, guess=0.1)
-    assert 0.058 < (found.suggestion or 0) < 0.1
+    near = [trial(0.058, 0.89), trial(0.1, 0.91)]
+    assert decide(near, near, own=1e-4, guess=0.1).suggestion == 0.078
+    found = decide(near, [*near, trial(0.173, 0.1)], own=1e-4, guess=0.1)
+    assert found.suggestion == 0.058
     assert found.configured_is_as_good is None  # it was not tried
+    assert decide(near, [*near, trial(0.173, 0.1)], own=0.1, guess=0.1).suggestion == 0.058
+    assert decide(near, [*near, trial(0.173, 0.1, steps=60)], own=0.1, guess=0.1).suggestion == 0.1
 
 
 def test_few_images_tell_no_rates_apart() -> None:
-    found = decide([trial(rate, 0.8, of=60, shift=10 * n) for n, rate in enumerate((0.05, 0.1, 0.2))], 0.1, guess=0.5)
+    trials = [trial(rate, 0.8, of=60, shift=10 * n) for n, rate in enumerate((0.05, 0.1, 0.2))]
+    found = decide(trials, trials, 0.1, guess=0.5)
     assert found.suggestion is None
     assert "60 held-out images tell rates apart only where they differ by" in found.nothing
 
 
 def test_rates_that_learn_nothing_are_not_suggested() -> None:
-    found = decide([trial(rate, 0.5 + rate / 100) for rate in (0.05, 0.1, 0.2)], 0.1, guess=0.5)
+    trials = [trial(rate, 0.5 + rate / 100) for rate in (0.05, 0.1, 0.2)]
+    found = decide(trials, trials, 0.1, guess=0.5)
     assert found.suggestion is None
     assert "no rate learns more than guessing" in found.nothing
 

@@ -86,7 +86,7 @@ def lr_find(
         ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), laboratory.try_rate, console.say)
         last = ladder.climb(curve.lowest / 3 if curve.falls else own)
         trials, labels = ladder.trials, splits.train.targets.cpu().numpy()
-        verdict = decide(last, own, guess=float(np.bincount(labels).max() / len(labels)))
+        verdict = decide(last, trials, own, guess=float(np.bincount(labels).max() / len(labels)))
     return Found(curve, trials, verdict, time.perf_counter() - started)
 
 

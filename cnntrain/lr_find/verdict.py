@@ -46,11 +46,12 @@ class Verdict:
     seeds: int = 0
 
 
-def decide(trials: Sequence[Trial], own: float, guess: float) -> Verdict:
+def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: float) -> Verdict:
     """Looks at trials of one length.
 
     Args:
         trials: With every seed the same rates; may be empty.
+        tried: All; of those of that length some may have exploded.
         own: The configuration's rate.
         guess: The accuracy of always naming the most frequent class.
     """
@@ -87,11 +88,22 @@ def decide(trials: Sequence[Trial], own: float, guess: float) -> Verdict:
     if noise > MAX_NOISE:
         told = f"{num_judged:,} held-out images tell rates apart only where they differ by {100 * noise:.1f} points"
         return replace(found, nothing=f"{told}; raise --budget, or compare whole trainings with several run.seed")
-    if own == best or (own in errors and behind[own] <= errors[own]):
+    learnt = accuracy[best] - guess
+    highest = _highest_safe(best, guess + learnt / 2, [trial for trial in tried if trial.steps == trials[0].steps])
+    if own <= highest and (own == best or (own in errors and behind[own] <= errors[own])):
         return replace(found, suggestion=own)
-    weights = {rate: max(0.0, 1 - behind[rate] / (NEARLY * (accuracy[best] - guess))) for rate in (best, *neighbours)}
-    middle = sum(weight * math.log(rate) for rate, weight in weights.items()) / sum(weights.values())
-    return replace(found, suggestion=float(f"{math.exp(middle):.2g}"))
+    weights = {rate: max(0.0, 1 - behind[rate] / (NEARLY * learnt)) for rate in (best, *neighbours)}
+    middle = math.exp(sum(weight * math.log(rate) for rate, weight in weights.items()) / sum(weights.values()))
+    return replace(found, suggestion=float(f"{min(middle, highest):.2g}"))
+
+
+def _highest_safe(best: float, poor: float, tried: Sequence[Trial]) -> float:
+    """A factor of 3 below the lowest rate above the best one that came to little with any seed.
+
+    A rate next to one that explodes may explode as well, with another seed or later in a longer training.
+    """
+    exploded = [trial.learning_rate for trial in tried if trial.learning_rate > best and trial.accuracy < poor]
+    return 1.01 * min(exploded, default=math.inf) / FACTOR  # rates are rounded
 
 
 def standard_error(some: Sequence[Trial], others: Sequence[Trial]) -> float:

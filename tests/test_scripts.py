@@ -268,3 +268,24 @@ def test_networks_whose_settings_are_measured_can_be_built(script: Callable[[str
 
 def test_configurations_that_are_measured_are_shipped(script: Callable[[str], dict[str, Any]]) -> None:
     assert set(script("bench_networks")["CONFIGS"]) <= set(shipped_configs())
+
+
+def test_a_sweep_goes_both_ways_until_it_is_worse_and_measures_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(SCRIPTS)
+    sweep = runpy.run_path(str(SCRIPTS / "sweep_lr"))
+    tried: list[float] = []
+
+    def train(config: str, settings: list[str], rate: float) -> dict[str, float]:
+        tried.append(rate)
+        accuracy = {0.05: 0.9, 0.0167: 0.88, 0.00557: 0.7, 0.15: 0.4}[rate]
+        return {"val": accuracy, "test": accuracy}
+
+    monkeypatch.setitem(sweep["main"].__globals__, "train", train)
+    monkeypatch.setattr(sys, "argv", ["sweep_lr", "digits_lenet", "--json", str(tmp_path / "found.json")])
+    assert sweep["main"]() == 0
+    assert tried == [0.05, 0.0167, 0.00557, 0.15]
+    assert "| 0.0167 | 88.0 | 88.0 |" in capsys.readouterr().out
+    assert sweep["main"]() == 0
+    assert len(tried) == 4

@@ -123,7 +123,7 @@ def test_the_suggestion_lies_away_from_rates_that_explode() -> None:
     near = [trial(0.058, 0.89), trial(0.1, 0.91)]
     assert decide(near, near, own=1e-4, guess=0.1).suggestion == 0.078
     found = decide(near, [*near, trial(0.173, 0.1)], own=1e-4, guess=0.1)
-    assert found.suggestion == 0.058
+    assert (found.suggestion, found.explodes_from) == (0.058, 0.173)
     assert found.configured_is_as_good is None  # it was not tried
     assert decide(near, [*near, trial(0.173, 0.1)], own=0.1, guess=0.1).suggestion == 0.058
     assert decide(near, [*near, trial(0.173, 0.1, steps=60)], own=0.1, guess=0.1).suggestion == 0.1

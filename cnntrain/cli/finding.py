@@ -130,6 +130,8 @@ def _text(found: "Found", own: float, training: str, plot: Path | None) -> list[
             f"good, as far as trials tell: differences below {100 * (verdict.noise or 0):.1f} points may be chance",
             f"{'agreement':<14}{verdict.agreeing} of {verdict.seeds} seeds have their best within a factor of 3 of it",
         ]
+    if verdict.explodes_from:
+        lines.append(f"{'explodes from':<14}{verdict.explodes_from:.2g}; the suggestion keeps a factor of 3 below")
     if verdict.suggestion == own:
         lines.append(f"{'suggestion':<14}{own:g}, the configuration's own: in trials as good as the best")
     elif verdict.suggestion:

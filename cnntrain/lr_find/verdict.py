@@ -31,6 +31,7 @@ class Verdict:
         as_good_to: The highest one.
         noise: Differences of accuracy below this, a fraction, may be chance; None without trials.
         configured_is_as_good: Whether the configuration's rate is one of these; None where it was not tried so long.
+        explodes_from: The lowest rate above the best that came to little with any seed; None where none was met.
         agreeing: How many seeds have their best rate within a factor of 3 of the best one.
         seeds: How many seeds there were.
     """
@@ -42,6 +43,7 @@ class Verdict:
     as_good_to: float | None = None
     noise: float | None = None
     configured_is_as_good: bool | None = None
+    explodes_from: float | None = None
     agreeing: int = 0
     seeds: int = 0
 
@@ -89,21 +91,19 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
         told = f"{num_judged:,} held-out images tell rates apart only where they differ by {100 * noise:.1f} points"
         return replace(found, nothing=f"{told}; raise --budget, or compare whole trainings with several run.seed")
     learnt = accuracy[best] - guess
-    highest = _highest_safe(best, guess + learnt / 2, [trial for trial in tried if trial.steps == trials[0].steps])
+    exploded = [
+        trial.learning_rate
+        for trial in tried
+        if trial.steps == trials[0].steps and trial.learning_rate > best and trial.accuracy < guess + learnt / 2
+    ]
+    found = replace(found, explodes_from=min(exploded, default=None))
+    # A rate next to one that explodes may do so as well, with another seed or later in a longer training.
+    highest = 1.01 * min(exploded, default=math.inf) / FACTOR  # rates are rounded
     if own <= highest and (own == best or (own in errors and behind[own] <= errors[own])):
         return replace(found, suggestion=own)
     weights = {rate: max(0.0, 1 - behind[rate] / (NEARLY * learnt)) for rate in (best, *neighbours)}
     middle = math.exp(sum(weight * math.log(rate) for rate, weight in weights.items()) / sum(weights.values()))
     return replace(found, suggestion=float(f"{min(middle, highest):.2g}"))
-
-
-def _highest_safe(best: float, poor: float, tried: Sequence[Trial]) -> float:
-    """A factor of 3 below the lowest rate above the best one that came to little with any seed.
-
-    A rate next to one that explodes may explode as well, with another seed or later in a longer training.
-    """
-    exploded = [trial.learning_rate for trial in tried if trial.learning_rate > best and trial.accuracy < poor]
-    return 1.01 * min(exploded, default=math.inf) / FACTOR  # rates are rounded
 
 
 def standard_error(some: Sequence[Trial], others: Sequence[Trial]) -> float:

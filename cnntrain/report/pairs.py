@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from cnntrain.errors import CheckpointError
 from cnntrain.intervals import Interval, difference_interval
 from cnntrain.records.run_records import RunRecords
 
@@ -56,13 +57,28 @@ def mcnemar(first: str, before: Right, second: str, after: Right) -> Difference:
     return Difference(first, second, (gained - lost) / len(before), interval, p_value, lost + gained)
 
 
+_ANEW = "remove it, or write it anew: cnntrain report RUN"
+
+
 def kept_predictions(records: RunRecords) -> Right | None:
-    """Whether each test image was right; None where the run kept no predictions, or those of other weights."""
+    """Whether each test image was right; None where the run kept no predictions, or those of other weights.
+
+    Raises:
+        CheckpointError: The table is damaged.
+    """
+    path, right = records.folder / "predictions.csv", list[bool]()
     try:
-        with (records.folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-            found = np.array([row["label"] == row["predicted"] for row in csv.DictReader(file)])
-    except (OSError, KeyError, ValueError):
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file)
+            for row in rows:
+                if row.get("label") is None or row.get("predicted") is None:
+                    raise CheckpointError(f"{path}:{rows.line_num}: damaged: no label or no prediction; {_ANEW}")
+                right.append(row["label"] == row["predicted"])
+    except FileNotFoundError:
         return None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise CheckpointError(f"{path}:{len(right) + 2}: damaged or unreadable ({error}); {_ANEW}") from error
+    found = np.array(right, dtype=bool)
     test = records.results["test"]
     support = test["num_images"]
     return found if len(found) == support and found.sum() == round(test["accuracy"] * support) else None

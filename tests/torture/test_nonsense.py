@@ -176,3 +176,20 @@ def test_records_with_nonsense_anywhere_are_refused_by_file_and_line_or_make_sen
             valid_json(outcome.out)
     assert refused > len(cases) // 2
     report(f"{name} with nonsense", f"{len(cases)}: {refused} refused by name, {read} reported and compared")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"image,label\nx,1\n", b"image,label,predicted\nx,1\n", b"\xff\xfe\x00", b"image,label,predicted\nx,1," + b"9" * 200_000],
+    ids=["a column less", "a line cut off", "no UTF-8", "a huge field"],
+)  # fmt: skip
+def test_a_damaged_table_of_predictions_is_refused_by_line(
+    content: bytes, cli: Cli, tmp_path: Path, trained_run: Path
+) -> None:
+    for name in ("one", "other"):
+        shutil.copytree(trained_run, tmp_path / name)
+        (tmp_path / name / "predictions.csv").write_bytes(content)
+    refused = cli("report", tmp_path / "one", tmp_path / "other", "--out", tmp_path / "both.html")
+    assert refused.code == 4
+    assert "predictions.csv:" in refused.err
+    assert not (tmp_path / "both.html").exists()

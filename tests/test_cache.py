@@ -1,5 +1,6 @@
 """What was decoded is believed only as long as it fits its seal; whatever happens to the cache, the same is trained on."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -59,7 +60,7 @@ def change(start: int, replacement: bytes) -> Callable[[Path], object]:
 
 def invert(path: Path) -> None:
     content = np.fromfile(path, dtype=np.uint8)
-    content[200:] ^= 255
+    content[min(200, len(content) - 1) :] ^= 255
     content.tofile(path)
 
 
@@ -84,6 +85,12 @@ def make_folder(path: Path) -> None:
     path.mkdir()
 
 
+def make_pipe(path: Path) -> None:
+    """Reading it would wait for somebody to write."""
+    path.unlink()
+    os.mkfifo(path)
+
+
 def save_archive(path: Path) -> None:
     with path.open("wb") as file:
         np.savez(file, images=np.zeros((36, 16, 16, 3), dtype=np.uint8))
@@ -91,7 +98,7 @@ def save_archive(path: Path) -> None:
 
 DAMAGES: dict[str, Callable[[Path], object]] = {
     "inverted": invert,
-    "one bit": lambda path: change(1000, bytes([path.read_bytes()[1000] ^ 1]))(path),
+    "one bit": lambda path: path.write_bytes(path.read_bytes()[:-1] + bytes([path.read_bytes()[-1] ^ 1])),
     "two images swapped": swap_two_images,
     "header": change(20, b"u1"),
     "Fortran order": lambda path: path.write_bytes(path.read_bytes().replace(b"False", b"True ", 1)),
@@ -104,6 +111,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "foreign": lambda path: path.write_text("something else"),
     "an archive": save_archive,
     "a folder": make_folder,
+    "a pipe": make_pipe,
     "missing": lambda path: path.unlink(),
 }
 
@@ -129,7 +137,7 @@ def test_a_damaged_entry_is_made_anew_with_one_line(photos: Path, kind: str, nam
 
 @pytest.mark.parametrize("kind", ["memory", "cache", "stream"])
 @pytest.mark.parametrize(
-    "damage", ["inverted", "one bit", "cut off", "another shape", "foreign", "a folder", "missing"]
+    "damage", ["inverted", "one bit", "cut off", "another shape", "foreign", "a folder", "a pipe", "missing"]
 )
 def test_damaged_digests_and_levels_are_made_anew(photos: Path, kind: str, damage: str) -> None:
     before, _ = prepare(photos, kind)

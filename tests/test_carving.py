@@ -78,7 +78,10 @@ def test_no_copy_is_in_another_split(photos: Path, suffix: str, how: dict[str, A
     assert prepare(photos).identity() == splits.identity()
 
 
-def test_a_large_jpeg_and_a_png_of_its_pixels_are_copies(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_large_jpeg_and_a_png_of_its_pixels_are_copies_whatever_the_png_is_called(
+    tmp_path: Path, suffix: str
+) -> None:
     rng = np.random.default_rng(0)
     for name in ("cat", "dog"):
         (tmp_path / "p" / name).mkdir(parents=True)
@@ -86,9 +89,15 @@ def test_a_large_jpeg_and_a_png_of_its_pixels_are_copies(tmp_path: Path) -> None
             small = Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8))
             path = tmp_path / "p" / name / f"{name} {index}.jpg"
             small.resize((160, 120)).save(path)  # decoded at a quarter for images of 16 px
-            Image.open(path).save(path.with_name(f"copy {path.stem}.png"))
+            Image.open(path).save(path.with_name(f"copy {path.stem}{suffix}"), format="PNG")
     assert parted(prepare(tmp_path / "p", group_copies="none"))
     assert not parted(prepare(tmp_path / "p"))
+    shutil.move(tmp_path / "p", tmp_path / "train")  # a folder beside it, all of copies
+    for path in (tmp_path / "train").rglob(f"copy *{suffix}"):
+        (tmp_path / "test" / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.move(path, tmp_path / "test" / path.parent.name / path.name)
+    named = inspect_data(Data(source="image_folder", root=str(tmp_path), image_size=16), Silent()).findings
+    assert ("the same image in several splits", "problem") in {(one.name, one.severity) for one in named}
 
 
 def test_an_image_turned_by_its_exif_data_is_a_copy_of_the_upright_one(photos: Path) -> None:

@@ -17,6 +17,7 @@ import io
 import math
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -205,6 +206,7 @@ def _write_array(path: Path, key: str, array: npt.NDArray[Any]) -> None:
 
 def _read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int | None, ...]) -> npt.NDArray[Any]:
     """The inverse of `_write_array`; what fails its seal is not even parsed."""
+    _check_regular(path)  # reading anything else may never end
     content = path.read_bytes()
     seal, content = content[:_SEAL_BYTES], content[_SEAL_BYTES:]
     if seal != _seal_of_array(path.parent.name, content):
@@ -218,6 +220,11 @@ def _read_array(path: Path, dtype: npt.DTypeLike, shape: tuple[int | None, ...])
     return array
 
 
+def _check_regular(path: Path) -> None:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is no regular file")
+
+
 def _seal_of_array(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + content).digest()
 
@@ -225,6 +232,7 @@ def _seal_of_array(key: str, content: bytes) -> bytes:
 def _open_images(path: Path, shape: Shape, *, mapped: bool) -> Pixels:
     """Images uint8 (N, H, W, C) in a file; its header must be the one that was written, so nothing in it is parsed."""
     header = _images_header(shape)
+    _check_regular(path)
     with path.open("rb") as file:
         if file.read(len(header)) != header:
             raise ValueError(f"{path.name} has another header than was written")

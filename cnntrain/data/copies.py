@@ -15,12 +15,20 @@ from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.similar import Pairs, is_lively, near_pairs
 
+_JPEG = b"\xff\xd8"  # how each one begins
+
 Groups = npt.NDArray[np.int64]  # (N,): for each image, the position of the first image of its group
 
 
-def is_jpeg_name(file: str) -> bool:
-    """Whether a file is named like a JPEG."""
-    return file.lower().endswith((".jpg", ".jpeg", ".jfif", ".jpe"))
+def is_jpeg(path: Path) -> bool:
+    """Whether a file begins as a JPEG does, whatever its name; true of one that cannot be read, which has no copies."""
+    try:
+        if not path.is_file():  # a pipe would wait for its writer
+            return True
+        with path.open("rb", buffering=0) as file:
+            return file.read(len(_JPEG)) == _JPEG
+    except OSError:
+        return True
 
 
 def pixel_digest(
@@ -39,7 +47,7 @@ def pixel_digest(
         channels: 1 or 3.
         enough_px: What `decode_image` was given.
     """
-    if whole and min(picture.size) >= enough_px and content.startswith(b"\xff\xd8"):
+    if whole and min(picture.size) >= enough_px and content.startswith(_JPEG):
         with Image.open(BytesIO(content), formats=("JPEG",)) as full:
             if max(full.size) > max(picture.size):
                 picture = decode_image(content, channels, name)

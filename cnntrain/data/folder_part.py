@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from cnntrain.data import cache
-from cnntrain.data.copies import pixel_digest
+from cnntrain.data.copies import is_jpeg, pixel_digest
 from cnntrain.data.decode import decode_image, enough_for, fit_content, read_bytes
 from cnntrain.data.formats import formats
 from cnntrain.data.mending import Mending
@@ -122,6 +122,18 @@ class FolderPart:
         # JPEGs alone are decoded as small as is enough, so the size matters.
         decoded = "whole" if self.is_mixed else enough_for(preprocessing)
         return cache.key_of_text(f"digests {preprocessing.channels} {decoded} {files_key}")
+
+    def is_all_jpeg(self, reporter: Reporter) -> bool:
+        """Whether all files are JPEGs, whatever their names; they are looked at once for the same files."""
+
+        def look() -> Labels:
+            return np.array([all(is_jpeg(self.folder / file) for file in self.files)], dtype=np.int64)
+
+        try:
+            key = cache.key_of_text(f"all JPEGs {cache.key_of(self.folder, self.files)}")
+            return bool(cache.remember(key, look, np.int64, (1,), reporter.say)[0])
+        except DataError:  # a file that is not even there: nothing to remember it by
+            return bool(look()[0])
 
     def unreadable(self, preprocessing: Preprocessing, reporter: Reporter) -> dict[int, str]:
         """Which images cannot be used, by position, and why; every image is looked at, once for the same files."""

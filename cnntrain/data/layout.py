@@ -9,7 +9,7 @@ import numpy as np
 
 from cnntrain.config import schema
 from cnntrain.data.carve import Indices, carve
-from cnntrain.data.copies import Groups, is_jpeg_name
+from cnntrain.data.copies import Groups
 from cnntrain.data.datasets import digits, torchvision_dataset
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.image_folder import scan_image_folder
@@ -55,7 +55,7 @@ def find_source(
         case "digits":
             source = digits()
         case "image_folder":
-            source = _told_of_formats(open_folder(config, root))
+            source = _told_of_formats(open_folder(config, root), reporter)
         case name:
             source = torchvision_dataset(name, root, show_progress=reporter.shows_bars)
     if config.on_error != "skip":
@@ -64,10 +64,10 @@ def find_source(
     return Found(*without_unreadable(source, fitting, config.max_skipped, reporter))
 
 
-def _told_of_formats(source: Source) -> Source:
+def _told_of_formats(source: Source, reporter: Reporter) -> Source:
     """The same, whose parts know whether all images are JPEGs."""
     parts = {name: part for name, part in source.parts.items() if isinstance(part, FolderPart)}
-    is_mixed = not all(is_jpeg_name(file) for part in parts.values() for file in part.files)
+    is_mixed = not all(part.is_all_jpeg(reporter) for part in parts.values())
     return replace(source, parts={name: replace(part, is_mixed=is_mixed) for name, part in parts.items()})
 
 

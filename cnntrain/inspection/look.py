@@ -13,7 +13,7 @@ from typing import Any
 from PIL import Image
 
 from cnntrain.data import Reporter
-from cnntrain.data.copies import is_jpeg_name, pixel_digest
+from cnntrain.data.copies import is_jpeg, pixel_digest
 from cnntrain.data.decode import convert, decode_image, faults_explained, read_bytes
 from cnntrain.data.formats import formats, unread_image
 from cnntrain.data.preprocessing import Pixels
@@ -74,8 +74,7 @@ def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter)
         num_threads: How many decode at once.
         reporter: Shows a bar.
     """
-    paths = [sample.content.name for sample in samples if isinstance(sample.content, Path)]
-    is_mixed = not all(map(is_jpeg_name, paths))
+    is_mixed = not all(is_jpeg(sample.content) for sample in samples if isinstance(sample.content, Path))
 
     def look_at_some(start: int) -> list[Look]:
         return [look_at(sample, is_mixed=is_mixed) for sample in samples[start : start + _CHUNK]]

@@ -80,6 +80,8 @@ HEADERS: list[tuple[Change, str]] = [
     (at_top("temperature", -1), "temperature: must be at least 0.001 (got -1)"),
     (at_top("splits", {"test": 3}), "splits.test: must be a mapping of keys to values (got 3)"),
     (at_top("epoch", True), "epoch: must be a whole number (got True)"),
+    (within("preprocessing", "channels", True), "preprocessing.channels: must be a whole number (got True)"),
+    (within("preprocessing", "crop", 1), "preprocessing.crop: unknown key"),
     (at_top("task", "regression"), "task: unknown key"),
     (within("config", "model", {"name": "lenet6"}), "config: "),
 ]  # fmt: skip

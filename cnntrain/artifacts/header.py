@@ -34,6 +34,12 @@ def _different(names: list[str]) -> list[str]:
     return names
 
 
+def _one_or_three(value: int) -> int:
+    if value not in (1, 3):
+        raise ValueError(f"must be one of 1 or 3 (got {value})")
+    return value
+
+
 def _named(value: str) -> str:
     if not value:
         raise ValueError("must not be empty")
@@ -47,7 +53,7 @@ ClassNames = Annotated[list[Name], Field(min_length=2, max_length=10**6), AfterV
 class PreprocessingValues(Values):
     """Of `Preprocessing`."""
 
-    channels: Literal[1, 3]
+    channels: Annotated[int, AfterValidator(_one_or_three)]  # of a Literal, true would be 1
     image_size: Side
     stored_size: Side
     resize: Literal["crop", "letterbox", "squash"]
@@ -120,6 +126,8 @@ def read_header(text: str, path: object, *, whole: bool = True) -> dict[str, Any
     values: dict[str, Any] = read_json(text, place)
     check(_HEADER if whole else _DESCRIBED, values, place)
     fitting = values["preprocessing"]
+    if whole and (unknown := fitting.keys() - PreprocessingValues.__annotations__):
+        raise fault(place, ("preprocessing", min(unknown)), "unknown key")
     for key in ("mean", "std"):
         if len(fitting[key]) != fitting["channels"]:
             what = f"must have a value for each of {fitting['channels']} channels (got {fitting[key]})"

@@ -170,7 +170,7 @@ def test_overrides_reach_every_kind_of_key(tmp_path: Path) -> None:
         ("recipe.epochs=[1", "--set recipe.epochs=[1: not valid YAML"),
         ("data.source.x.y=1", "data.source: must be one of"),
         ("recipe.epochs.x=1", "recipe.epochs is a single value and has no key 'x'"),
-        ("data.augment.3.padding=1", "data.augment is a list with items 0 to -1 (got '3')"),
+        ("data.augment.3.padding=1", "data.augment is an empty list (got '3')"),
     ],
 )
 def test_a_wrong_override_is_named_by_its_flag(tmp_path: Path, assignment: str, expected: str) -> None:

@@ -201,7 +201,7 @@ def test_what_cannot_be_is_withheld_and_it_is_said_why(
         assert shown not in text.replace(why, "")
     if "shares" in withheld:
         assert "backward" not in text.partition("training is")[2]
-    assert ("--set run.threads=1" in text) == (contention is not None)
+    assert ("--set run.threads=1" in text) == (contention is not None and figures.num_threads > 1)
     assert ("measure again" in text) == bool(withheld or contention)
 
 

@@ -398,6 +398,19 @@ def test_folders_below_classes_that_say_nothing_are_not_pointed_out(tmp_path: Pa
     assert not prepare(write_photos(tmp_path / "p", {"train": 6}, tuple(classes))).notices
 
 
+def test_what_crop_cuts_is_found_in_the_last_class_too(tmp_path: Path) -> None:
+    for name, width in (("cat", 64), ("dog", 256)):
+        folder = tmp_path / "p" / name
+        folder.mkdir(parents=True)
+        for number in range(60):
+            pixels = np.random.default_rng(number).integers(0, 255, (64, width, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / f"{number}.png")
+    (notice,) = prepare(tmp_path / "p").notices
+    assert "crop cuts 38 % of the images' area away on average" in notice
+    assert "at worst 75 %" in notice
+    assert "images were looked at" in notice
+
+
 def test_what_crop_cuts_away_is_said_with_what_keeps_it(tmp_path: Path, cli: Cli) -> None:
     for name in ("cat", "dog"):
         folder = tmp_path / "p" / name
@@ -411,7 +424,7 @@ def test_what_crop_cuts_away_is_said_with_what_keeps_it(tmp_path: Path, cli: Cli
     assert not prepare(tmp_path / "p", resize="letterbox").notices
     assert not prepare(tmp_path / "p", resize="squash").notices
     outcome = cli("data", "check", tmp_path / "p")
-    assert "cut by data.resize: crop, by 50 % of the area on average, 50 % at worst" in outcome.out
+    assert "cut by data.resize: crop, 50 % of the area at worst, 50 % on average of all" in outcome.out
     assert "50 % of 128 x 64" in outcome.out
     (tmp_path / "my.yaml").write_text("model: lenet5\ndata: {source: image_folder, root: p, image_size: 16}\n")
     for command in (("check",), ("data", "preview")):

@@ -123,6 +123,8 @@ def test_waiting_for_its_own_threads_is_not_blamed_on_others(monkeypatch: pytest
 def test_where_the_system_tells_nothing_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "_read", lambda: None)
     assert Contention().share() is None
-    assert describe_contention(None) is None
-    assert describe_contention(0.01) is None
-    assert "30%" in (describe_contention(0.3) or "")
+    assert describe_contention(None, 2) is None
+    assert describe_contention(0.01, 2) is None
+    assert "30%" in (describe_contention(0.3, 2) or "")
+    assert "run.threads=1" in (describe_contention(0.3, 2) or "")
+    assert "run.threads" not in (describe_contention(0.3, 1) or "run.threads")

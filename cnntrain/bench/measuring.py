@@ -37,6 +37,7 @@ class Figures:
     """Medians over the rounds; what is named `..._rate` is in images per second.
 
     Attributes:
+        num_threads: That compute on the CPU.
         bare_step_rate: Forward, loss, backward and update on one batch that stays where it is, in the same precision,
             memory format, threads and optimizer.
         train_rate: An epoch of `cnntrain train`: batches, augmentation, metrics, logging.
@@ -56,6 +57,7 @@ class Figures:
     name: str
     network: str
     device: str
+    num_threads: int
     precision: str
     memory_format: str
     batch_size: int
@@ -105,6 +107,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         name=str(config.run.name),
         network=config.model.name,
         device=device_name(learner.device),
+        num_threads=torch.get_num_threads(),
         precision=learner.precision,
         memory_format=MEMORY_FORMAT,
         batch_size=bout.batch_size,

@@ -44,7 +44,7 @@ def report(figures: Figures) -> list[str]:
 
 def advise(figures: Figures) -> str:
     """The one thing that would help most."""
-    busy, shares = describe_contention(figures.contention), figures.shares
+    busy, shares = describe_contention(figures.contention, figures.num_threads), figures.shares
     if busy:
         return f"measure again when the machine is idle: {busy}"
     if "shares" in contradictions(figures):

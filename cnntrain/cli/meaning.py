@@ -26,7 +26,7 @@ _OPTIONS = {
     "--gpu": "--device cuda", "--gpus": "--device cuda", "--cuda": "--device cuda", "--cpu": "--device cpu",
     "--no-cuda": "--device cpu", "--mps": "--device mps", "--learning-rate": "--lr", "--learning_rate": "--lr",
     "--batch": "--batch-size", "--bs": "--batch-size", "--batch_size": "--batch-size",
-    "--num-workers": "--workers", "--num_workers": "--workers", "--threads": "--workers", "--data": "--data-root",
+    "--num-workers": "--workers", "--num_workers": "--workers", "--data": "--data-root",
     "--data-dir": "--data-root", "--data_root": "--data-root", "--dataset": "--data-root", "--root": "--data-root",
     "--out-dir": "--output", "--output-dir": "--output", "--outdir": "--output", "--num-epochs": "--epochs",
     "--max-epochs": "--epochs", "--random-seed": "--seed", "--topk": "--top", "--top-k": "--top",
@@ -44,6 +44,7 @@ _SETTINGS = {
     "--amp": "recipe.precision=bfloat16", "--precision": "recipe.precision=float32", "--compile": "run.compile=true",
     "--pretrained": "model.weights=torchvision", "--patience": "recipe.early_stopping.patience=10",
     "--val-split": "data.val_fraction=0.1", "--name": "run.name=my",
+    "--threads": "run.threads=1", "--num-threads": "run.threads=1",
 }  # fmt: skip
 _ARGUMENTS = {"--config": "CONFIG", "-c": "CONFIG", "--run": "RUN", "--image": "IMAGE...", "--file": "IMAGE..."}
 
@@ -121,10 +122,24 @@ def _takes_no_value(_: Command, ctx: Any, error: Any, given: list[str]) -> str |
     return f"--resume is followed by the run, without =: {ctx.command_path} --resume {shlex.quote(value)}"
 
 
+def _bad_value(_: Command, ctx: Any, error: Any, given: list[str]) -> str | None:
+    """A value that is none of its kind, with the value."""
+    if error.param is None or error.param.param_type_name != "option":
+        return None
+    why = error.message.partition(", unable")[0].replace("Input should be", "must be")
+    why = why.replace("a valid number", "a number").replace("a valid integer", "a whole number")
+    for text, after in zip(given, [*given[1:], ""], strict=True):
+        name, equals, value = text.partition("=")
+        if name in error.param.opts:
+            return f"{ctx.command_path}: {name} {shlex.quote(value if equals else after)}: {why}"
+    return None
+
+
 _ANSWERS: dict[str, Callable[[Command, Any, Any, list[str]], str | None]] = {
     "NoSuchOption": _no_such_option,
     "MissingParameter": _missing,
     "BadOptionUsage": _takes_no_value,
+    "BadParameter": _bad_value,
 }
 
 

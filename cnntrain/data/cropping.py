@@ -54,11 +54,12 @@ def cut_notices(part: Part, resize: str) -> list[str]:
     """
     if resize != "crop" or not isinstance(part, FolderPart):
         return []
-    names = part.files[:: max(1, len(part.files) // _SAMPLE)][:_SAMPLE]
+    looked_at = min(_SAMPLE, len(part.files))
+    names = [part.files[number * len(part.files) // looked_at] for number in range(looked_at)]  # of all classes
     cut = measure_cut(_sizes(part.folder, names))
     if cut is None or cut.mean < SOME:
         return []
-    among = f" (of {len(names)} of {len(part.files):,} images)" if len(names) < len(part.files) else ""
+    among = f" ({len(names)} of {len(part.files):,} images were looked at)" if len(names) < len(part.files) else ""
     return [f"{cut.text}{among}; {ADVICE}"]
 
 

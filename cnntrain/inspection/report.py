@@ -148,9 +148,8 @@ def _cut_findings(inventory: Inventory, looks: Sequence[Look], resize: str) -> l
         )
         for index in losing
     )
-    name = (
-        f"cut by data.resize: crop, by {100 * cut.mean:.0f} % of the area on average, {100 * cut.worst:.0f} % at worst"
-    )
+    worst, mean = 100 * cut.worst, 100 * cut.mean
+    name = f"cut by data.resize: crop, {worst:.0f} % of the area at worst, {mean:.0f} % on average of all"
     severity: Severity = "warning" if cut.mean >= MUCH else "notice"
     return [Finding(name, severity, ADVICE, items)] if items else []
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, get_num_threads
 
 from cnntrain.config import Config, dump_config
 from cnntrain.data import Split, Splits
@@ -235,7 +235,7 @@ class RunLog:
             if not math.isfinite(results["test"]["loss"]):
                 raise NumericalError(f"the test loss is {results['test']['loss']}; try a lower recipe.optimizer.lr")
             self._test(tested, test, step)
-        if busy := describe_contention(results["contention_share"]):
+        if busy := describe_contention(results["contention_share"], get_num_threads()):
             self.console.say(f"     note: {busy}")
         measured = [part for part in ("test", "val") if results[part]]
         final = {f"{part}/{key}": results[part][key] for part in measured for key in ("accuracy", "loss")}

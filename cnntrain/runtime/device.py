@@ -133,7 +133,9 @@ def device_name(device: torch.device) -> str:
     """What to call the device in results: the GPU's name, else the kind and its threads."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"cpu, {torch.get_num_threads()} threads" if device.type == "cpu" else str(device)
+    if device.type != "cpu":
+        return str(device)
+    return "cpu, 1 thread" if torch.get_num_threads() == 1 else f"cpu, {torch.get_num_threads()} threads"
 
 
 def _has_fast_bfloat16(device: torch.device) -> bool:

@@ -36,14 +36,13 @@ class Contention:
         return min(waiting, others) / max(running + waiting, 1e-9)
 
 
-def describe_contention(share: float | None) -> str | None:
-    """A sentence for the user, where it matters: from a twentieth on."""
+def describe_contention(share: float | None, num_threads: int) -> str | None:
+    """A sentence for the user, where it matters: from a twentieth on; with advice where there are threads to save."""
     if share is None or share < 0.05:
         return None
-    return (
-        f"other processes held the processor for {share:.0%} of the time that this one wanted it; speeds are low "
-        f"(where that lasts, fewer threads are faster: --set run.threads=1)"
-    )
+    advice = " (where that lasts, fewer threads are faster: --set run.threads=1)" if num_threads > 1 else ""
+    who = f"other processes held the processor for {share:.0%} of the time that this one wanted it"
+    return f"{who}; speeds are low{advice}"
 
 
 def _read() -> _Reading | None:

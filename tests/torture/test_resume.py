@@ -596,7 +596,7 @@ def test_the_number_of_threads_is_that_of_the_beginning_unless_another_is_asked_
     assert "note: threads: 2, as before, where PyTorch would take 1; --set run.threads=1 takes these" in kept.err
     done = run("runs", "--resume", "--set", "run.threads=1")
     assert done.code == 0, done.err
-    assert "cpu, 1 threads" in done.err
+    assert "cpu, 1 thread," in done.err
     assert "note: threads: 1 instead of 2: the last digits may differ" in done.err
     assert "threads: 1" in (only(tmp_path / "runs") / "config.yaml").read_text()
 

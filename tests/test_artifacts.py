@@ -82,6 +82,8 @@ HEADERS: list[tuple[Change, str]] = [
     (at_top("epoch", True), "epoch: must be a whole number (got True)"),
     (within("preprocessing", "channels", True), "preprocessing.channels: must be a whole number (got True)"),
     (within("preprocessing", "crop", 1), "preprocessing.crop: unknown key"),
+    (at_top("temperature", "\ud800"), r"temperature: must be a number (got \ud800)"),
+    (at_top("splits", {"test": {"num_images": 3, "sha256": "\ud800"}}), "splits.test.sha256: "),
     (at_top("task", "regression"), "task: unknown key"),
     (within("config", "model", {"name": "lenet6"}), "config: "),
 ]  # fmt: skip

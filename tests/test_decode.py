@@ -1,5 +1,6 @@
 """Image files come out as a person would see them."""
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +40,29 @@ def test_sixteen_bit_tiff_is_scaled_too(tmp_path: Path) -> None:
 def test_float_tiff_is_scaled_from_either_range(tmp_path: Path, scale: float) -> None:
     path = saved(tmp_path, Image.fromarray(RAMP.astype(np.float32) * scale), "x.tif")
     np.testing.assert_allclose(as_array(path, 1), RAMP, atol=1)
+
+
+def test_a_pixel_of_a_float_tiff_that_is_infinite_leaves_the_others_as_they_are(tmp_path: Path) -> None:
+    values = RAMP.astype(np.float32) / 255
+    values[0, :3] = np.inf, -np.inf, np.nan
+    pixels = as_array(saved(tmp_path, Image.fromarray(values), "x.tif"), 1)
+    np.testing.assert_allclose(pixels[1:], RAMP[1:], atol=1)
+    assert pixels[0, :3].tolist() == [255, 0, 0]
+
+
+def test_a_lab_tiff_is_read_for_a_grey_network_too(tmp_path: Path) -> None:
+    neutral = Image.new("L", RAMP.shape[::-1], 0)  # a and b, which are signed
+    path = saved(tmp_path, Image.merge("LAB", [Image.fromarray(RAMP), neutral, neutral]), "x.tif")
+    colours = as_array(path, 3).astype(int)
+    np.testing.assert_allclose(as_array(path, 1), (colours @ [299, 587, 114]) / 1000, atol=1)
+
+
+def test_a_tiff_that_pillow_cannot_read_is_not_said_to_be_no_image(tmp_path: Path) -> None:
+    content = saved(tmp_path, Image.fromarray(RAMP), "x.tif").read_bytes()
+    odd = content.replace(struct.pack("<HHII", 258, 3, 1, 8), struct.pack("<HHII", 258, 3, 1, 11))
+    assert odd != content
+    with pytest.raises(DataError, match="begins as a TIFF does, but is damaged, or of a kind that Pillow does"):
+        decode_image(odd, 3, tmp_path / "x.tif")
 
 
 def test_transparency_is_shown_on_white(tmp_path: Path) -> None:

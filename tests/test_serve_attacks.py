@@ -1,18 +1,23 @@
 """`cnntrain serve` under attack: whatever clients do with their connections, others are answered and little is said."""
 
 import contextlib
+import errno
+import io
 import logging
+import os
 import resource
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+from PIL import Image
 from serving import classifier as classifier
 from serving import post, serving
 
@@ -195,6 +200,32 @@ def test_where_no_more_files_can_be_opened_it_is_said_once_and_the_server_recove
             assert httpx.get(f"{server.url}/health", timeout=9).status_code == 200
     assert (tmp_path / "log.txt").read_text().count("out of system resource: Too many open files") == 1
     assert len((tmp_path / "log.txt").read_text()) < 1000
+
+
+def test_where_no_file_can_be_opened_for_an_upload_the_server_says_that_it_has_no_room(
+    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_file(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", no_file)
+    limits = Limits(max_bytes=4 * 2**20)
+    with serving(classifier, limits) as url:
+        answer = httpx.post(f"{url}/predict", files={"image": b"x" * (3 * 2**20)}, timeout=20)
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"error": "there is no room for the image at the moment; try again"},
+    )
+
+
+def test_a_damaged_image_of_many_lines_writes_no_log(attacked: Attacked) -> None:
+    """libtiff says something of each line on stderr, whoever listens to Python's."""
+    before, buffer = len(attacked.log.read_text()), io.BytesIO()
+    Image.effect_noise((64, 4000), 90).convert("1").save(buffer, "TIFF", compression="group4")
+    content = bytearray(buffer.getvalue())
+    content[100:-1000:50] = b"\x5a" * len(content[100:-1000:50])
+    httpx.post(f"{attacked.url}/predict", content=bytes(content), headers={"content-type": "image/tiff"}, timeout=20)
+    assert len(attacked.log.read_text()) == before
 
 
 def seconds_until_closed(url: str, content: bytes, more: bytes = b"") -> float:

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from cnntrain.artifacts.checking import CLOSED, Text, Values, check, fault, read_json
 from cnntrain.errors import CheckpointError
+from cnntrain.names import shortened
 
 MAX_SIDE = 10_000  # px: what is read of a square image, 100 megapixels
 
@@ -14,7 +15,7 @@ MAX_SIDE = 10_000  # px: what is read of a square image, 100 megapixels
 def plain_number(value: object) -> object:
     """Raises ValueError where a value is no number of Python's own."""
     if type(value) not in (int, float):  # pydantic takes a tensor or an array of one number for a float
-        raise ValueError(f"must be a number (got {str(value)[:60]})")
+        raise ValueError(f"must be a number (got {shortened(value, 60)})")
     if isinstance(value, int) and abs(value) > 2**53:
         raise ValueError("must be a number that a float can hold")
     return value

@@ -1,6 +1,7 @@
 """All that commands print. Names from outside may be in any line: none of them acts on a terminal, or begins a line."""
 
 import io
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,6 +36,34 @@ def harmless_output() -> Iterator[None]:
         yield
     finally:
         sys.stdout, sys.stderr = before
+
+
+@contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Leaves out what libraries in C write to stderr on their own.
+
+    libtiff says something of each line of a damaged image, with which those who send images could fill a disk.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    before = sys.stderr
+    with open(kept, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as own:  # noqa: PTH123 (a number)
+        try:
+            is_of_system = before is not None and before.fileno() == 2
+        except (OSError, ValueError):  # kept in memory
+            is_of_system = False
+        if is_of_system:
+            sys.stderr = _Harmless(own)  # type: ignore[assignment]
+        try:
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+                os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(kept, 2)
+            sys.stderr = before
 
 
 class _Harmless:

@@ -8,7 +8,7 @@ import typer
 
 from cnntrain.cli.app import command
 from cnntrain.cli.options import DeviceOption, OutputOption, QuietOption, RunArgument
-from cnntrain.cli.output import complain, show
+from cnntrain.cli.output import complain, show, silent_libraries
 
 
 @command
@@ -56,5 +56,6 @@ def serve(
             sys.stdout.flush()
 
         limits = Limits(max_bytes=max_mib * 2**20, max_seconds=max_seconds)
-        serve_network(classifier, listener, limits=limits, when_ready=tell)
+        with silent_libraries():
+            serve_network(classifier, listener, limits=limits, when_ready=tell)
     console.say("stopped")

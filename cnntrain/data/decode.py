@@ -171,11 +171,14 @@ def _convert_band(image: Image.Image, mode: str, scale: float | None) -> Image.I
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    if image.mode == "LAB":  # which Pillow cannot convert to grey
+        image = image.convert("RGB")
     return image.convert(mode)
 
 
-def _values(image: Image.Image) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.nan_to_num(np.asarray(image, dtype=np.float64))
+def _values(image: Image.Image, infinite: float = 1e300) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """Of pixels, all of them finite."""
+    return np.nan_to_num(np.asarray(image, dtype=np.float64), posinf=infinite, neginf=0)
 
 
 def _scale_to_8_bits(image: Image.Image) -> float | None:
@@ -185,7 +188,8 @@ def _scale_to_8_bits(image: Image.Image) -> float | None:
     if image.mode not in ("I", "F"):
         return None
     rows = max(1, _BAND_PIXELS // max(1, image.width))
-    largest = max((_values(band).max(initial=0) for band, _ in _bands(image, rows)), default=0)
+    # An infinite pixel alone must not make all others black.
+    largest = max((_values(band, infinite=0).max(initial=0) for band, _ in _bands(image, rows)), default=0)
     if image.mode == "F":
         return 255.0 if largest <= 1 else 1.0
     return 255 / 65535 if largest > 255 else 1.0

@@ -30,6 +30,17 @@ _FEATURES = {"WEBP": "webp", "JPEG2000": "jpg_2000", "AVIF": "avif"}  # what Pil
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 _AVIF = (b"avif", b"avis")
 
+# How formats begin; a file that does and is not read is no other kind of file.
+_SIGNS = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"II+\0": "TIFF",
+    b"MM\0+": "TIFF",
+}
+
 # What files that are no images often are, by how they begin.
 _OTHERS = {
     b"version https://git-lfs": "a pointer of Git LFS: run `git lfs pull`",
@@ -61,6 +72,8 @@ def what_else(content: bytes) -> str:
         return unread
     if not content:
         return "not an image but an empty file"
+    if begun := next((name for sign, name in _SIGNS.items() if content.startswith(sign)), None):
+        return f"cannot be read: begins as a {begun} does, but is damaged, or of a kind that Pillow does not read"
     if content[4:8] == b"ftyp" and content[8:12] not in _HEIF + _AVIF:  # a video, most likely
         return f"not an image but a {content[8:12].decode('ascii', 'replace').strip().upper()} file"
     start = content.lstrip()[:32].lower()

@@ -146,6 +146,8 @@ async def _field(request: Request) -> bytes:
         raise
     except HTTPException as error:
         raise Refused(400, f"the form cannot be read: {error.detail.rstrip('.')}; {HOW}") from error
+    except (OSError, MemoryError) as error:  # larger uploads are kept in files
+        raise Refused(503, "there is no room for the image at the moment; try again") from error
     except Exception as error:  # by release, Starlette's parser lets several others through
         raise Refused(400, f"the form cannot be read; {HOW}") from error
     what = "is a text, not a file" if image is not None else f"is missing (fields found: {found})"

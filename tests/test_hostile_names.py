@@ -223,7 +223,8 @@ def test_whatever_is_said_on_the_command_line_is_quoted_harmlessly(cli: Cli, tex
 def test_a_line_of_an_error_stays_one_line(cli: Cli) -> None:
     assert (
         cli("evaluate", "no\nFORGED").err
-        == "error: no\\nFORGED: no such run folder or checkpoint file, nor is it in runs\n"
+        == "error: no\\nFORGED: no such run folder or checkpoint file, nor is it in runs; `cnntrain runs` lists those "
+        "there are\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 import time
 import zipfile
 from collections.abc import Callable
@@ -11,16 +12,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import Cli
+from conftest import NO_REPORT, Cli
 from mutations import valid_json
 from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from cnntrain.artifacts.training import SumValues
 from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
 from cnntrain.records.files import json_text, to_json
+from cnntrain.records.run_records import read_records
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 
 Change = Callable[[dict[str, Any], dict[str, Tensor]], object]
@@ -174,3 +178,23 @@ def test_what_is_no_finite_number_is_null_in_json() -> None:
     values = {"a": [1.5, float("nan"), (float("inf"), "NaN")], "b": {"c": -float("inf")}, "d": [1, 2]}
     expected = {"a": [1.5, None, [None, "NaN"]], "b": {"c": None}, "d": [1, 2]}
     assert valid_json(json_text(values)) == valid_json(to_json(values)) == expected
+
+
+def test_what_a_configuration_may_say_its_own_records_may_hold(cli: Cli, tmp_path: Path) -> None:
+    largest = ["--seed", str(2**63 - 1), "--set", "data.mean=[1.0]", "--set", "data.std=[0.0001]"]
+    assert cli("train", "digits_lenet", "--epochs", "1", *largest, *NO_REPORT, "--output", str(tmp_path)).code == 0
+    (run,) = (tmp_path / "digits_lenet").iterdir()
+    assert read_records(run).results["seed"] == 2**63 - 1
+
+
+@pytest.mark.parametrize("value", [1e30, torch.tensor(3e38), 2**60])
+def test_a_training_checkpoint_may_hold_sums_of_any_size(value: object) -> None:
+    sums = {"loss": value, "weight": 1.0, "correct": 1, "num_images": 1, "seconds": 1.0, "data_seconds": 0.0}
+    TypeAdapter(SumValues).validate_python(sums)
+
+
+@pytest.mark.parametrize("value", [math.inf, math.nan, torch.tensor(math.inf), 10**400, "1", True])
+def test_sums_that_are_no_finite_numbers_are_refused(value: object) -> None:
+    sums = {"loss": value, "weight": 1.0, "correct": 1, "num_images": 1, "seconds": 1.0, "data_seconds": 0.0}
+    with pytest.raises(ValidationError, match="loss"):
+        TypeAdapter(SumValues).validate_python(sums)

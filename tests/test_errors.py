@@ -181,6 +181,8 @@ MISTAKES = [
     Mistake("a value of many levels", ["train", "digits_lenet", "--set", "data.augment=" + "[" * 50 + "]" * 50], 2, "too deep or too large (at most 40 levels"),
     Mistake("a null character", ["train", "digits_lenet", "--set", 'run.output="a\\0b"'], 2, "run.output: a character that no file and no name can hold (got \\x00)"),
     Mistake("half a character", TRAIN, 2, "my.yaml:3: run.data_root: a character that no file and no name can hold (got \\ud800)", config(DIGITS + 'run: {data_root: "\\ud800"}\n')),
+    Mistake("std that checkpoints do not hold", ["train", "digits_lenet", "--set", "data.mean=[0.5]", "--set", "data.std=[5e-5]"], 2, "mean and std are of images in [0, 1], std at least 0.0001 (got (0.5,) and (5e-05,))"),
+    Mistake("images that checkpoints do not hold", ["train", "digits_lenet", "--set", "data.image_size=10001"], 2, "data.image_size: must be at most 10000 (got 10001)"),
     Mistake("no threads", TRAIN, 2, "my.yaml:3: run.threads: must be above 0 (got 0)", config(DIGITS + "run: {threads: 0}\n")),
     Mistake("more threads than can be", ["train", "digits_lenet", "--set", "run.threads=100000"], 2, "run.threads: must be at most 1024 (got 100000)"),
     Mistake("a command that is misspelt", ["trian", "digits_lenet"], 2, "there is no command 'trian'; did you mean `cnntrain train`?"),
@@ -368,7 +370,7 @@ def test_the_data_must_have_the_networks_classes(cli: Cli, tmp_path: Path) -> No
     (tmp_path / "photos/train/red").rename(tmp_path / "photos/train/violet")
     outcome = cli("evaluate", *arguments)
     assert outcome.code == 3
-    assert "the data have the classes blue, green, violet; the network of" in outcome.err
+    assert 'the data have the classes "blue", "green", "violet"; the network of' in outcome.err
 
 
 def test_other_test_images_than_in_training_are_pointed_out(cli: Cli, tmp_path: Path) -> None:

@@ -6,10 +6,9 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from cnntrain.artifacts.checking import CLOSED, Text, Values, check, fault, read_json
+from cnntrain.config.schema.data import MIN_STD, Side
 from cnntrain.errors import CheckpointError
 from cnntrain.names import shortened
-
-MAX_SIDE = 10_000  # px: what is read of a square image, 100 megapixels
 
 
 def plain_number(value: object) -> object:
@@ -23,7 +22,6 @@ def plain_number(value: object) -> object:
 
 Float = Annotated[float, BeforeValidator(plain_number)]
 Count = Annotated[int, Field(ge=0, le=2**53)]
-Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 Share = Annotated[Float, Field(ge=0, le=1)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -59,7 +57,7 @@ class PreprocessingValues(Values):
     stored_size: Side
     resize: Literal["crop", "letterbox", "squash"]
     mean: list[Share]
-    std: list[Annotated[Float, Field(ge=1e-4, le=1)]]
+    std: list[Annotated[Float, Field(ge=MIN_STD, le=1)]]
 
 
 class SplitIdentity(Values):

@@ -137,7 +137,7 @@ class Results(Values):
     data_share: Share
     train_seconds: NotNegative
     total_seconds: NotNegative
-    seed: Count
+    seed: Annotated[int, Field(ge=0)]  # as large as the configuration may have it
     precision: Text
     memory_format: Text
     device: Text

@@ -1,6 +1,7 @@
 """What a training checkpoint holds besides its header: all that training needs to go on."""
 
 import math
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -12,12 +13,14 @@ from cnntrain.artifacts.checking import Text, Values, check, fault
 from cnntrain.artifacts.header import Count, Float, plain_number
 from cnntrain.artifacts.records import NotNegative, Positive, Weights, check_metrics, read_line
 
+_LARGEST = sys.float_info.max  # the summed loss of an epoch that goes wrong may come near
+
 
 def _number(value: object) -> object:
     """A finite number, or a tensor that holds one."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.device.type == "cpu" and not value.is_complex():
         value = value.item()
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 2**53:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
         raise ValueError("must be a finite number, or a tensor of one")
     return value
 

@@ -3,12 +3,17 @@
 from collections import Counter
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, NonNegativeInt, PositiveInt, Strict, model_validator
+from pydantic import Field, NonNegativeInt, Strict, model_validator
 
 from cnntrain.config.schema.augmentation import Augmentation
 from cnntrain.config.schema.base import ChannelValues, ProperFraction, Section
 
+# Of what a network is given; a checkpoint that says something else is refused (`artifacts.header`).
+MAX_SIDE = 10_000  # px: what is read of a square image, 100 megapixels
+MIN_STD = 1e-4
+
 CarvedFraction = Annotated[float, Field(ge=0, lt=1)]
+Side = Annotated[int, Field(ge=1, le=MAX_SIDE)]
 
 
 class SplitFolders(Section):
@@ -42,8 +47,8 @@ class Data(Section):
         description="what carving keeps in one split: images with equal pixels; nearly equal ones too; nothing",
     )
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; null: as the source has them")
-    image_size: PositiveInt | None = Field(None, description="side of the network's square input, px; null: as usual")
-    stored_size: PositiveInt | None = Field(
+    image_size: Side | None = Field(None, description="side of the network's square input, px; null: as usual")
+    stored_size: Side | None = Field(
         None, description="side of the images held in memory, px, from which image_size is cropped; null: image_size"
     )
     storage: Literal["auto", "device", "memory", "cache", "stream"] = Field(
@@ -91,8 +96,10 @@ class Data(Section):
         if self.mean is not None and self.std is not None:
             if len(self.mean) != len(self.std) or len(self.mean) not in (1, 3):
                 raise ValueError(f"mean and std need one value per channel, 1 or 3 (got {self.mean} and {self.std})")
-            if max(self.mean) > 1 or not 0 < min(self.std) <= max(self.std) <= 1:
-                raise ValueError(f"mean and std are of images in [0, 1], std above 0 (got {self.mean} and {self.std})")
+            if max(self.mean) > 1 or not MIN_STD <= min(self.std) <= max(self.std) <= 1:
+                raise ValueError(
+                    f"mean and std are of images in [0, 1], std at least {MIN_STD} (got {self.mean} and {self.std})"
+                )
             if self.channels is not None and len(self.mean) != self.channels:
                 raise ValueError(f"mean has {len(self.mean)} values for channels: {self.channels}")
         return self

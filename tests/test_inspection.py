@@ -545,3 +545,13 @@ def test_a_photo_that_is_cut_off_before_its_pixels_is_damaged_and_no_stranger(fo
     Image.new("RGB", (64, 64), "red").save(whole, "JPEG")
     (folder / "train/cat/cut.jpg").write_bytes(whole.getvalue()[:40])
     assert found(inspect(folder))["damaged, cut off or not there"] == [("train/cat/cut.jpg",)]
+
+
+def test_a_refusal_is_told_beside_what_may_be_wrong_with_the_classes(tmp_path: Path) -> None:
+    for place, colour in (("animals/cat", "red"), ("plants/tree", "green")):
+        (tmp_path / place).mkdir(parents=True)
+        for index in range(3):  # copies, which stay together, so that none is left for test
+            Image.new("RGB", (16, 16), colour).save(tmp_path / place / f"{index}.png")
+    report = inspect(tmp_path)
+    assert report.findings[0].severity == "problem"
+    assert {"training would refuse this folder", "classes that may not be what you mean"} <= set(severities(report))

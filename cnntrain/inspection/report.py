@@ -120,15 +120,15 @@ def inspect_data(
 
 
 def _layout_findings(inventory: Inventory) -> list[Finding]:
+    findings = []
+    if inventory.refusal:
+        advice = "lay it out as train/<class>/*, with val/ and test/ alike where you have them, or as <class>/*"
+        reason = (Item((inventory.refusal,)),)
+        findings.append(Finding("training would refuse this folder", "problem", advice, reason, "reason"))
     if inventory.warnings:
-        items = tuple(Item((text,)) for text in inventory.warnings)
-        return [
-            Finding("classes that may not be what you mean", "warning", "see README, Your own photos", items, "warning")
-        ]
-    if not inventory.refusal:
-        return []
-    advice = "lay it out as train/<class>/*, with val/ and test/ alike where you have them, or as <class>/*"
-    return [Finding("training would refuse this folder", "problem", advice, (Item((inventory.refusal,)),), "reason")]
+        advice, items = "see README, Your own photos", tuple(Item((text,)) for text in inventory.warnings)
+        findings.append(Finding("classes that may not be what you mean", "warning", advice, items, "warning"))
+    return findings
 
 
 def _cut_findings(inventory: Inventory, looks: Sequence[Look], resize: str) -> list[Finding]:

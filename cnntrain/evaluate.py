@@ -18,6 +18,7 @@ from cnntrain.data.layout import SPLITS
 from cnntrain.errors import CheckpointError, DataError
 from cnntrain.learner import Learner
 from cnntrain.metrics import Evaluation
+from cnntrain.names import quoted
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.runtime.device import exact_float32, use_threads
 from cnntrain.task import NOT_FINITE, SingleLabel
@@ -149,8 +150,8 @@ def recorded_split(
         )
     if class_names != header.class_names:
         raise DataError(
-            f"the data have the classes {', '.join(class_names)}; "
-            f"the network of this checkpoint knows {', '.join(header.class_names)}"
+            f"the data have the classes {quoted(class_names)}; "
+            f"the network of this checkpoint knows {quoted(header.class_names)}"
         )
     return split, num_skipped
 

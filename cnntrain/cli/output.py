@@ -1,6 +1,5 @@
 """All that commands print. Names from outside may be in any line: none of them acts on a terminal, or begins a line."""
 
-import io
 import os
 import sys
 from collections.abc import Iterator
@@ -83,5 +82,5 @@ class _Harmless:
 
     def __getattr__(self, name: str) -> Any:
         if name == "buffer":  # through which bytes would get out as they are
-            raise io.UnsupportedOperation
+            raise AttributeError(name)
         return getattr(self._stream, name)

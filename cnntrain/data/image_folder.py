@@ -77,8 +77,8 @@ def _look_into(folder: Path, class_name: str) -> _Class:
     images: list[str] = []
     others: list[str] = []
     unreadable: list[str] = []
-    start = len(str(folder)) + 1 if str(folder) != os.sep else 1
-    for parent, subfolders, files in walk(folder / class_name, unreadable):
+    start = len(f"{folder}/")
+    for parent, subfolders, files in walk(f"{folder}/{class_name}", unreadable):
         inside = Path(parent[start:]).as_posix()
         others += [f"{inside}/{name} (a link)" for name in subfolders if os.path.islink(f"{parent}/{name}")]  # noqa: PTH114
         for file in files:

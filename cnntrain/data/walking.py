@@ -38,7 +38,7 @@ def list_folder(folder: Path) -> Listing:
     return Listing(sorted(folders), sorted(files))
 
 
-def walk(folder: Path, unreadable: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
+def walk(folder: Path | str, unreadable: list[str]) -> Iterator[tuple[str, list[str], list[str]]]:
     """A folder and those below it, each with its folders and its files, sorted; links to folders are not followed.
 
     Hidden folders are named, and not entered.

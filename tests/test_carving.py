@@ -109,6 +109,25 @@ def test_an_image_turned_by_its_exif_data_is_a_copy_of_the_upright_one(photos: P
     assert not parted(prepare(photos))
 
 
+@pytest.mark.parametrize("grey", [{"channels": 1}, {"mean": [0.5], "std": [0.5]}], ids=str)
+@pytest.mark.parametrize("size", [24, 200])
+def test_where_training_sees_grey_a_colour_image_and_its_grey_version_are_copies_for_data_check_too(
+    photos: Path, grey: dict[str, Any], size: int
+) -> None:
+    for path in sorted(photos.rglob("*.png")):
+        image = Image.open(path).resize((size, size))
+        image.save(path)
+        image.convert("L").save(path.with_name(f"copy {path.name}"))
+    splits = prepare(photos, **grey)
+    assert not parted(splits)
+    config = Data.model_validate({"source": "image_folder", "root": str(photos), "image_size": 16, **grey})
+    report = inspect_data(config, Silent())
+    assert {f"photos/{sample.name}": sample.split for sample in report.inventory.samples} == where(splits)
+    names = {finding.name for finding in report.findings}
+    assert "the same image more than once" in names
+    assert "the same image in several splits" not in names
+
+
 def test_copies_in_several_classes_stay_together_and_are_said(photos: Path) -> None:
     for index in range(0, 20, 2):
         name = f" {index:02d}.png"

@@ -66,18 +66,19 @@ class Look:
     thumbnail: Pixels | None = None
 
 
-def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter) -> list[Look]:
+def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter, *, channels: int = 3) -> list[Look]:
     """Every image, by several threads; at most one decoded image for each is held.
 
     Args:
         samples: Which.
         num_threads: How many decode at once.
         reporter: Shows a bar.
+        channels: See `look_at`.
     """
     is_mixed = not all(is_jpeg(sample.content) for sample in samples if isinstance(sample.content, Path))
 
     def look_at_some(start: int) -> list[Look]:
-        return [look_at(sample, is_mixed=is_mixed) for sample in samples[start : start + _CHUNK]]
+        return [look_at(sample, channels=channels, is_mixed=is_mixed) for sample in samples[start : start + _CHUNK]]
 
     looks: list[Look] = []
     # A future for each of a million images would take more memory than what is seen of them.
@@ -90,11 +91,12 @@ def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter)
     return looks
 
 
-def look_at(sample: Sample, *, is_mixed: bool = True) -> Look:
+def look_at(sample: Sample, *, channels: int = 3, is_mixed: bool = True) -> Look:
     """One image; what is wrong with it stands in `fault`.
 
     Args:
         sample: Which.
+        channels: 1 where training sees grey, in which a colour image and its grey version have the same pixels.
         is_mixed: Whether images of other formats may have the same pixels as a JPEG.
     """
     if not isinstance(sample.content, Path):
@@ -117,7 +119,8 @@ def look_at(sample: Sample, *, is_mixed: bool = True) -> Look:
         return Look(fault, is_image=begins_well or unread, is_unread=unread, file_digest=digest)
     try:
         picture = decode_image(content, 3, sample.content, ENOUGH_PX)
-        pixels = pixel_digest(picture, content, sample.content, 3, ENOUGH_PX, whole=is_mixed)
+        trained_on = convert(picture, channels)
+        pixels = pixel_digest(trained_on, content, sample.content, channels, ENOUGH_PX, whole=is_mixed)
     except DataError as error:
         return replace(head, fault=_without_path(error, sample.content), file_digest=digest)
     return _seen(picture, head, digest, pixels)

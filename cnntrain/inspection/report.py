@@ -11,6 +11,7 @@ from cnntrain.data import Reporter
 from cnntrain.data.cropping import ADVICE, MUCH, SOME, cut_share, measure_cut
 from cnntrain.data.datasets import FACTS
 from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
+from cnntrain.data.layout import network_input
 from cnntrain.inspection.balance import Counts, balance_findings, count_classes
 from cnntrain.inspection.carving import carve_as_training
 from cnntrain.inspection.copies import copy_findings
@@ -94,11 +95,11 @@ def inspect_data(
     inventory = take_inventory(config, data_root, reporter)
     reporter.say(f"looking at {len(inventory.samples):,} images of {inventory.place}")
     num_threads = available_cores() if config.num_workers is None else max(1, config.num_workers)
-    looks = look_at_all(inventory.samples, num_threads, reporter)
-    inventory = carve_as_training(inventory, looks, config, reporter)
     facts = FACTS.get(config.source)
+    channels, _ = network_input(config, facts.channels if facts else CHANNELS, IMAGE_SIZE)
+    looks = look_at_all(inventory.samples, num_threads, reporter, channels=channels)
+    inventory = carve_as_training(inventory, looks, config, reporter)
     min_side = config.image_size or (facts.image_size if facts else IMAGE_SIZE)
-    channels = config.channels or (facts.channels if facts else CHANNELS)
     counts = count_classes(inventory)
     findings = [
         *_layout_findings(inventory),

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -335,3 +336,11 @@ def test_names_in_charts_are_no_formulas() -> None:
     chart = line_chart({"$x^$": Line([0, 1], [0, 1]), "b\x9b\u202e": Line([0, 1], [1, 0])}, "two\x1b lines")
     assert "$x^$" in chart
     assert all(map(str.isprintable, chart.split("\n")))
+
+
+@pytest.mark.parametrize("most", [0.6, 50.0, 3e7])
+def test_labels_of_logarithmic_axes_are_numbers_and_no_formulas(most: float) -> None:
+    chart = line_chart({"a": Line([0.03, most], [0.02, most])}, "a line", log_x=True, log_y=True)
+    labels = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+    assert len(labels) > 3
+    assert all(float(label) > 0 for label in labels), labels

@@ -19,6 +19,7 @@ from cnntrain.cli.meaning import Group
 from cnntrain.cli.output import complain, harmless_output, show
 from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
 from cnntrain.names import printable_lines
+from cnntrain.runtime.exhaustion import describe_limit, memory_limit
 from cnntrain.runtime.processes import refuse_several_processes
 
 EPILOG = (
@@ -85,7 +86,9 @@ def _explain(error: BaseException, arguments: list[str]) -> int:
         complain(f"error: {str(interrupt) or 'interrupted'}")
         return int(getattr(interrupt, "exit_code", Interrupted.exit_code))
     if isinstance(error, MemoryError) or any(sign in _traceback_of(error) for sign in _NO_MEMORY):
-        complain("error: out of memory while libraries were loaded; close other programs")
+        limit = memory_limit()
+        advice = describe_limit(limit) if limit else "close other programs"
+        complain(f"error: out of memory while libraries were loaded; {advice}")
         return DeviceError.exit_code
     complain(f"error: a bug of cnntrain: {type(error).__name__}: {error}", _log_bug(error, arguments))
     return 1

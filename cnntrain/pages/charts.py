@@ -15,6 +15,7 @@ from cnntrain.names import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
 INK = "#010203"  # to draw with; becomes the page's ink
 COLOURS = ("#3b82d6", "#e0772b", "#2fa36b", "#c94f7c", "#8a6fd1", "#9a8b2f", "#4aa6b5", "#8c8c8c")  # seen on both
@@ -80,6 +81,8 @@ def line_chart(
             axes.set_ylim(*y_range)
         if log_x:
             axes.set_xscale("log")
+        for axis in [axes.xaxis] * log_x + [axes.yaxis] * log_y:
+            _label_plainly(axis)
         if x_label in COUNTED:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(lines) + len(marks or {}) > 1:
@@ -91,6 +94,18 @@ def line_chart(
                 axes.figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=fitting)
 
     return svg(draw, alt, size)
+
+
+def _label_plainly(axis: "Axis") -> None:
+    """Numbers at a logarithmic axis, 0.01 or 1e-05, where matplotlib would write formulas."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:g}" if super().__call__(x, pos) else ""  # empty for ticks too many to be labelled
+
+    axis.set_major_formatter(Plain())
+    axis.set_minor_formatter(Plain())
 
 
 def svg(draw: "Callable[[Axes], None]", alt: str, size: tuple[float, float] = (5.2, 3.1)) -> Markup:

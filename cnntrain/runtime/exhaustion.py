@@ -38,7 +38,7 @@ def explain_exhaustion() -> int:
 
     stderr = os.dup(2)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-    message = f"error: out of memory: {_describe(limit)}\n".encode()
+    message = f"error: out of memory: {describe_limit(limit)}\n".encode()
 
     def give_up(*_: object) -> None:
         try:
@@ -67,8 +67,9 @@ def check_room() -> None:
         return
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     if limit - taken < _LEAST_ROOM:
-        raise DeviceError(f"out of memory, of which libraries take {taken / 2**30:.2f} GiB: {_describe(limit)}")
+        raise DeviceError(f"out of memory, of which libraries take {taken / 2**30:.2f} GiB: {describe_limit(limit)}")
 
 
-def _describe(limit: int) -> str:
+def describe_limit(limit: int) -> str:
+    """What to do about a limit, in bytes, that leaves too little."""
     return f"this process may map {limit / 2**30:.2f} GiB (`ulimit -v`), which is too little; raise that limit"

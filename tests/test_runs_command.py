@@ -132,3 +132,13 @@ def test_completing_imports_nothing_heavy(tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=True
     )
     assert finished.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("command", [("evaluate",), ("report",), ("train", "digits_lenet", "--resume")])
+@pytest.mark.parametrize("asked", ["{runs}/mi", "{runs}/my/20260131-12000", "my/2026131-120000"])
+def test_a_run_that_is_misspelt_is_answered_with_the_one_that_is_meant(
+    cli: Cli, runs: Path, command: tuple[str, ...], asked: str
+) -> None:
+    outcome = cli(*command, asked.format(runs=runs), "--output", runs)
+    assert outcome.code == 4
+    assert f"did you mean {runs}/my" in outcome.err

@@ -126,7 +126,8 @@ def _bad_value(_: Command, ctx: Any, error: Any, given: list[str]) -> str | None
     """A value that is none of its kind, with the value."""
     if error.param is None or error.param.param_type_name != "option":
         return None
-    why = error.message.partition(", unable")[0].replace("Input should be", "must be")
+    why = error.message.partition(", unable")[0].removeprefix("Value error, ").rstrip(".")
+    why = why.replace("Input should be", "must be")
     why = why.replace("a valid number", "a number").replace("a valid integer", "a whole number")
     for text, after in zip(given, [*given[1:], ""], strict=True):
         name, equals, value = text.partition("=")

@@ -16,7 +16,7 @@ from cnntrain.records.changes import SPLITTING, merge
 from cnntrain.records.checkpoints import Header, Saved, newest_training
 from cnntrain.records.files import remove_partials, write_text
 from cnntrain.records.run_folder import is_in_use
-from cnntrain.records.runs import BEST, is_run, newest_for_dangling, runs_in
+from cnntrain.records.runs import BEST, is_run, newest_for_dangling, runs_in, which_is_meant
 from cnntrain.runtime.device import resolve_device
 from cnntrain.runtime.machine import available_cores
 
@@ -90,7 +90,8 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
                 return path.resolve()
             if found := _newest(runs_in(path), given):
                 return found
-        raise CheckpointError(f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}")
+        what = f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}"
+        raise CheckpointError(f"{what}; {which_is_meant(run, output)}")
     runs = runs_in(output, name)
     if given:  # what another process trains with another configuration is none of ours
         runs = [run for run in runs if not is_in_use(run) or _matches(run, given)]

@@ -4,7 +4,6 @@ runs/<name>/<timestamp>/        runs/latest -> the newest
 """
 
 import contextlib
-import difflib
 import json
 import os
 import shlex
@@ -15,7 +14,7 @@ from pathlib import Path
 
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import CheckpointError, NumericalError, StorageError
-from cnntrain.records.runs import BEST, LATEST, newest_for_dangling, next_name, runs_in
+from cnntrain.records.runs import BEST, LATEST, newest_for_dangling, next_name, runs_in, which_is_meant
 
 try:
     import fcntl
@@ -163,10 +162,7 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
     text = f"{run}: no such run folder or checkpoint file, nor is it in {output}"
     if run in shipped_configs():
         raise CheckpointError(f"{text}; it is a configuration, to be trained first: cnntrain train {run}")
-    close = difflib.get_close_matches(run, [str(folder) for folder in runs_in(output)], n=1)
-    raise CheckpointError(
-        f"{text}; " + (f"did you mean {close[0]}?" if close else "`cnntrain runs` lists those there are")
-    )
+    raise CheckpointError(f"{text}; {which_is_meant(run, output)}")
 
 
 def _instead_of_config(path: Path, output: Path) -> str:

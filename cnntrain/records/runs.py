@@ -5,7 +5,9 @@ they are times, and each is later than all that are there, whatever the clock sa
 """
 
 import contextlib
+import difflib
 import glob
+import os
 import re
 import time
 from datetime import datetime, timedelta
@@ -34,6 +36,15 @@ def runs_in(folder: Path, name: str | None = None) -> list[Path]:
     runs = {path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}
     newest = {link.resolve() for link in (folder / LATEST, folder.parent / LATEST) if link.is_symlink()}
     return [runs[path] for path in sorted(runs, key=lambda path: (path in newest, _began(path), str(path)))]
+
+
+def which_is_meant(run: str, output: Path) -> str:
+    """What to say of a run that is not there: the run, or the folder of runs, in `output` that is called nearly so."""
+    runs = runs_in(output)
+    named = {str(folder) for path in runs for folder in (path, path.parent)} - {str(output)}
+    names = {text: name for name in named for text in (name, os.path.relpath(name, output))}
+    close = difflib.get_close_matches(run.rstrip("/"), sorted(names), n=1)
+    return f"did you mean {names[close[0]]}?" if close else "`cnntrain runs` lists those there are"
 
 
 def newest_for_dangling(link: Path) -> Path:

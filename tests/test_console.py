@@ -36,6 +36,14 @@ def test_a_log_says_every_30_seconds_how_far_it_is(clock: Clock, capsys: pytest.
     assert asked == [30.0 * count for count in range(1, 10)]  # and the device is not waited for in between
 
 
+def test_the_time_left_of_all_epochs_is_said_where_others_follow(
+    clock: Clock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for _ in Console().progress(range(100), 100, "epoch 2/9, step", after=700):
+        clock.now += 1.0
+    assert capsys.readouterr().err.splitlines()[0].endswith("30 of 100, about 70 s left, 13 min of all epochs")
+
+
 def test_what_was_said_meanwhile_counts(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     console = Console()
     for second in console.progress(range(50), 50, "decoding"):

@@ -13,7 +13,7 @@ from cnntrain.config.schema import Recipe
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate as evaluate_
+from cnntrain.evaluate import evaluate_if_any
 from cnntrain.learner import Learner
 from cnntrain.recipe.resizing import training_size
 
@@ -55,7 +55,7 @@ def test_small_images_are_the_augmented_ones_shrunk() -> None:
 def test_training_sees_each_size_and_validation_the_full_one(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, step, evaluated, evaluate = list[int](), train.train_step, list[int](), evaluate_
+    seen, step, evaluated = list[int](), train.train_step, list[int]()
 
     def watched_step(learner: Learner, batch: Batch, **how: bool) -> train.StepResult:
         seen.append(batch.images.shape[-1])
@@ -63,12 +63,12 @@ def test_training_sees_each_size_and_validation_the_full_one(
 
     def watched_evaluation(model: torch.nn.Module, *args: object, **how: object) -> object:
         handle = model.register_forward_pre_hook(lambda _, inputs: evaluated.append(inputs[0].shape[-1]))
-        found = evaluate(model, *args, **how)  # type: ignore[arg-type]
+        found = evaluate_if_any(model, *args, **how)  # type: ignore[arg-type]
         handle.remove()
         return found
 
     monkeypatch.setattr(train, "train_step", watched_step)
-    monkeypatch.setattr(train, "evaluate", watched_evaluation)
+    monkeypatch.setattr(train, "evaluate_if_any", watched_evaluation)
     done = cli("train", "digits_lenet", "--epochs", 3, "--output", tmp_path, *SETTINGS)
     assert done.code == 0, done.err
     assert list(dict.fromkeys(seen)) == [16, 24, 32]

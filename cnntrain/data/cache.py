@@ -135,7 +135,7 @@ def remove(key: str) -> None:
     """Removes an entry; whoever has mapped its images can still read them."""
     entry = folder() / key
     if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry)
+        shutil.rmtree(entry, ignore_errors=True)  # another process may be quicker
     else:
         entry.unlink(missing_ok=True)
 

@@ -65,7 +65,14 @@ class Console:
         return not self.quiet and sys.stderr.isatty()
 
     def progress(
-        self, items: Iterable[Any], total: int, what: str, *, first: int = 0, detail: Callable[[], str] | None = None
+        self,
+        items: Iterable[Any],
+        total: int,
+        what: str,
+        *,
+        first: int = 0,
+        after: int = 0,
+        detail: Callable[[], str] | None = None,
     ) -> Iterable[Any]:
         """The items, with a bar that is gone when they are; where there are no bars, with a line after long silence.
 
@@ -74,6 +81,7 @@ class Console:
             total: How many there are, those before the first included.
             what: The bar's name.
             first: How many were done before.
+            after: How many of the same kind will follow these, in later epochs.
             detail: Says more, such as the loss; asked only when a line is due, for it may wait for the device.
         """
         what = f"     {printable(what)}"
@@ -81,18 +89,25 @@ class Console:
             return items
         if self.shows_bars:
             return tqdm(items, total=total, initial=first, desc=what, leave=False, file=sys.stderr)
-        return self._with_lines(items, total, what, first, detail)
+        return self._with_lines(items, total, what, first, after, detail)
 
     def _with_lines(
-        self, items: Iterable[Any], total: int, what: str, first: int, detail: Callable[[], str] | None
+        self,
+        items: Iterable[Any],
+        total: int,
+        what: str,
+        first: int,
+        after: int,
+        detail: Callable[[], str] | None,
     ) -> Iterator[Any]:
         began = time.monotonic()
         for done, item in enumerate(items, first):  # of which `done` are done
             now = time.monotonic()
             if now - self._spoke >= self.most_silence_seconds and done > first:
-                left = _duration((now - began) / (done - first) * (total - done))
+                each = (now - began) / (done - first)
                 more = f", {detail()}" if detail else ""
-                self.say(f"{what}: {done:,} of {total:,}{more}, about {left} left")
+                later = f", {_duration(each * (total - done + after))} of all epochs" if after else ""
+                self.say(f"{what}: {done:,} of {total:,}{more}, about {_duration(each * (total - done))} left{later}")
             yield item
 
 

@@ -99,8 +99,9 @@ class RunLog:
                 return "no loss yet"
             return f"loss {float(sums.loss / sums.weight):.4f}, {sums.num_images / sums.seconds:,.0f} images/s"
 
-        what = f"epoch {epoch}/{self.config.recipe.epochs}, step"
-        return self.console.progress(steps, steps.stop, what, first=steps.start, detail=detail)
+        epochs = self.config.recipe.epochs
+        what, after = f"epoch {epoch}/{epochs}, step", (epochs - epoch) * steps.stop
+        return self.console.progress(steps, steps.stop, what, first=steps.start, after=after, detail=detail)
 
     def begin_epoch(self, *news: str) -> None:
         """Lines on the console; empty ones say nothing."""

@@ -50,7 +50,10 @@ def _take_turn(folder: Path, say: Callable[[str], None]) -> int:
     """A descriptor of the folder, with a lock on it that is gone with the process, however it ends."""
     while True:
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # who had the turn before has just removed it
+            continue
         try:
             _lock(descriptor, folder, say)
             if folder.exists() and os.path.samestat(os.fstat(descriptor), folder.stat()):

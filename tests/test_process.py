@@ -138,7 +138,10 @@ def test_a_signal_after_the_end_changes_nothing() -> None:
 
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGHUP", 75), ("SIGUSR1", 75)])
 def test_signals_are_heard_before_anything_is_imported(number: str, code: int) -> None:
-    kill = f"import os, signal; from cnntrain.__main__ import _listen_early; _listen_early(); os.kill(os.getpid(), signal.{number})"
+    heard = f"import os, signal; signal.signal(signal.{number}, signal.default_int_handler)"  # even under nohup
+    kill = (
+        f"{heard}; from cnntrain.__main__ import _listen_early; _listen_early(); os.kill(os.getpid(), signal.{number})"
+    )
     finished = python(kill + "; import time; time.sleep(60)")
     how = "interrupted" if code == 130 else f"stopped by {number}"
     assert (finished.returncode, finished.stderr) == (code, f"error: {how}; nothing was begun yet\n")

@@ -19,6 +19,7 @@ REPORT = os.environ.get("CNNTRAIN_TORTURE_REPORT")
 HERE = Path(__file__).parent
 TIMES = {
     "seconds", "images_per_second", "data_share", "time", "train_seconds", "total_seconds", "contention_share",
+    "command",
 }  # fmt: skip
 
 # Everything that could make going on differ from going through: dropout, batch norm, mixing, averaging, accumulation,
@@ -154,7 +155,7 @@ def scalars(folder: Path) -> list[tuple[int, str, float]]:
 
 
 def without_times(values: Any) -> Any:
-    """The same without seconds and what follows from them."""
+    """The same without seconds, what follows from them, and how the run was called."""
     if not isinstance(values, dict):
         return values
     return {key: without_times(value) for key, value in values.items() if key not in TIMES}

@@ -15,24 +15,29 @@ from pathlib import Path
 import torch
 
 from cnntrain.config import parse_config
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data import prepare_data
+from cnntrain.learner import build_learner
+from cnntrain.progress import Progress
 from cnntrain.records.checkpoints import Header, network_bytes, save_training
 from cnntrain.records.files import write_bytes
+from cnntrain.records.resume import environment
+from cnntrain.records.run_log import NOTHING_LOGGED
 from cnntrain.runtime.sealing import manifest, manifest_of
 
 torch.set_num_threads(1)
-HEADER = Header(
-    parse_config("model: lenet5\ndata: {source: digits}", "torture"),
-    tuple("0123456789"),
-    Preprocessing(1, 32, 32, "crop", (0.5,), (0.5,)),
-    {},
-)
+CONFIG = parse_config("model: lenet5\ndata: {source: digits}", "torture")
+SPLITS = prepare_data(CONFIG.data)
+LEARNER = build_learner(CONFIG, SPLITS, torch.device("cpu"))
+HEADER = Header(CONFIG, SPLITS.class_names, SPLITS.preprocessing, SPLITS.identity())
 
 
 def state(step: int) -> dict[str, object]:
     """Something to save, told apart from another step's, and from what was saved before for the same step."""
-    weights = {"weight": torch.full((3000,), float(step))}
-    return {"step": step, "model": weights, "kept": weights, "saved_at": time.time_ns()}
+    LEARNER.go_to(step)
+    weights = {name: torch.full_like(value, step) for name, value in LEARNER.model.state_dict().items()}
+    progress = {**Progress().state_dict(), "seconds": time.time()}
+    more = {"progress": progress, "log": NOTHING_LOGGED, "environment": environment()}
+    return {**LEARNER.state_dict(), "model": weights, "kept": weights, **more}
 
 
 def save(folder: Path, step: int, careless: bool) -> None:

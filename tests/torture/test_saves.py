@@ -90,7 +90,7 @@ def loads(folder: Path, allowed: set[int]) -> bool:
     except CheckpointError:
         return False
     found = saved.state["step"] if saved else 0
-    whole = saved is None or bool((saved.state["model"]["weight"] == float(found)).all())
+    whole = saved is None or all(bool((value == found).all()) for value in saved.state["model"].values())
     return found in allowed and whole and (not best or best["weight"].shape[1] in allowed)
 
 

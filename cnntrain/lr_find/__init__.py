@@ -83,10 +83,11 @@ def lr_find(
         budget = min(budget, max(ENOUGH, MOST_TRAININGS * whole))
         a_step = (time.perf_counter() - started) / len(curve.losses)
         console.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
-        ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), laboratory.try_rate, console.say)
+        guess = float(np.bincount(splits.train.targets.cpu().numpy()).max() / len(splits.train))
+        ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), guess, laboratory.try_rate, console.say)
         last = ladder.climb(curve.lowest / 3 if curve.falls else own)
-        trials, labels = ladder.trials, splits.train.targets.cpu().numpy()
-        verdict = decide(last, trials, own, guess=float(np.bincount(labels).max() / len(labels)))
+        trials = ladder.trials
+        verdict = decide(last, trials, own, guess)
     return Found(curve, trials, verdict, time.perf_counter() - started)
 
 

@@ -5,11 +5,11 @@ AISTATS 2016), for candidates that have an order.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from cnntrain.lr_find.trials import Trial
+from cnntrain.lr_find.trials import Trial, beats_guessing
 
 FACTOR = 3.0  # between two rungs
 # Steps of a trial in each round, as shares of the budget. Of the default budget that is 60, 200 and 500: what is best
@@ -35,6 +35,7 @@ class Ladder:
         high: None above.
         budget: Steps that all trials may take together.
         lengths: Steps of a trial in each round.
+        guess: The accuracy of always naming the most frequent class.
         attempt: Tries a rate: its arguments are rate, steps and seed.
         say: Is told of each trial.
         trials: What has been tried.
@@ -45,6 +46,7 @@ class Ladder:
     high: float
     budget: int
     lengths: list[int]
+    guess: float
     attempt: Callable[[float, int, int], Trial]
     say: Callable[[str], None]
     trials: list[Trial] = field(default_factory=list)
@@ -58,20 +60,18 @@ class Ladder:
         centre = float(round(math.log(min(max(start, self.low), self.high) / self.own, FACTOR)))
         for seed, steps in enumerate(self.lengths[:-1]):
             reach = (-2, -1, 0, 1, 2) if seed == 0 else (-1, 0, 1)
-            found = self._round([centre + k for k in reach], 1.0, steps, seed, by=_loss)
+            found = self._round([centre + k for k in reach], 1.0, steps, seed)
             if not found:
                 return []
-            centre = min(found, key=lambda rung: _loss(found[rung]))
+            centre = self._best(found)
         seed, steps = len(self.lengths) - 1, self.lengths[-1]
         rungs = {centre - 0.5, centre, centre + 0.5}
         if abs(centre) <= 2:  # so that the user's own rate is compared
             rungs.add(0.0)
-        found = self._round(rungs, 0.5, steps, seed, by=_error)
+        found = self._round(rungs, 0.5, steps, seed)
         return self._repeated(found, steps, seed)
 
-    def _round(
-        self, rungs: Iterable[float], reach: float, steps: int, seed: int, *, by: Callable[[Trial], tuple[float, ...]]
-    ) -> dict[float, Trial]:
+    def _round(self, rungs: Iterable[float], reach: float, steps: int, seed: int) -> dict[float, Trial]:
         """Tries rungs, and further ones while the best is the lowest or highest of them; rung -> trial."""
         found: dict[float, Trial] = {}
         waiting = sorted(rung for rung in rungs if self._may_try(rung))
@@ -79,7 +79,7 @@ class Ladder:
             rung = waiting.pop(0)
             found[rung] = self._try(rung, steps, seed)
             if not waiting:
-                best = min(found, key=lambda rung: by(found[rung]))
+                best = self._best(found)
                 around = (best - reach, best + reach)
                 waiting = [rung for rung in around if rung not in found and self._may_try(rung)]
         return found if len(found) > 1 else {}
@@ -94,6 +94,15 @@ class Ladder:
                 break
             trials = {rung: [*trials[rung], self._try(rung, steps, other)] for rung in near}
         return [trial for some in trials.values() for trial in some]
+
+    def _best(self, found: Mapping[float, Trial]) -> float:
+        """The rung that did best: by accuracy as soon as one does better than guessing, else by loss.
+
+        The loss of a network with batch norm grows at first, the more the faster it learns: it is sure too early.
+        """
+        learnt = any(beats_guessing(trial.accuracy, self.guess, trial.num_held_out) for trial in found.values())
+        by = _error if learnt else _loss
+        return min(found, key=lambda rung: by(found[rung]))
 
     def _try(self, rung: float, steps: int, seed: int) -> Trial:
         trial = self.attempt(self._rate(rung), steps, seed)

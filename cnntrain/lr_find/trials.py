@@ -103,6 +103,11 @@ class Laboratory:
         return self.config.model_copy(update={"recipe": recipe, "run": run.model_copy(update={"seed": seed})})
 
 
+def beats_guessing(accuracy: float, guess: float, num_judged: int) -> bool:
+    """Whether an accuracy on so many images is more than always naming the most frequent class reaches by chance."""
+    return accuracy - guess > 3 * math.sqrt(guess * (1 - guess) / num_judged)
+
+
 def num_held_out(num_images: int) -> int:
     """About how many of the training images are held out."""
     return min(MAX_HELD_OUT, round(HELD_OUT * num_images))

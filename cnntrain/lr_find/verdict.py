@@ -9,7 +9,7 @@ from statistics import fmean
 import numpy as np
 
 from cnntrain.lr_find.ladder import FACTOR
-from cnntrain.lr_find.trials import Trial
+from cnntrain.lr_find.trials import Trial, beats_guessing
 
 # A rate counts for the suggestion the more the closer it came to the best; none of this share of what the best learnt
 # beyond guessing.
@@ -83,7 +83,7 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
         seeds=seeds,
     )
     num_judged = sum(trial.num_held_out for trial in by_rate[best])
-    if accuracy[best] - guess <= 3 * math.sqrt(guess * (1 - guess) / num_judged):
+    if not beats_guessing(accuracy[best], guess, num_judged):
         return replace(
             found, nothing="in trials, no rate learns more than guessing; raise --budget, or see cnntrain check"
         )

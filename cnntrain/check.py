@@ -2,7 +2,7 @@
 
 import math
 
-from cnntrain.config import Config, dump_config
+from cnntrain.config.loading import Config, dump_config
 from cnntrain.data.batches import steps_per_epoch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError

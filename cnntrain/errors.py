@@ -18,7 +18,7 @@ class CnntrainError(Exception):
     Args:
         message: What is wrong, what was found, what is allowed, on one line.
         key: The dotted configuration key concerned, such as `data.image_size`. Whoever knows
-            the file adds its name and line (see `cnntrain.config.locate`).
+            the file adds its name and line (see `cnntrain.config.loading.locate`).
         more: Lines below it.
     """
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cnntrain.analysis.dead_relus import dead_relus
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.data import SILENT, Preprocessing, Reporter, Split, Splits, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.data.image_folder import moved_images

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import torch
 
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.config.schema import Expect
 
 # Where the same images lie differs from machine to machine; a source may also be read as a folder of its images.

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from cnntrain.config import Config, schema
+from cnntrain.config import schema
+from cnntrain.config.loading import Config
 from cnntrain.data import expect_data
 from cnntrain.models import build_outline
 from cnntrain.models.catalogue import CATALOGUE, Entry

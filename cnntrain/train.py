@@ -16,7 +16,7 @@ from torch import Tensor
 from cnntrain.analysis.step_norms import StepNorms
 from cnntrain.calibrate import save_temperature
 from cnntrain.checkpointing import Checkpointing
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
 from cnntrain.data.batches import Batch, micro_batches, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.data import Split
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.evaluate import evaluate, evaluation_settings

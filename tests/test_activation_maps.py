@@ -6,7 +6,7 @@ from captum.attr import LayerGradCam
 from torch import nn
 
 from cnntrain.analysis.activation_maps import activation_maps
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.models import build_model
 
 

@@ -16,7 +16,7 @@ from cnntrain import train
 from cnntrain.bench import Figures, consistent, measure, report
 from cnntrain.bench.measuring import _shares, seconds_to_first_step
 from cnntrain.bench.report import advise
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import train_batches
 from cnntrain.data.pipeline import build_pipeline

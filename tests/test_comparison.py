@@ -12,7 +12,7 @@ import yaml
 from conftest import Cli
 from scipy import stats
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.report.groups import Spread, differences
 from cnntrain.titles import data_title, labels, network_title, run_title

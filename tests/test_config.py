@@ -6,7 +6,7 @@ import jsonschema
 import pytest
 import yaml
 
-from cnntrain.config import dump_config, json_schema, load_config, parse_config
+from cnntrain.config.loading import dump_config, json_schema, load_config, parse_config
 from cnntrain.config.schema import Adam, RandomCrop, RandomErasing, RandomResizedCrop
 from cnntrain.config.shipped import SCHEMA_FILE, config_folder, shipped_configs
 from cnntrain.errors import ConfigError

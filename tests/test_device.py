@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches

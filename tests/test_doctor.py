@@ -15,7 +15,7 @@ import torch
 from conftest import Cli
 from PIL import Image
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.stores import ResidentImages
 from cnntrain.doctor import Signals, Verdict, examine

@@ -16,7 +16,7 @@ from scipy.ndimage import correlate  # type: ignore[import-untyped]
 from torch import nn
 
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
-from cnntrain.config import load_config, parse_config
+from cnntrain.config.loading import load_config, parse_config
 from cnntrain.config.schema import Model
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.explain import METHODS

@@ -27,7 +27,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cnntrain.cli.exporting import _evenly as evenly
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_split
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError

@@ -9,7 +9,7 @@ from conftest import Cli
 from pydantic import TypeAdapter
 from torch import nn
 
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.config.schema import Config, Model
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches

@@ -21,7 +21,7 @@ from conftest import Cli, Outcome
 from PIL import Image, ImageFont
 
 from cnntrain.cli.output import harmless_output
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.reader import write_yaml
 from cnntrain.metrics import Confusion
 from cnntrain.models.weights_file import METADATA_KEY
@@ -323,7 +323,7 @@ def test_the_log_of_a_bug_acts_on_nothing(cli: Cli, monkeypatch: pytest.MonkeyPa
     def fail(*_: object) -> None:
         raise ZeroDivisionError(WILD[0] + WILD[6])
 
-    monkeypatch.setattr("cnntrain.config.load_config", fail)
+    monkeypatch.setattr("cnntrain.config.loading.load_config", fail)
     outcome = cli("check", WILD[0] + WILD[6])
     assert outcome.code == 1
     for text in (outcome.err, Path(outcome.err.partition("its traceback is in ")[2].partition(";")[0]).read_text()):

@@ -13,7 +13,7 @@ from conftest import Cli, Outcome, write_photos
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn  # type: ignore[import-untyped]
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
 from cnntrain.data.reporter import Silent

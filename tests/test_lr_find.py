@@ -14,7 +14,7 @@ from conftest import Cli, write_photos
 from PIL import Image
 
 from cnntrain import extras
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch
 from cnntrain.data.pipeline import build_pipeline

@@ -4,7 +4,7 @@ import pytest
 import torch
 from conftest import Cli
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.data import prepare_data
 from cnntrain.learner import build_learner

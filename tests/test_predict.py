@@ -8,7 +8,7 @@ import torch
 from conftest import Cli
 from PIL import Image
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data, prepare_split
 from cnntrain.evaluate import evaluate
 from cnntrain.records.checkpoints import load_network

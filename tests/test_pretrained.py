@@ -12,7 +12,7 @@ from conftest import Cli, without_dropout, write_photos
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.errors import CheckpointError
 from cnntrain.models.alexnet import AlexNet
 from cnntrain.models.googlenet import GoogLeNet

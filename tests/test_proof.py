@@ -18,7 +18,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 from torch import Tensor, nn
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Model
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import train_batches

@@ -13,7 +13,7 @@ import torch
 from conftest import Cli
 from pydantic import ValidationError
 
-from cnntrain.config import dump_config, load_config, parse_config
+from cnntrain.config.loading import dump_config, load_config, parse_config
 from cnntrain.config.schema import Expect
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.records.checkpoints import load_network

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from conftest import Cli
 
 from cnntrain import train
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Recipe
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches

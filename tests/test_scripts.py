@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import DataError
 

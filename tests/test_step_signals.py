@@ -13,7 +13,7 @@ from conftest import Cli, split_of
 from torch import nn
 
 from cnntrain.analysis.dead_relus import dead_relus
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.batches import train_batches
 from cnntrain.data.pipeline import build_pipeline
@@ -201,7 +201,7 @@ def test_a_unit_is_alive_if_a_single_image_rouses_it() -> None:
 
 @pytest.mark.parametrize("name", ["resnet20", "googlenet", "lenet5", "resnet9"])
 def test_every_relu_is_looked_at_where_modules_are_shared(name: str) -> None:
-    from cnntrain.config import parse_config
+    from cnntrain.config.loading import parse_config
 
     variant = ", variant: small" if name == "googlenet" else ""
     config = parse_config(f"model: {{name: {name}{variant}}}\ndata: {{source: digits}}\n", "test")

@@ -11,7 +11,7 @@ import torch
 from conftest import SHORT, Cli
 from torch import nn
 
-from cnntrain.config import Config, load_config
+from cnntrain.config.loading import Config, load_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline

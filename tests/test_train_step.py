@@ -8,7 +8,7 @@ import torch
 from conftest import without_dropout
 from torch import nn
 
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from cnntrain.config import Config, dump_config
+from cnntrain.config.loading import Config, dump_config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline

@@ -59,7 +59,7 @@ def lr_find(
         raise ConfigError(f"--min must be above 0 and below --max (got --min {low:g}, --max {high:g})")
     _check_plot(out)
 
-    from cnntrain.config import load_config, locate
+    from cnntrain.config.loading import load_config, locate
 
     loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
 

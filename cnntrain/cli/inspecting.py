@@ -93,7 +93,7 @@ def check(
 
 def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple["Data", str | None, bool]:
     """The `data` section, the data root, and whether a configuration says the network's image size."""
-    from cnntrain.config import load_config
+    from cnntrain.config.loading import load_config
     from cnntrain.config.schema import Data
     from cnntrain.config.shipped import shipped_configs
 
@@ -142,7 +142,7 @@ def preview(
         cnntrain data preview cifar10_lenet
         cnntrain data preview my.yaml --epoch 3 --images 64 --out augmented.png
     """
-    from cnntrain.config import load_config, locate
+    from cnntrain.config.loading import load_config, locate
 
     loaded = load_config(config, set_ or [], assignments(data_root=data_root, seed=seed))
 

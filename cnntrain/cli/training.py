@@ -29,7 +29,7 @@ from cnntrain.cli.output import show
 from cnntrain.errors import CheckpointError, CnntrainError, ConfigError, ReproductionError
 
 if TYPE_CHECKING:
-    from cnntrain.config import Config, LoadedConfig
+    from cnntrain.config.loading import Config, LoadedConfig
     from cnntrain.records.console import Console
     from cnntrain.records.resume import Resumed
     from cnntrain.train import TrainResult
@@ -76,7 +76,7 @@ def train(
     if resume and run is None and config:
         config, run = _config_or_run(config, output or Path("runs"))
 
-    from cnntrain.config import load_config
+    from cnntrain.config.loading import load_config
 
     given = load_config(config, set_ or [], flags) if config else None
 
@@ -119,7 +119,7 @@ def _go_on(
     allow_changes: bool,
 ) -> None:
     """Goes on with a run that is `in_use`; without a configuration with its own, and what is said anew."""
-    from cnntrain.config import load_config
+    from cnntrain.config.loading import load_config
     from cnntrain.records.resume import open_run, restore_config
 
     if given is None:
@@ -163,7 +163,7 @@ def reproduce(
         lr=lr, workers=workers,
     )  # fmt: skip
 
-    from cnntrain.config import load_config
+    from cnntrain.config.loading import load_config
     from cnntrain.reproduce import changed_keys, compare
 
     loaded = load_config(config, set_ or [], flags)
@@ -215,7 +215,7 @@ def _train(
     on_begin: Callable[[], None] = lambda: None,
 ) -> "TrainResult":
     """Trains, and says what came out."""
-    from cnntrain.config import locate
+    from cnntrain.config.loading import locate
     from cnntrain.intervals import Interval, spoken
     from cnntrain.records.console import percent
     from cnntrain.runtime.device import memory_explained

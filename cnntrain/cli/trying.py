@@ -42,7 +42,7 @@ def check(
         cnntrain check digits_lenet
         cnntrain check my.yaml --batch-size 512 --show-config
     """
-    from cnntrain.config import load_config, locate
+    from cnntrain.config.loading import load_config, locate
 
     loaded = load_config(
         config,
@@ -77,7 +77,7 @@ def bench(
         cnntrain bench cifar10_lenet
         cnntrain bench my.yaml --batch-size 256 --json
     """
-    from cnntrain.config import load_config, locate
+    from cnntrain.config.loading import load_config, locate
 
     loaded = load_config(
         config,

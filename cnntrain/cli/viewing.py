@@ -42,7 +42,7 @@ def summary(
         cnntrain summary cifar10_resnet20
         cnntrain summary my.yaml --set model.name=resnet50 --set data.image_size=224 --classes 1000
     """
-    from cnntrain.config import load_config, locate
+    from cnntrain.config.loading import load_config, locate
 
     loaded = load_config(config, set_ or [], assignments(data_root=data_root))
 
@@ -121,7 +121,7 @@ def init(
 @command
 def schema() -> None:
     """Print the JSON Schema of the configuration, for editors that complete and check YAML."""
-    from cnntrain.config import json_schema
+    from cnntrain.config.loading import json_schema
 
     show(*json_schema().splitlines())
 

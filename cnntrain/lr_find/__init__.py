@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.data import Splits
 from cnntrain.lr_find.ladder import Ladder, round_lengths
 from cnntrain.lr_find.picture import picture

@@ -13,7 +13,7 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.data import Splits
 from cnntrain.errors import NumericalError
 from cnntrain.learner import Learner

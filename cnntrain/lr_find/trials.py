@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, steps_per_epoch
 from cnntrain.data.carve import carve

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.models.pretrained import PREPROCESSING
 
 # What may be said anew when a run goes on: none of it changes what is learnt, or it is about how long and how safely.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnntrain.artifacts.header import check_agreement, read_header
-from cnntrain.config import Config, parse_config
+from cnntrain.config.loading import Config, parse_config
 from cnntrain.config.reader import write_yaml
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError

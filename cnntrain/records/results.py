@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 import cnntrain
-from cnntrain.config import Config
+from cnntrain.config.loading import Config
 from cnntrain.names import printable
 from cnntrain.progress import EpochFigures
 from cnntrain.runtime.device import MEMORY_FORMAT

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor, get_num_threads
 
-from cnntrain.config import Config, dump_config
+from cnntrain.config.loading import Config, dump_config
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.doctor import Signals, Verdict, examine

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from cnntrain.artifacts.records import read_line, read_results
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.doctor import Signals
 from cnntrain.errors import CheckpointError, ConfigError
 

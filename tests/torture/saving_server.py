@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from cnntrain.config import parse_config
+from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
 from cnntrain.learner import build_learner
 from cnntrain.progress import Progress

@@ -19,7 +19,7 @@ from harness import HERE, amount, report
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from cnntrain.config import load_config
+from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import CheckpointError, CnntrainError
 from cnntrain.models.weights_file import read_tensors

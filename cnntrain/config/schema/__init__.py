@@ -18,7 +18,6 @@ from cnntrain.config.schema.augmentation import (
     Rotation,
     VerticalFlip,
 )
-from cnntrain.config.schema.base import Section
 from cnntrain.config.schema.data import Data
 from cnntrain.config.schema.expect import Expect
 from cnntrain.config.schema.model import (
@@ -49,6 +48,7 @@ from cnntrain.config.schema.recipe import (
     StepDecay,
 )
 from cnntrain.config.schema.run import Run
+from cnntrain.config.section import Section
 
 __all__ = [
     "Adam",

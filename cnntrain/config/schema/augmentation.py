@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
 
-from cnntrain.config.schema.base import Degrees, Fraction, PositiveRange, Section, check_ascending
+from cnntrain.config.section import Degrees, Fraction, PositiveRange, Section, check_ascending
 from cnntrain.config.shorthand import Shorthand
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 
 from cnntrain.config.schema.augmentation import Augmentation
-from cnntrain.config.schema.base import ChannelValues, ProperFraction, Section
+from cnntrain.config.section import ChannelValues, ProperFraction, Section
 
 # Of what a network is given; a checkpoint that says something else is refused (`artifacts.header`).
 MAX_SIDE = 10_000  # px: what is read of a square image, 100 megapixels

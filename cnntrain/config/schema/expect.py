@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
-from cnntrain.config.schema.base import Fraction, Section, check_ascending
+from cnntrain.config.section import Fraction, Section, check_ascending
 
 Band = Annotated[tuple[Fraction, Fraction], Strict(False)]
 

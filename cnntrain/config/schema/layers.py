@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, Strict, WithJsonSchema, model_validator
 from typing_extensions import TypeAliasType
 
-from cnntrain.config.schema.base import Section
+from cnntrain.config.section import Section
 from cnntrain.config.shorthand import Shorthand
 
 MAX_SIDE = 65_536  # of kernels, strides, paddings

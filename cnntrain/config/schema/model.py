@@ -4,8 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cnntrain.config.schema.base import Fraction, Section
 from cnntrain.config.schema.layers import Layers
+from cnntrain.config.section import Fraction, Section
 from cnntrain.config.shorthand import Shorthand
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, Strict, model_validator
 
-from cnntrain.config.schema.base import Betas, Fraction, ProperFraction, Section
+from cnntrain.config.section import Betas, Fraction, ProperFraction, Section
 from cnntrain.config.shorthand import Shorthand
 
 

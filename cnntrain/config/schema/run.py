@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field, NonNegativeInt, PositiveInt
 
-from cnntrain.config.schema.base import Section
+from cnntrain.config.section import Section
 
 MAX_THREADS = 1024
 

@@ -4,11 +4,11 @@
 `{name: horizontal_flip, probability: 0.3}` all mean the same.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, Union
 
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
@@ -78,3 +78,13 @@ class Shorthand:
         short_form |= {"minProperties": 1, "maxProperties": 1}
         nameless = [parts[self.default]] if self.default else []
         return {"anyOf": [{"enum": list(inner)}, short_form, *nameless, long_form]}
+
+
+def choice_of(sections: Iterable[type], shorthand: Shorthand) -> Any:
+    """The type of a part that is one of several sections, told apart by `name`.
+
+    Args:
+        sections: The table of a kind: an options class for each thing that can be built.
+        shorthand: How else it may be written.
+    """
+    return Annotated[Union[tuple(sections)], Field(discriminator="name"), shorthand]  # noqa: UP007 (made at run time)

@@ -11,6 +11,8 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from cnntrain.data.inputs import Inputs, image_inputs
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -36,6 +38,11 @@ class Preprocessing:
     resize: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @property
+    def inputs(self) -> Inputs:
+        """What arrives at the network."""
+        return image_inputs(self.channels, self.image_size)
 
     @property
     def bytes_per_image(self) -> int:

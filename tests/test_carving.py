@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image, ImageOps
 from cnntrain.config.schema import Data
 from cnntrain.data import Splits, prepare_data, prepare_split
 from cnntrain.data.carve import carve
+from cnntrain.data.copies import connected, joined
 from cnntrain.data.reporter import Silent
 from cnntrain.errors import DataError
 from cnntrain.inspection.report import inspect_data
@@ -155,6 +157,42 @@ def test_near_copies_stay_together_where_that_is_asked_for(tmp_path: Path, real_
     assert not parted(splits)
     assert len(splits.test) == 8
     assert prepare(tmp_path / "p", group_copies="near").identity() == splits.identity()
+
+
+class CountsBars(Silent):
+    """Knows of which loops a bar was asked for."""
+
+    def __init__(self) -> None:
+        self.bars: list[str] = []
+
+    def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
+        self.bars.append(what)
+        return items
+
+
+@pytest.mark.parametrize("carved", [True, False])
+def test_all_images_are_compared_once_however_often_groups_are_asked_for(photos: Path, carved: bool) -> None:
+    if not carved:
+        for part in SPLITS:
+            shutil.copytree(photos, photos.parent / "given" / part)
+    reporter = CountsBars()
+    values = {"source": "image_folder", "root": str(photos if carved else photos.parent / "given"), "image_size": 16}
+    prepare_data(Data.model_validate({**values, "group_copies": "near"}), reporter=reporter)
+    assert reporter.bars.count("comparing images") == 1
+
+
+def test_images_are_together_where_any_chain_of_pairs_connects_them() -> None:
+    rng = np.random.default_rng(0)
+    for count in (1, 2, 30):
+        pairs = rng.integers(0, count, (count // 2, 2))
+        reached = np.eye(count, dtype=bool)
+        reached[pairs[:, 0], pairs[:, 1]] = reached[pairs[:, 1], pairs[:, 0]] = True
+        for _ in range(count):  # by plain search: whatever is reached from what is reached
+            reached = reached @ reached
+        first = reached.argmax(axis=1)  # of each row, the first that is true
+        assert connected([pairs[:3], pairs[3:]], count).tolist() == first.tolist()
+        assert joined(connected([pairs[3:]], count), connected([pairs[:3]], count)).tolist() == first.tolist()
+    assert connected([], 3).tolist() == [0, 1, 2]
 
 
 def test_near_copies_across_given_folders_are_named_and_carving_agrees_with_itself(

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from platformdirs import user_cache_path
 from cnntrain.config import schema
 from cnntrain.data import cache
 from cnntrain.data.carve import Indices
-from cnntrain.data.copies import Groups, exact_copies, near_copies
+from cnntrain.data.copies import Groups, exact_copies, joined, near_copies
 from cnntrain.data.copy_notices import copy_notices, shared
 from cnntrain.data.cropping import cut_notices
 from cnntrain.data.datasets import FACTS
@@ -138,7 +137,8 @@ def prepare_data(
     preprocessing, parts = preprocessing_for(source, config), source.parts
     storage = _storage(config, parts.values(), preprocessing, device)
     stored = {name: part.load(preprocessing, storage, reporter) for name, part in parts.items()}
-    layout = lay_out(config, source, lambda: _groups(config, source, [stored["train"].pixel_digests], reporter))
+    near = _near_copies(config, source, reporter)
+    layout = lay_out(config, source, lambda: _copies(stored["train"].pixel_digests, near))
     splits = {
         name: _split(stored[layout.owners[name]], parts[layout.owners[name]], layout.indices[name], device)
         for name in SPLITS
@@ -149,7 +149,7 @@ def prepare_data(
         counts = count_levels(train) if at_hand else _remembered_levels(train, preprocessing, reporter)
         mean, std = channel_statistics(counts)
         preprocessing = replace(preprocessing, mean=mean, std=std)
-    groups = _groups_of_splits(config, source, stored, layout, reporter)
+    groups = _groups_of_splits(stored, layout, near)
     return Splits(
         **splits,
         class_names=source.class_names,
@@ -195,8 +195,8 @@ def prepare_split(
     storage = _storage(config, [part], preprocessing, device)
     stored = part.load(preprocessing, storage, reporter)
     if owner == "train":
-        groups = partial(_groups, config, source, [stored.pixel_digests], reporter)
-        indices = lay_out(config, source, groups).indices[name]
+        layout = lay_out(config, source, lambda: _copies(stored.pixel_digests, _near_copies(config, source, reporter)))
+        indices = layout.indices[name]
     else:
         indices = np.arange(len(part.labels))
     return _split(stored, part, indices, device), source.class_names, len(skipped.get(owner, ()))
@@ -223,23 +223,27 @@ def _split(stored: Stored, part: Part, chosen: Indices, device: torch.device) ->
     return Split(stored.store, torch.from_numpy(chosen), targets, part.name_of, stored.digests[chosen])
 
 
-def _groups(config: schema.Data, source: Source, digests: Sequence[Pixels], reporter: Reporter) -> Groups:
-    """Which images are copies of each other, of the first parts of a source, whose pixels have these digests."""
-    together = np.concatenate(digests)
+def _near_copies(config: schema.Data, source: Source, reporter: Reporter) -> Groups | None:
+    """Which images of all parts look nearly the same; None where nearly the same is not enough."""
     if config.group_copies != "near":
-        return exact_copies(together)
-    thumbnails = np.concatenate([part.thumbnails(reporter) for part in parts_in_order(source).values()])
-    return near_copies(together, thumbnails, reporter)
+        return None
+    return near_copies(
+        np.concatenate([part.thumbnails(reporter) for part in parts_in_order(source).values()]), reporter
+    )
 
 
-def _groups_of_splits(
-    config: schema.Data, source: Source, stored: Mapping[str, Stored], layout: Layout, reporter: Reporter
-) -> dict[str, Groups]:
+def _copies(digests: Pixels, near: Groups | None) -> Groups:
+    """Which images belong together: the first ones by the digests of their pixels, all by how they look."""
+    exact = exact_copies(digests)
+    return exact if near is None else joined(near, exact)
+
+
+def _groups_of_splits(stored: Mapping[str, Stored], layout: Layout, near: Groups | None) -> dict[str, Groups]:
     """Which images of all splits are copies of each other, by split."""
-    parts = parts_in_order(source)
-    groups = _groups(config, source, [stored[name].pixel_digests for name in parts], reporter)
-    ends = np.cumsum([len(part.labels) for part in parts.values()])[:-1]
-    of_part = dict(zip(parts, np.split(groups, ends), strict=True))
+    digests = {name: stored[name].pixel_digests for name in SPLITS if name in stored}  # in the order of `near`
+    groups = _copies(np.concatenate(list(digests.values())), near)
+    ends = np.cumsum([len(some) for some in digests.values()])[:-1]
+    of_part = dict(zip(digests, np.split(groups, ends), strict=True))
     return {name: of_part[layout.owners[name]][layout.indices[name]] for name in SPLITS}
 
 

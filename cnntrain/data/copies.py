@@ -1,7 +1,6 @@
 """Images that are there more than once: those with the same pixels, whatever their files are."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
@@ -67,19 +66,15 @@ def exact_copies(digests: Pixels) -> Groups:
     return groups
 
 
-def near_copies(digests: Pixels, thumbnails: Pixels, reporter: Reporter) -> Groups:
-    """Which images have nearly the same pixels, int64 (N,); those in a row of small changes are together.
+def near_copies(thumbnails: Pixels, reporter: Reporter) -> Groups:
+    """Which images have nearly the same thumbnail, int64 (N,); those in a row of small changes are together.
 
     What counts as near follows from all thumbnails, so other splits belong to them, wherever groups are asked for.
 
     Args:
-        digests: uint8 (M, 32), of the pixels of the first M images.
         thumbnails: uint8 (N, 16, 16, 3).
         reporter: Shows a bar.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     num_images = len(thumbnails)
     rows = np.ascontiguousarray(thumbnails).reshape(num_images, -1)
     _, first, which = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True)
@@ -87,30 +82,28 @@ def near_copies(digests: Pixels, thumbnails: Pixels, reporter: Reporter) -> Grou
     twins = np.flatnonzero(is_lively(thumbnails))  # flat ones that look the same need not be
     links = [np.stack([twins, first[which[twins]]], axis=1)]
     links += [seen[pairs] for pairs in near_pairs(thumbnails[seen], reporter)]
-    links.append(np.stack([np.arange(len(digests)), exact_copies(digests)], axis=1))
-    some, others = np.concatenate(links).T
-    graph = coo_array((np.ones(len(some), dtype=np.int8), (some, others)), shape=(num_images, num_images))
+    return connected(links, num_images)
+
+
+def joined(groups: Groups, others: Groups) -> Groups:
+    """Groups that part no two images which either keeps together, int64 (N,).
+
+    Args:
+        groups: int64 (N,).
+        others: int64 (M,), of the first M images.
+    """
+    links = [np.stack([np.arange(len(some)), some], axis=1) for some in (groups, others)]
+    return connected(links, len(groups))
+
+
+def connected(pairs: Iterable[Pairs], count: int) -> Groups:
+    """For each of `count` images the first one that pairs of images connect it with, int64 (count,)."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    some, others = np.concatenate([np.empty((0, 2), dtype=np.int64), *pairs]).T
+    graph = coo_array((np.ones(len(some), dtype=np.int8), (some, others)), shape=(count, count))
     _, component = connected_components(graph, directed=False)
     _, leaders, group = np.unique(component, return_index=True, return_inverse=True)
     groups: Groups = leaders[group]
     return groups
-
-
-def joined(pairs: Iterable[Pairs], count: int) -> list[list[int]]:
-    """Positions below `count` that pairs connect, by groups of two and more."""
-    leader = list(range(count))
-
-    def find(position: int) -> int:
-        while leader[position] != position:
-            leader[position] = position = leader[leader[position]]
-        return position
-
-    touched = set()
-    for some in pairs:
-        for first, second in some.tolist():
-            leader[find(second)] = find(first)
-            touched |= {first, second}
-    groups = defaultdict(list)
-    for position in sorted(touched):
-        groups[find(position)].append(position)
-    return list(groups.values())

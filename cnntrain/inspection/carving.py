@@ -9,7 +9,7 @@ import numpy as np
 
 from cnntrain.config import schema
 from cnntrain.data import Reporter, carved_fractions, lay_out, parts_in_order
-from cnntrain.data.copies import Groups, exact_copies, near_copies
+from cnntrain.data.copies import Groups, exact_copies, joined, near_copies
 from cnntrain.data.folder_part import FolderPart
 from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.similar import THUMBNAIL
@@ -39,9 +39,10 @@ def carve_as_training(
     def groups() -> Groups:
         train = [looks[place] for place in places[:num_train]]
         digests = np.frombuffer(b"".join(map(_digest, train, range(num_train))), dtype=np.uint8).reshape(-1, 32)
+        exact = exact_copies(digests)
         if config.group_copies != "near":
-            return exact_copies(digests)
-        return near_copies(digests, np.stack([_thumbnail(looks[place]) for place in places]), reporter)
+            return exact
+        return joined(near_copies(np.stack([_thumbnail(looks[place]) for place in places]), reporter), exact)
 
     try:
         layout = lay_out(config, source, groups)

@@ -2,11 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
 from cnntrain.data import Reporter
-from cnntrain.data.copies import joined
+from cnntrain.data.copies import connected
 from cnntrain.data.similar import near_pairs
 from cnntrain.inspection.findings import Finding, Item, Severity
 from cnntrain.inspection.look import Look
@@ -88,7 +89,7 @@ def _nearly_same(same: Sequence[Group], looks: Sequence[Look], reporter: Reporte
         return []
     shown = [looks[group[0]].thumbnail for group in same]
     thumbnails = np.stack([thumbnail for thumbnail in shown if thumbnail is not None])  # all that can be read have one
-    return [
-        tuple(sorted(index for position in together for index in same[position]))
-        for together in joined(near_pairs(thumbnails, reporter), len(same))
-    ]
+    together = defaultdict(list)
+    for group, first in zip(same, connected(near_pairs(thumbnails, reporter), len(same)).tolist(), strict=True):
+        together[first].append(group)
+    return [tuple(sorted(chain.from_iterable(groups))) for groups in together.values() if len(groups) > 1]

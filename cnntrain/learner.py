@@ -19,7 +19,6 @@ from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_o
 from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
 from cnntrain.recipe.freezing import Freezing
-from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer, check_state
 from cnntrain.recipe.resizing import check_sizes
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
@@ -29,6 +28,7 @@ from cnntrain.runtime.device import choose_fast_arithmetic, resolve_precision
 from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.start import build_network
 from cnntrain.task import SingleLabel
+from cnntrain.tasks.losses import Criterion
 
 
 @dataclass
@@ -240,12 +240,11 @@ def build_learner(
     model = model.to(device).to(memory_format=torch.channels_last)
     freezing = _freezing(config, model)
     _check_batch_norm(config, model, freezing)
-    weighted = recipe.balance == "weights"
-    class_weights = balanced_weights(splits.train.targets, splits.num_classes).to(device) if weighted else None
     if not len(splits.val):
         notices += without_validation(recipe)
     watch = recipe.early_stopping if len(splits.val) else None
-    task = SingleLabel(splits.class_names, recipe.loss.name)
+    task = SingleLabel(splits.class_names, recipe.loss)
+    criterion = task.criterion(splits.train.targets if recipe.balance == "weights" else None).to(device)
     factors = learning_rate_factors(model, backbone=recipe.backbone_lr_factor, layer_decay=recipe.layer_decay)
     stages_differ = bool(freezing.stages) or set(factors.values()) != {1.0}
     optimizer = build_optimizer(recipe.optimizer, model, stage_of_parameters(model) if stages_differ else None, factors)
@@ -257,7 +256,7 @@ def build_learner(
         model=model,
         forward=compiled(model, device, accumulates=recipe.micro_batch is not None) if config.run.compile else model,
         task=task,
-        criterion=task.criterion(recipe.loss.label_smoothing, class_weights),
+        criterion=criterion,
         optimizer=optimizer,
         scheduler=scheduler,
         stopping=EarlyStopping(**watch.model_dump()) if watch else EarlyStopping(),

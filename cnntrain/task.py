@@ -1,11 +1,11 @@
 """What a network's outputs mean. Single-label classification; other kinds of task would stand beside it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.recipe.losses import Criterion
+from cnntrain.tasks.losses import Criterion, CrossEntropy, LossOptions, balanced_weights
 
 NOT_FINITE = (
     "the network's outputs are not finite numbers (NaN or infinite), so they tell nothing: its training went wrong, or "
@@ -19,18 +19,20 @@ class SingleLabel:
 
     Attributes:
         class_names: K names.
-        loss: `cross_entropy` or `squared_error`.
+        loss: What is minimised.
         temperature: Divides the outputs of a trained network, so that its confidence is its accuracy (Guo et al.:
             "On calibration of modern neural networks", ICML 2017); 1 changes nothing.
     """
 
     class_names: tuple[str, ...]
-    loss: str = "cross_entropy"
+    loss: LossOptions = field(default_factory=CrossEntropy)
     temperature: float = 1.0
 
-    def criterion(self, label_smoothing: float = 0.0, class_weights: Tensor | None = None) -> Criterion:
-        """The loss to train with."""
-        return Criterion(self.loss, len(self.class_names), label_smoothing, class_weights)
+    def criterion(self, balanced_over: Tensor | None = None) -> Criterion:
+        """The loss to train with; its weights give every class of these targets, int64 (N,), the same say."""
+        num_classes = len(self.class_names)
+        weights = None if balanced_over is None else balanced_weights(balanced_over, num_classes)
+        return self.loss.build(num_classes, weights)
 
     def training_loss(
         self, criterion: Criterion, outputs: Tensor | WithAuxiliary, targets: Tensor
@@ -53,7 +55,8 @@ class SingleLabel:
             outputs: (N, K).
             targets: int64 (N,).
         """
-        return self.criterion().per_image(outputs / self.temperature, targets)
+        plain = replace(self.criterion(), label_smoothing=0.0)
+        return plain.per_image(outputs / self.temperature, targets)
 
     def probabilities(self, outputs: Tensor) -> Tensor:
         """Logits (N, K) -> float32 (N, K) that add up to 1."""

@@ -27,8 +27,8 @@ from cnntrain.errors import ConfigError
 from cnntrain.learner import build_learner
 from cnntrain.models import build_model
 from cnntrain.models.catalogue import CATALOGUE, Entry
-from cnntrain.recipe.losses import Criterion
 from cnntrain.task import SingleLabel
+from cnntrain.tasks.losses import CrossEntropy
 from cnntrain.train import train_step
 
 DEEPER = {"resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152"}
@@ -98,7 +98,7 @@ def real_images(entry: Entry, folder: Path | None) -> tuple[Tensor, Tensor]:
 
 def accuracies(model: nn.Module, images: Tensor, targets: Tensor, steps: int) -> Iterator[float]:
     """Accuracy on the batch itself, in evaluation mode, after each few steps of training on it."""
-    task, criterion = SingleLabel(tuple("0123456789")), Criterion("cross_entropy", 10)
+    task, criterion = SingleLabel(tuple("0123456789")), CrossEntropy().build(10)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     for step in range(1, steps + 1):
         model.train()
@@ -124,7 +124,7 @@ def test_each_network_overfits_32_real_images(entry: Entry) -> None:
 def test_the_gradient_reaches_every_parameter(entry: Entry) -> None:
     model = without_dropout(build_entry(entry)).train()
     loss, *_ = SingleLabel(tuple("0123456789")).training_loss(
-        Criterion("cross_entropy", 10), model(example(entry)), torch.arange(4)
+        CrossEntropy().build(10), model(example(entry)), torch.arange(4)
     )
     loss.backward()
     for name, parameter in model.named_parameters():

@@ -13,9 +13,9 @@ from torch.optim import lr_scheduler, swa_utils
 from cnntrain.config import schema
 from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
-from cnntrain.recipe.losses import Criterion, balanced_weights
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
+from cnntrain.tasks.losses import Criterion, CrossEntropy, LossOptions, SquaredError, balanced_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(32, 5, generator=GENERATOR) * 3
@@ -30,22 +30,24 @@ def mean_loss(criterion: Criterion, logits: torch.Tensor, targets: torch.Tensor)
 
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_cross_entropy_is_pytorchs(weights: torch.Tensor | None) -> None:
-    criterion = Criterion("cross_entropy", 5, class_weights=weights)
+    criterion = CrossEntropy().build(5, weights)
     torch.testing.assert_close(mean_loss(criterion, LOGITS, TARGETS), F.cross_entropy(LOGITS, TARGETS, weight=weights))
 
 
 def test_label_smoothing_and_mixed_targets_are_pytorchs() -> None:
-    criterion = Criterion("cross_entropy", 5, label_smoothing=0.1)
+    criterion = CrossEntropy(label_smoothing=0.1).build(5)
     torch.testing.assert_close(
         mean_loss(criterion, LOGITS, TARGETS), F.cross_entropy(LOGITS, TARGETS, label_smoothing=0.1)
     )
     torch.testing.assert_close(mean_loss(criterion, LOGITS, MIXED), F.cross_entropy(LOGITS, MIXED, label_smoothing=0.1))
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", "squared_error"])
+@pytest.mark.parametrize("options", [CrossEntropy, SquaredError])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_one_hot_targets_mean_the_same_as_labels(name: str, smoothing: float) -> None:
-    criterion = Criterion(name, 5, smoothing, WEIGHTS)
+def test_one_hot_targets_mean_the_same_as_labels(
+    options: type[CrossEntropy] | type[SquaredError], smoothing: float
+) -> None:
+    criterion = options(label_smoothing=smoothing).build(5, WEIGHTS)
     one_hot = F.one_hot(TARGETS, 5).float()
     torch.testing.assert_close(mean_loss(criterion, LOGITS, one_hot), mean_loss(criterion, LOGITS, TARGETS))
 
@@ -53,12 +55,12 @@ def test_one_hot_targets_mean_the_same_as_labels(name: str, smoothing: float) ->
 def test_squared_error_is_on_probabilities() -> None:
     probabilities = np.exp(LOGITS.numpy()) / np.exp(LOGITS.numpy()).sum(1, keepdims=True)
     expected = ((probabilities - np.eye(5)[TARGETS.numpy()]) ** 2).sum(1).mean()
-    assert float(mean_loss(Criterion("squared_error", 5), LOGITS, TARGETS)) == pytest.approx(expected, rel=1e-5)
+    assert float(mean_loss(SquaredError().build(5), LOGITS, TARGETS)) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("cross_entropy", math.log(5)), ("squared_error", 1 - 1 / 5)])
-def test_loss_at_chance(name: str, expected: float) -> None:
-    assert Criterion(name, 5).at_chance() == pytest.approx(expected, rel=1e-6)
+@pytest.mark.parametrize(("options", "expected"), [(CrossEntropy(), math.log(5)), (SquaredError(), 1 - 1 / 5)])
+def test_loss_at_chance(options: LossOptions, expected: float) -> None:
+    assert options.build(5).at_chance() == pytest.approx(expected, rel=1e-6)
 
 
 def test_balanced_weights_are_scikit_learns() -> None:

@@ -37,7 +37,7 @@ class Header:
     @property
     def task(self) -> SingleLabel:
         """What the network's outputs mean."""
-        return SingleLabel(self.class_names, self.config.recipe.loss.name, self.temperature)
+        return SingleLabel(self.class_names, self.config.recipe.loss, self.temperature)
 
     @property
     def says_of_confidence(self) -> str:

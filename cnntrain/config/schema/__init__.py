@@ -35,7 +35,6 @@ from cnntrain.config.schema.recipe import (
     Adamw,
     Constant,
     Cosine,
-    CrossEntropy,
     Ema,
     MultiStep,
     OneCycle,
@@ -44,7 +43,6 @@ from cnntrain.config.schema.recipe import (
     ReduceOnPlateau,
     Schedule,
     Sgd,
-    SquaredError,
     StepDecay,
 )
 from cnntrain.config.schema.run import Run
@@ -61,7 +59,6 @@ __all__ = [
     "Config",
     "Constant",
     "Cosine",
-    "CrossEntropy",
     "Cutmix",
     "Data",
     "Ema",
@@ -86,7 +83,6 @@ __all__ = [
     "Schedule",
     "Sequential",
     "Sgd",
-    "SquaredError",
     "StepDecay",
     "VerticalFlip",
 ]

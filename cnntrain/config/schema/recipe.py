@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, Po
 
 from cnntrain.config.section import Betas, Fraction, ProperFraction, Section
 from cnntrain.config.shorthand import Shorthand
+from cnntrain.tasks.losses import CrossEntropy, Loss
 
 
 class Sgd(Section):
@@ -115,23 +116,6 @@ Schedule = Annotated[
     Field(discriminator="name"),
     Shorthand(default="one_cycle"),
 ]
-
-
-class CrossEntropy(Section):
-    """-log of the probability given to the right class."""
-
-    name: Literal["cross_entropy"] = "cross_entropy"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class SquaredError(Section):
-    """Sum over the classes of (probability - target)^2, the textbook's other loss."""
-
-    name: Literal["squared_error"] = "squared_error"
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-Loss = Annotated[CrossEntropy | SquaredError, Field(discriminator="name"), Shorthand(default="cross_entropy")]
 
 
 class Ema(Section):

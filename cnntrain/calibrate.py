@@ -9,6 +9,7 @@ from torch import nn
 
 from cnntrain.analysis.calibration import fit_temperature
 from cnntrain.data import Split
+from cnntrain.data.batches import eval_batches
 from cnntrain.evaluate import evaluate, network_outputs
 from cnntrain.records.checkpoints import Header, network_bytes
 from cnntrain.records.files import write_bytes
@@ -36,10 +37,10 @@ def save_temperature(path: Path, model: nn.Module, header: Header, val: Split) -
         StorageError: The checkpoint cannot be written.
     """
     fitting, batch_size = header.preprocessing, header.config.recipe.images_at_once
-    found = list(network_outputs(model, val, preprocessing=fitting, batch_size=batch_size))
-    outputs, targets = (torch.cat(column) for column in zip(*found, strict=True))
+    judged = network_outputs(model, eval_batches(val, fitting, batch_size))
+    outputs, targets = (torch.cat(column) for column in zip(*judged, strict=True))
     header = replace(header, temperature=fit_temperature(outputs, targets))
-    metrics = evaluate(model, val, preprocessing=fitting, task=header.task, batch_size=batch_size).summary()
+    metrics = evaluate(model, eval_batches(val, fitting, batch_size), header.task).summary()
     header = replace(header, val={key: metrics[key] for key in SUMMARY_METRICS if key in metrics})
     write_bytes(path, network_bytes(model, header))
     return Calibrated(header, metrics)

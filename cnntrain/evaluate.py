@@ -1,7 +1,7 @@
 """Evaluation: what a network makes of a whole split. Serves validation, the final test and `cnntrain evaluate`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cnntrain.analysis.dead_relus import dead_relus
+from cnntrain.analysis.dead_relus import dead_relus, is_looked_at, spread
 from cnntrain.config.loading import Config
-from cnntrain.data import SILENT, Preprocessing, Reporter, Split, Splits, prepare_split
-from cnntrain.data.batches import eval_batches
+from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
+from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.image_folder import moved_images
 from cnntrain.data.layout import SPLITS
 from cnntrain.errors import CheckpointError, DataError
@@ -25,76 +25,30 @@ from cnntrain.task import NOT_FINITE, SingleLabel
 
 
 @torch.inference_mode()
-def evaluate(
-    model: nn.Module,
-    split: Split,
-    *,
-    preprocessing: Preprocessing,
-    task: SingleLabel,
-    batch_size: int,
-    reporter: Reporter = SILENT,
-) -> Evaluation:
-    """Runs a network over a split, in float32 whatever the precision of training, so that numbers compare.
+def evaluate(network: nn.Module, batches: Iterable[Batch], task: SingleLabel) -> Evaluation:
+    """Runs a network over batches, in float32 whatever the precision of training, so that numbers compare.
 
     Args:
-        model: Left in evaluation mode.
-        split: Whose batches come to the model's device.
-        preprocessing: The checkpoint's.
+        network: On the device of the batches; left in evaluation mode.
+        batches: At least one, as `eval_batches` gives them: all images of a split, each once.
         task: What the outputs mean.
-        batch_size: Images at once.
-        reporter: Tells the user how far it is.
 
     Raises:
         DataError: A streamed image cannot be read.
     """
-    columns = [
-        (targets, *_judge(task, outputs, targets))
-        for outputs, targets in network_outputs(
-            model, split, preprocessing=preprocessing, batch_size=batch_size, reporter=reporter
-        )
-    ]
+    columns = [(targets, *_judge(task, outputs, targets)) for outputs, targets in network_outputs(network, batches)]
     # The host waits for the device here, once.
-    found = [torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)]
-    return Evaluation(task.class_names, *found)
-
-
-def evaluate_if_any(model: nn.Module, split: Split, **settings: Any) -> Evaluation | None:
-    """As `evaluate`; None where the split has no images (`data.val_fraction: 0`, `data.test_fraction: 0`)."""
-    return evaluate(model, split, **settings) if len(split) else None
-
-
-def evaluation_settings(
-    config: Config, task: SingleLabel, splits: Splits, reporter: Reporter = SILENT
-) -> dict[str, Any]:
-    """How validation and test are measured alike: arguments of `evaluate`."""
-    batch_size = config.recipe.images_at_once
-    return {"preprocessing": splits.preprocessing, "task": task, "batch_size": batch_size, "reporter": reporter}
-
-
-def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int) -> dict[str, float]:
-    """What `dead_relus` finds after epochs 1, 2, 4, 8, ... and the last one; nothing after the others.
-
-    Raises:
-        DataError: A streamed image cannot be read.
-    """
-    is_last = learner.stopping.gives_up or epoch == config.recipe.epochs
-    if (not is_last and epoch.bit_count() > 1) or not len(splits.val):
-        return {}
-    return dead_relus(learner.kept, splits.val, splits.preprocessing, config.recipe.images_at_once)
+    return Evaluation(task.class_names, *(torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)))
 
 
 @torch.inference_mode()
-def network_outputs(
-    model: nn.Module, split: Split, *, preprocessing: Preprocessing, batch_size: int, reporter: Reporter = SILENT
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs, float32 (M, K), and targets, int64 (M,), of a whole split, some batches at a time; as `evaluate`."""
-    model.eval()
-    num_batches = math.ceil(len(split) / batch_size)
-    batches = iter(reporter.progress(eval_batches(split, preprocessing, batch_size), num_batches, "evaluating, batch"))
+def network_outputs(network: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs, float32 (M, K), and targets, int64 (M,), of some batches at a time; computed as for `evaluate`."""
+    network.eval()
     with exact_float32():
         some: list[tuple[Tensor, Tensor]] = []
         for images, targets in batches:
-            some.append((model(images), targets))
+            some.append((network(images), targets))
             if len(some) == _BATCHES_AT_ONCE or sum(outputs.numel() for outputs, _ in some) >= _NUMBERS_AT_ONCE:
                 yield _joined(some)
                 some = []
@@ -117,6 +71,24 @@ def _judge(task: SingleLabel, outputs: Tensor, targets: Tensor) -> tuple[Tensor,
     confidences, predictions = task.probabilities(outputs).max(1)
     top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
     return predictions, task.losses(outputs, targets), confidences, (top5 == targets[:, None]).any(1)
+
+
+def eval_batches_with_bar(
+    split: Split, preprocessing: Preprocessing, batch_size: int, reporter: Reporter
+) -> Iterable[Batch]:
+    """The batches of a split for `evaluate`; the reporter shows how far it is."""
+    num_batches = math.ceil(len(split) / batch_size)
+    return reporter.progress(eval_batches(split, preprocessing, batch_size), num_batches, "evaluating, batch")
+
+
+def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int) -> dict[str, float]:
+    """What `dead_relus` finds in validation images after the epochs in which it looks; nothing after the others."""
+    is_last = learner.stopping.gives_up or epoch == config.recipe.epochs
+    if not is_looked_at(epoch, is_last=is_last) or not len(splits.val):
+        return {}
+    return dead_relus(
+        learner.kept, eval_batches(spread(splits.val), splits.preprocessing, config.recipe.images_at_once)
+    )
 
 
 def recorded_split(
@@ -176,9 +148,7 @@ def evaluate_checkpoint(
     use_threads(header.config.run.threads, at_most=torch.get_num_threads())
     split, num_skipped = recorded_split(header, split_name, device=device, data_root=data_root, reporter=reporter)
     batch_size = header.config.recipe.images_at_once
-    found = evaluate(
-        model, split, preprocessing=header.preprocessing, task=header.task, batch_size=batch_size, reporter=reporter
-    )
+    found = evaluate(model, eval_batches_with_bar(split, header.preprocessing, batch_size, reporter), header.task)
     if not np.isfinite(found.losses).all():
         raise CheckpointError(f"{path}: {NOT_FINITE}")
     sha256 = split.identity()["sha256"]

@@ -20,7 +20,7 @@ from cnntrain.config.loading import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
 from cnntrain.data.batches import Batch, micro_batches, steps_per_epoch, train_batches
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
-from cnntrain.evaluate import evaluate_if_any, evaluation_settings, find_dead_relus
+from cnntrain.evaluate import eval_batches_with_bar, evaluate, find_dead_relus
 from cnntrain.learner import Learner, build_learner
 from cnntrain.memory import fit_into_memory, smaller_batches
 from cnntrain.models import count_parameters
@@ -117,7 +117,8 @@ def run(
                 )
             on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
             console.step(10, "testing", f"the weights of epoch {header.epoch}, {on}")
-            tested = evaluate_if_any(best, splits.test, **evaluation_settings(config, header.task, splits, console))
+            batches = eval_batches_with_bar(splits.test, splits.preprocessing, config.recipe.images_at_once, console)
+            tested = evaluate(best, batches, header.task) if len(splits.test) else None
             results = build_results(
                 config,
                 **outcome,
@@ -206,9 +207,8 @@ def fit(learner: Learner, splits: Splits, config: Config, checkpointing: Checkpo
             if progress.epoch == 1:
                 log.first_epoch(splits)
             # 8 evaluation: validate, judge, keep the best, save, in this order
-            settings = evaluation_settings(config, learner.task, splits, log.console)
-            judged = evaluate_if_any(learner.kept, splits.val, **settings)
-            val = judged.summary() if judged else {}
+            batches = eval_batches_with_bar(splits.val, splits.preprocessing, config.recipe.images_at_once, log.console)
+            val = evaluate(learner.kept, batches, learner.task).summary() if len(splits.val) else {}
             check_finite(val.get("loss", 0.0), learner, f"validation loss after epoch {progress.epoch}")
             with stop.later():  # or for the end of all this
                 learner.scheduler.epoch_end(progress.epoch, val)

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from cnntrain.config.loading import load_config
 from cnntrain.data import Split
+from cnntrain.data.batches import eval_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate, evaluation_settings
+from cnntrain.evaluate import evaluate
 from cnntrain.models import build_model
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.progress import Progress
@@ -178,7 +179,8 @@ def evaluation(made: SetUp) -> Callable[[], None]:
     config, splits, learner = made
 
     def run() -> None:
-        evaluate(learner.kept, splits.test, **evaluation_settings(config, learner.task, splits)).summary()
+        batches = eval_batches(splits.test, splits.preprocessing, config.recipe.images_at_once)
+        evaluate(learner.kept, batches, learner.task).summary()
 
     return run
 

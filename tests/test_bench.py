@@ -18,10 +18,10 @@ from cnntrain.bench.measuring import _shares, seconds_to_first_step
 from cnntrain.bench.report import advise
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
-from cnntrain.data.batches import train_batches
+from cnntrain.data.batches import eval_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import CnntrainError, DeviceError
-from cnntrain.evaluate import evaluate, evaluation_settings
+from cnntrain.evaluate import evaluate
 from cnntrain.learner import build_learner
 from cnntrain.records.console import Console
 from cnntrain.runtime.compiling import compiled
@@ -290,5 +290,5 @@ def test_run_compile_reaches_training_and_leaves_evaluation_alone(monkeypatch: p
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
     train.train_step(learner, next(train_batches(splits.train, pipeline, 64, seed=0, epoch=1)))
     assert calls == [True]
-    evaluate(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits))
+    evaluate(learner.kept, eval_batches(splits.val, splits.preprocessing, 64), learner.task)
     assert calls == [True]

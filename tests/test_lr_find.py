@@ -16,10 +16,10 @@ from PIL import Image
 from cnntrain import extras
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
-from cnntrain.data.batches import Batch
+from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError
-from cnntrain.evaluate import evaluate, evaluation_settings
+from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner
 from cnntrain.lr_find import Found, RangeTest, Trial, lr_find
 from cnntrain.lr_find.ladder import Ladder, round_lengths
@@ -203,7 +203,7 @@ def test_a_trial_of_the_whole_length_is_the_training_with_this_rate(tmp_path: Pa
         pipeline = build_pipeline(config.data.augment, splits.preprocessing, 10)
         for batch in epoch_batches(held, laboratory.with_rate(0.02, 3), epoch, pipeline=pipeline, image_size=16):
             train_step(expected, batch)
-    outcome = evaluate(expected.kept, held.val, **evaluation_settings(config, expected.task, held))
+    outcome = evaluate(expected.kept, eval_batches(held.val, held.preprocessing, 64), expected.task)
     assert outcome.losses.mean() == pytest.approx(found.loss, rel=1e-6)
 
 

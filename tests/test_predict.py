@@ -10,6 +10,7 @@ from PIL import Image
 
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data, prepare_split
+from cnntrain.data.batches import eval_batches
 from cnntrain.evaluate import evaluate
 from cnntrain.records.checkpoints import load_network
 from cnntrain.task import SingleLabel
@@ -29,7 +30,7 @@ def test_evaluate_and_predict_agree_to_the_last_digit_printed(trained_run: Path,
     model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
     split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
     task = SingleLabel(header.class_names)
-    found = evaluate(model, split, preprocessing=header.preprocessing, task=task, batch_size=64)
+    found = evaluate(model, eval_batches(split, header.preprocessing, 64), task)
     lines = [
         line for line in cli("predict", test_images, "--run", trained_run, "--top", 1).out.splitlines() if "%" in line
     ]
@@ -150,9 +151,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(trained_run: Path) -> None
     model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
     split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
     task = SingleLabel(header.class_names)
-    first, second = (
-        evaluate(model, split, preprocessing=header.preprocessing, task=task, batch_size=size) for size in (1, 359)
-    )
+    first, second = (evaluate(model, eval_batches(split, header.preprocessing, size), task) for size in (1, 359))
     np.testing.assert_array_equal(first.predictions, second.predictions)
     np.testing.assert_allclose(first.losses, second.losses, rtol=1e-3, atol=1e-5)
 

@@ -13,7 +13,7 @@ from cnntrain.config.schema import Recipe
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate_if_any
+from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
 from cnntrain.recipe.resizing import training_size
 
@@ -63,12 +63,12 @@ def test_training_sees_each_size_and_validation_the_full_one(
 
     def watched_evaluation(model: torch.nn.Module, *args: object, **how: object) -> object:
         handle = model.register_forward_pre_hook(lambda _, inputs: evaluated.append(inputs[0].shape[-1]))
-        found = evaluate_if_any(model, *args, **how)  # type: ignore[arg-type]
+        found = evaluate(model, *args, **how)  # type: ignore[arg-type]
         handle.remove()
         return found
 
     monkeypatch.setattr(train, "train_step", watched_step)
-    monkeypatch.setattr(train, "evaluate_if_any", watched_evaluation)
+    monkeypatch.setattr(train, "evaluate", watched_evaluation)
     done = cli("train", "digits_lenet", "--epochs", 3, "--output", tmp_path, *SETTINGS)
     assert done.code == 0, done.err
     assert list(dict.fromkeys(seen)) == [16, 24, 32]

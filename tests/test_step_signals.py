@@ -12,10 +12,10 @@ import torch
 from conftest import Cli, split_of
 from torch import nn
 
-from cnntrain.analysis.dead_relus import dead_relus
+from cnntrain.analysis.dead_relus import dead_relus, spread
 from cnntrain.config.loading import load_config
 from cnntrain.data import Preprocessing, prepare_data
-from cnntrain.data.batches import train_batches
+from cnntrain.data.batches import eval_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.learner import Learner, build_learner
 from cnntrain.models import build_model
@@ -184,7 +184,7 @@ def test_dead_relus_are_the_units_that_never_fire() -> None:
         model[3].bias[0] = -1000.0
     split = pictures(300)
     for batch_size in (300, 64):
-        assert dead_relus(model, split, GREY, batch_size) == pytest.approx({"0": 0.25, "3": 0.1})
+        assert dead_relus(model, eval_batches(spread(split), GREY, batch_size)) == pytest.approx({"0": 0.25, "3": 0.1})
     assert not any(module._forward_hooks for module in model.modules())
 
 
@@ -195,8 +195,8 @@ def test_a_unit_is_alive_if_a_single_image_rouses_it() -> None:
     with torch.no_grad():
         model[0].weight.fill_(1.0)
         model[0].bias[:] = torch.tensor([0.0, -1.0])  # white is +1, black is -1
-    assert dead_relus(model, split_of(black), GREY, 16) == {"0": 0.5}
-    assert dead_relus(model, split_of(black[:33]), GREY, 16) == {"0": 1.0}
+    assert dead_relus(model, eval_batches(split_of(black), GREY, 16)) == {"0": 0.5}
+    assert dead_relus(model, eval_batches(split_of(black[:33]), GREY, 16)) == {"0": 1.0}
 
 
 @pytest.mark.parametrize("name", ["resnet20", "googlenet", "lenet5", "resnet9"])
@@ -211,7 +211,7 @@ def test_every_relu_is_looked_at_where_modules_are_shared(name: str) -> None:
         if isinstance(module, nn.ReLU):
             module.register_forward_hook(lambda *_: calls.append(""))
     images = np.random.default_rng(0).integers(0, 256, (20, 32, 32, 1), dtype=np.uint8)
-    found = dead_relus(model, split_of(images), Preprocessing(1, 32, 32, "crop", (0.5,), (0.5,)), 20)
+    found = dead_relus(model, eval_batches(split_of(images), Preprocessing(1, 32, 32, "crop", (0.5,), (0.5,)), 20))
     assert len(found) == len(calls) > 0
     assert all(0 <= share < 1 for share in found.values())
     assert set(found) <= {parameter.rpartition(".")[0] for parameter, _ in model.named_parameters()}
@@ -219,7 +219,7 @@ def test_every_relu_is_looked_at_where_modules_are_shared(name: str) -> None:
 
 def test_relus_of_other_widths_after_the_same_layer_are_kept_apart() -> None:
     model = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.ReLU())
-    assert set(dead_relus(model, pictures(10), GREY, 10)) == {"0", "3"}
+    assert set(dead_relus(model, eval_batches(pictures(10), GREY, 10))) == {"0", "3"}
 
 
 def test_a_network_without_relus_has_none_to_look_at(tmp_path: Path, cli: Cli) -> None:

@@ -12,12 +12,12 @@ from conftest import SHORT, Cli
 from torch import nn
 
 from cnntrain.config.loading import Config, load_config
-from cnntrain.data import Splits, prepare_data
+from cnntrain.data import Split, Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentImages
 from cnntrain.errors import NumericalError
-from cnntrain.evaluate import evaluate
+from cnntrain.evaluate import eval_batches_with_bar
 from cnntrain.learner import Learner, build_learner
 from cnntrain.records.checkpoints import Header, load_network, save_training
 from cnntrain.records.console import Console
@@ -206,11 +206,11 @@ def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: py
 def test_the_test_split_is_evaluated_once_at_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
 
-    def watched(model: Any, split: Any, **settings: Any) -> Any:
+    def watched(split: Split, *how: Any) -> Any:
         seen.append(split.identity()["sha256"])
-        return evaluate(model, split, **settings)
+        return eval_batches_with_bar(split, *how)
 
-    monkeypatch.setattr("cnntrain.train.evaluate_if_any", watched)
+    monkeypatch.setattr("cnntrain.train.eval_batches_with_bar", watched)
     splits = learn(tmp_path)["splits"]
     assert seen == [splits["val"]["sha256"]] * 2 + [splits["test"]["sha256"]]
 

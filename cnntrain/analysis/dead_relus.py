@@ -1,29 +1,38 @@
 """ReLUs that are silent whatever the network sees."""
 
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data import Preprocessing, Split
-from cnntrain.data.batches import eval_batches
+from cnntrain.data import Split
+from cnntrain.data.batches import Batch
 
 NUM_IMAGES = 256  # that are looked at
 
 
+def is_looked_at(epoch: int, *, is_last: bool) -> bool:
+    """Whether ReLUs are looked at after an epoch: after 1, 2, 4, 8, ... and the last one."""
+    return is_last or epoch.bit_count() == 1
+
+
+def spread(split: Split) -> Split:
+    """`NUM_IMAGES` images spread over a split; all where there are fewer."""
+    return split.subset(torch.linspace(0, len(split) - 1, min(NUM_IMAGES, len(split))).round().long())
+
+
 @torch.inference_mode()
-def dead_relus(model: nn.Module, split: Split, preprocessing: Preprocessing, batch_size: int) -> dict[str, float]:
+def dead_relus(network: nn.Module, batches: Iterable[Batch]) -> dict[str, float]:
     """Of each ReLU the share of units, in [0, 1], that are 0 at every place of every image.
 
     A unit is a channel of a convolution or a feature of a linear layer. While it is 0 it gets no gradient, so it hardly
     ever comes back (Lu et al.: "Dying ReLU and initialization", arXiv:1903.06733).
 
     Args:
-        model: Left in evaluation mode.
-        split: `NUM_IMAGES` images spread over it are looked at, all where there are fewer.
-        preprocessing: The network's.
-        batch_size: Images at once.
+        network: On the device of the batches; left in evaluation mode.
+        batches: Of images to look at, such as the batches of `spread(split)`.
 
     Returns:
         By the name of the layer that the ReLU follows, the last one with parameters; where another ReLU has followed
@@ -32,14 +41,13 @@ def dead_relus(model: nn.Module, split: Split, preprocessing: Preprocessing, bat
     Raises:
         DataError: A streamed image cannot be read.
     """
-    model.eval()
-    chosen = torch.linspace(0, len(split) - 1, min(NUM_IMAGES, len(split))).round().long()
+    network.eval()
     largest: dict[str, Tensor] = {}
     with ExitStack() as hooks:
-        watch = _Watch(model, hooks)
-        for images, _ in eval_batches(split.subset(chosen), preprocessing, batch_size):
+        watch = _Watch(network, hooks)
+        for images, _ in batches:
             watch.largest = {}
-            model(images)
+            network(images)
             largest = {name: torch.maximum(largest.get(name, values), values) for name, values in watch.largest.items()}
     return {name: float((values <= 0).float().mean()) for name, values in largest.items()}
 

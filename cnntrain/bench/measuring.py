@@ -19,7 +19,7 @@ from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batc
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentImages, StreamedImages
 from cnntrain.errors import CnntrainError
-from cnntrain.evaluate import evaluate, evaluation_settings
+from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
 from cnntrain.progress import Progress
 from cnntrain.records.console import Console
@@ -218,7 +218,8 @@ class Bout:
     def evaluate(self) -> int:
         """What validation does, on as many images as are trained on."""
         split = self._splits.train
-        evaluate(self.learner.model, split, **evaluation_settings(self.config, self.learner.task, self._splits))
+        batches = eval_batches(split, self._splits.preprocessing, self.config.recipe.images_at_once)
+        evaluate(self.learner.model, batches, self.learner.task)
         return len(split)
 
     def training_forward(self) -> int:

@@ -11,10 +11,10 @@ import torch
 
 from cnntrain.config.loading import Config
 from cnntrain.data import Splits
-from cnntrain.data.batches import Batch, steps_per_epoch
+from cnntrain.data.batches import Batch, eval_batches, steps_per_epoch
 from cnntrain.data.carve import carve
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate, evaluation_settings
+from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner, build_learner
 from cnntrain.models.pretrained import Weights
 from cnntrain.recipe.averaging import WeightAverage
@@ -91,7 +91,8 @@ class Laboratory:
             result = train_step(learner, next(batches))
             if not (result.updated and math.isfinite(float(result.loss_sum))):
                 return Trial(learning_rate, steps, seed, 0.0, None, np.zeros(len(splits.val), dtype=bool))
-        found = evaluate(learner.kept, splits.val, **evaluation_settings(config, learner.task, splits))
+        batches = eval_batches(splits.val, splits.preprocessing, config.recipe.images_at_once)
+        found = evaluate(learner.kept, batches, learner.task)
         right, loss = found.predictions == found.targets, float(found.losses.mean())
         return Trial(learning_rate, steps, seed, float(right.mean()), loss if math.isfinite(loss) else None, right)
 

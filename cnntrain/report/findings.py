@@ -19,6 +19,7 @@ from cnntrain.analysis.calibration import (
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
 from cnntrain.data import Reporter, Split
+from cnntrain.data.batches import eval_batches
 from cnntrain.errors import CheckpointError, DataError
 from cnntrain.evaluate import network_outputs, recorded_split
 from cnntrain.intervals import Interval, wilson_interval
@@ -170,13 +171,8 @@ def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None,
             f"these are not the {name} images of the run ({len(split):,} found, {header.split(name)['num_images']:,} "
             f"recorded; their sha256 differs); figures of others would not belong to it"
         )
-    batch_size = header.config.recipe.images_at_once
-    outputs = torch.cat(
-        [
-            some.cpu()
-            for some, _ in network_outputs(model, split, preprocessing=header.preprocessing, batch_size=batch_size)
-        ]
-    )
+    batches = eval_batches(split, header.preprocessing, header.config.recipe.images_at_once)
+    outputs = torch.cat([some.cpu() for some, _ in network_outputs(model, batches)])
     if not torch.isfinite(outputs).all():
         raise CheckpointError(NOT_FINITE)
     return Outcome(

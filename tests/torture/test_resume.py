@@ -93,7 +93,7 @@ def test_stopped_while_it_is_validated_an_epoch_is_validated_again(
             raise Stopped(signal.SIGINT)
         return evaluate(*arguments, **how)
 
-    monkeypatch.setattr("cnntrain.train.evaluate_if_any", stopping)
+    monkeypatch.setattr("cnntrain.train.evaluate", stopping)
     stopped = run("stopped")
     assert stopped.code == 130
     assert "error: interrupted" in stopped.err

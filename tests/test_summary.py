@@ -19,7 +19,7 @@ from cnntrain.models import build_model, build_outline, count_parameters
 from cnntrain.models.catalogue import CATALOGUE, Entry
 from cnntrain.models.stages import stages
 from cnntrain.models.summary import Summary, summarise
-from cnntrain.records.network_tables import memory, quantity, shape_text
+from cnntrain.records.plain_text import memory, quantity, shape_text
 
 PARAMETERS = {
     "lenet5 modern": 61_706, "lenet5 original": 60_000,

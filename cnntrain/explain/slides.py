@@ -12,8 +12,8 @@ from cnntrain.explain.attribution import Attribution
 from cnntrain.explain.drawing import SOFT, below, beside, legend, one_line, ranking, text_picture, widened, with_margin
 from cnntrain.models.summary import Stage
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
-from cnntrain.records.network_tables import shape_text
 from cnntrain.records.pictures import as_picture, heat_overlay
+from cnntrain.records.plain_text import shape_text
 
 Pixels = npt.NDArray[np.uint8]
 Ranked = Sequence[tuple[str, float]]

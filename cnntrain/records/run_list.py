@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from cnntrain.names import shortened
+from cnntrain.records.plain_text import aligned
 from cnntrain.records.run_folder import is_in_use
 from cnntrain.records.runs import BEST, runs_in
 
@@ -50,14 +51,11 @@ def list_runs(output: Path) -> list[RunLine]:
     return [_describe(run, newest=run == newest) for run in runs]
 
 
-def runs_text(found: list[RunLine]) -> list[str]:
+def runs_text(runs: list[RunLine]) -> list[str]:
     """The list as a table; `*` marks the newest."""
-    head = ("  run", "state", "epochs", "val", "test", "network", "data")
-    rows = [head, *(_row(line) for line in found)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines += [f"damaged: {path}" for line in found for path in line.damaged]
-    return [*lines, "* is the newest, which commands take unless another one is named"]
+    rows = [("  run", "state", "epochs", "val", "test", "network", "data"), *map(_row, runs)]
+    damaged = [f"damaged: {path}" for line in runs for path in line.damaged]
+    return [*aligned(rows), *damaged, "* is the newest, which commands take unless another one is named"]
 
 
 def _row(line: RunLine) -> tuple[str, ...]:
@@ -129,20 +127,20 @@ def _mapping(value: object) -> dict[str, Any]:
 
 
 def _value(values: dict[str, Any], section: str, key: str) -> Any:
-    found = values.get(section)
-    return found.get(key) if isinstance(found, dict) else None
+    of_section = values.get(section)
+    return of_section.get(key) if isinstance(of_section, dict) else None
 
 
 def _text(values: dict[str, Any], section: str, key: str) -> str | None:
-    found = _value(values, section, key)
-    return found if isinstance(found, str) else None
+    value = _value(values, section, key)
+    return value if isinstance(value, str) else None
 
 
 def _whole(values: dict[str, Any], section: str, key: str) -> int | None:
-    found = _value(values, section, key)
-    return found if type(found) is int else None
+    value = _value(values, section, key)
+    return value if type(value) is int else None
 
 
 def _share(values: dict[str, Any], section: str) -> float | None:
-    found = _value(values, section, "accuracy")
-    return float(found) if type(found) in (int, float) and 0 <= found <= 1 else None
+    value = _value(values, section, "accuracy")
+    return float(value) if type(value) in (int, float) and 0 <= value <= 1 else None

@@ -8,7 +8,7 @@ from cnntrain.intervals import spoken, wilson_interval
 from cnntrain.metrics import confidence_intervals, num_correct, num_predicted
 from cnntrain.names import shortened
 from cnntrain.records.console import percent
-from cnntrain.records.network_tables import aligned
+from cnntrain.records.plain_text import aligned
 
 _MOST_CLASSES = 200  # rows of a table that is still read
 

@@ -62,6 +62,16 @@ def test_files_are_short_enough_to_hold_one_idea(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 320
 
 
+@pytest.mark.parametrize("path", [path for path in FILES if "__all__" in path.read_text()], ids=lambda path: path.stem)
+def test_what_a_file_says_it_offers_is_all_that_it_defines_for_others(path: Path) -> None:
+    tree, offered = ast.parse(path.read_text()), set[str]()
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            offered = set(ast.literal_eval(node.value))
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    assert {name for name in defined if not name.startswith("_")} <= offered
+
+
 def test_architectures_know_no_config() -> None:
     for path in (PACKAGE / "models").glob("*.py"):
         if path.name != "__init__.py":

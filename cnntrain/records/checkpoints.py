@@ -35,7 +35,7 @@ from cnntrain.runtime.sealing import (
 
 __all__ = [
     "Header", "Saved", "check_weights", "load_network", "network_bytes", "newest_training", "remove_later",
-    "remove_uncommitted", "save_training",
+    "remove_uncommitted", "save_training", "training_to_go_back_to",
 ]  # fmt: skip
 
 KEPT_STEPS = 2

@@ -580,15 +580,22 @@ def threads() -> Iterator[Callable[[int], None]]:
     torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_is_that_of_the_beginning_unless_another_is_asked_for(
-    run: Run, tmp_path: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def begun_with_two_threads(run: Run, tmp_path: Path, threads: Callable[[int], None]) -> Path:
+    """A run that was stopped, where PyTorch would take one thread now."""
     threads(2)
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         stop_at(8, patch)
         run("runs")
-    assert "threads: 2" in (only(tmp_path / "runs") / "config.yaml").read_text()
     threads(1)
+    return only(tmp_path / "runs")
+
+
+def test_the_number_of_threads_is_that_of_the_beginning_unless_another_is_asked_for(
+    run: Run, begun_with_two_threads: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = begun_with_two_threads / "config.yaml"
+    assert "threads: 2" in config.read_text()
     with monkeypatch.context() as patch:
         stop_at(9, patch)
         kept = run("runs", "--resume")
@@ -598,19 +605,15 @@ def test_the_number_of_threads_is_that_of_the_beginning_unless_another_is_asked_
     assert done.code == 0, done.err
     assert "cpu, 1 thread," in done.err
     assert "note: threads: 1 instead of 2: the last digits may differ" in done.err
-    assert "threads: 1" in (only(tmp_path / "runs") / "config.yaml").read_text()
+    assert "threads: 1" in config.read_text()
 
 
 def test_a_run_of_a_version_without_run_threads_goes_on_with_as_many_as_it_had(
-    run: Run, tmp_path: Path, threads: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+    run: Run, begun_with_two_threads: Path
 ) -> None:
-    threads(2)
-    with monkeypatch.context() as patch:
-        stop_at(8, patch)
-        run("runs")
-    config = only(tmp_path / "runs") / "config.yaml"
+    config = begun_with_two_threads / "config.yaml"
     config.write_text(re.sub(r"  threads: 2\n", "", config.read_text()))
-    path = max((only(tmp_path / "runs") / "checkpoints").glob("step-*.pt"))
+    path = max((begun_with_two_threads / "checkpoints").glob("step-*.pt"))
     state = torch.load(path, weights_only=True)
     header = json.loads(state["header"])
     del header["config"]["run"]["threads"]
@@ -618,11 +621,10 @@ def test_a_run_of_a_version_without_run_threads_goes_on_with_as_many_as_it_had(
         del state["progress"][key]
     torch.save({**state, "header": json.dumps(header)}, path)
     path.with_suffix(".json").write_text(json.dumps({"sha256": [hashlib.sha256(path.read_bytes()).hexdigest()]}))
-    threads(1)
     done = run("runs", "--resume")
     assert done.code == 0, done.err
     assert "cpu, 2 threads" in done.err
-    results = json.loads((only(tmp_path / "runs") / "results.json").read_text())
+    results = json.loads((begun_with_two_threads / "results.json").read_text())
     assert results["total_seconds"] >= results["train_seconds"]
 
 

@@ -47,15 +47,8 @@ def build_network(config: schema.Config, splits: Splits, weights: Weights | None
         ConfigError: The images are too small for the network, its layers do not fit, or there is nothing to train.
         DeviceError: Its weights do not fit into memory.
     """
-    fitting = splits.preprocessing
     with memory_explained("the network itself is too large; make its layers smaller (see cnntrain summary)"):
-        model = build_model(
-            config.model,
-            in_channels=fitting.channels,
-            num_classes=splits.num_classes,
-            image_size=fitting.image_size,
-            seed=config.run.seed,
-        )
+        model = build_model(config.model, splits.preprocessing.inputs, splits.num_classes, seed=config.run.seed)
     if count_parameters(model) == 0:
         raise ConfigError("this network has no parameters, so there is nothing to train", key="model")
     if weights is None:

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from cnntrain.config import schema
 from cnntrain.config.loading import Config
 from cnntrain.data import expect_data
+from cnntrain.data.inputs import image_inputs
 from cnntrain.models import build_outline
 from cnntrain.models.catalogue import CATALOGUE, Entry
 from cnntrain.models.stages import frozen_stages
@@ -76,12 +77,12 @@ def summarise_config(config: Config, num_classes: int | None = None) -> ConfigSu
         )
     if config.model.weights is not None and None in (config.data.image_size, config.data.channels):
         notices.append("model.weights is not read; trained weights may bring their own channels and image size")
-    shape = {"in_channels": expected.channels, "image_size": expected.image_size}
+    inputs = image_inputs(expected.channels, expected.image_size)
     classes = expected.num_classes or ASSUMED_CLASSES
-    network = build_outline(config.model, num_classes=classes, **shape)
+    network = build_outline(config.model, inputs, classes)
     if frozen := frozen_stages(network, config.model.freeze):
         notices.append(f"model.freeze: these stages stay as they are: {', '.join(frozen)}")
-    return ConfigSummary(config.model.name, classes, summarise(network, **shape), tuple(notices))
+    return ConfigSummary(config.model.name, classes, summarise(network, inputs), tuple(notices))
 
 
 def catalogue_figures() -> list[Figures]:
@@ -91,10 +92,8 @@ def catalogue_figures() -> list[Figures]:
 
 def _measure(entry: Entry) -> Figures:
     config = TypeAdapter[schema.Model](schema.Model).validate_python(entry.config)
-    network = build_outline(
-        config, in_channels=entry.in_channels, num_classes=entry.num_classes, image_size=entry.image_size
-    )
-    summary = summarise(network, entry.in_channels, entry.image_size)
+    inputs = image_inputs(entry.in_channels, entry.image_size)
+    summary = summarise(build_outline(config, inputs, entry.num_classes), inputs)
     totals = summary.totals
     return Figures(
         name=entry.name,

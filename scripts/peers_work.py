@@ -131,13 +131,7 @@ def as_task(made: SetUp, evaluates: bool, folder: str | None = None) -> Task:
     images = split.pixels()
 
     def build() -> nn.Module:
-        return build_model(
-            config.model,
-            in_channels=fitting.channels,
-            num_classes=splits.num_classes,
-            image_size=fitting.image_size,
-            seed=config.run.seed,
-        )
+        return build_model(config.model, fitting.inputs, splits.num_classes, seed=config.run.seed)
 
     return Task(
         images=images.squeeze(-1) if fitting.channels == 1 else images,

@@ -7,6 +7,7 @@ from torch import nn
 
 from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.config.loading import parse_config
+from cnntrain.data.inputs import image_inputs
 from cnntrain.models import build_model
 
 
@@ -23,7 +24,7 @@ from cnntrain.models import build_model
 )
 def test_maps_are_those_of_captum(name: str, size: int, layer: str) -> None:
     config = parse_config(f"model: {name}\ndata: {{source: digits, image_size: {size}}}\n", "test")
-    model = build_model(config.model, in_channels=3, num_classes=5, image_size=size).eval()
+    model = build_model(config.model, image_inputs(3, size), 5).eval()
     images, classes = torch.rand(2, 3, size, size), torch.tensor([0, 4])
     found = activation_maps(model, images, classes)
     chosen = dict(model.named_modules())[layer]

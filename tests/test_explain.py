@@ -19,6 +19,7 @@ from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.config.loading import load_config, parse_config
 from cnntrain.config.schema import Model
 from cnntrain.data import Preprocessing, prepare_data
+from cnntrain.data.inputs import image_inputs
 from cnntrain.explain import METHODS
 from cnntrain.explain.attribution import attribute
 from cnntrain.explain.drawing import legend
@@ -49,7 +50,7 @@ NETWORKS = [e for e in CATALOGUE if not e.name.startswith("resnet") or e.name[6:
 
 def built(config: dict[str, Any], channels: int = 3, size: int = 32, classes: int = 4) -> nn.Module:
     model = TypeAdapter[Model](Model).validate_python(config)
-    network = build_model(model, in_channels=channels, num_classes=classes, image_size=size)
+    network = build_model(model, image_inputs(channels, size), classes)
     return network.eval().to(memory_format=torch.channels_last)
 
 
@@ -97,7 +98,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_network_shows_the_stages_that_summary_prints(entry: Entry) -> None:
     model, image = of_entry(entry)
     maps = stage_maps(model, image)
-    printed = summarise(model, entry.in_channels, image.shape[1]).stages
+    printed = summarise(model, image_inputs(entry.in_channels, image.shape[1])).stages
     assert [found.name for found in maps] == [stage.name for stage in printed] == list(stages(model))
     for (name, activations), stage in zip(maps, printed, strict=True):
         *sides, channels = stage.output_shape

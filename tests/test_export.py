@@ -74,9 +74,7 @@ def make_checkpoint(
     """Random weights, batch norm that has seen images, and logits that differ from image to image."""
     fitting = preprocessing or SMALL
     config = parse_config(json.dumps({"model": model, "data": {"source": "digits"}, "run": {"name": "mine"}}), "test")
-    network = build_model(
-        config.model, in_channels=fitting.channels, num_classes=len(NAMES), image_size=fitting.image_size
-    )
+    network = build_model(config.model, fitting.inputs, len(NAMES))
     images = fitting.network_input(torch.from_numpy(spots(fitting, 6)).permute(0, 3, 1, 2))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):

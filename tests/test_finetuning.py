@@ -13,6 +13,7 @@ from cnntrain.config.loading import parse_config
 from cnntrain.config.schema import Config, Model
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.learner import Learner, build_learner
@@ -114,14 +115,14 @@ def test_a_step_moves_each_stage_by_its_own_learning_rate(splits: Splits) -> Non
 @pytest.mark.parametrize("name", ["lenet5", "alexnet", "googlenet", "resnet20", "resnet18", "resnet9"])
 def test_every_parameter_belongs_to_one_stage(name: str) -> None:
     config = TypeAdapter(Model).validate_python({"name": name})
-    model = build_model(config, in_channels=3, num_classes=5, image_size=64)
+    model = build_model(config, image_inputs(3, 64), 5)
     owned = [id(p) for modules in stages(model).values() for module in modules for p in module.parameters()]
     assert sorted(owned) == sorted(id(p) for p in model.parameters())
     assert list(stages(model))[-1] == "head"
 
 
 def test_an_unknown_stage_is_refused_with_those_there_are() -> None:
-    model = build_model(TypeAdapter(Model).validate_python("resnet20"), in_channels=1, num_classes=2, image_size=8)
+    model = build_model(TypeAdapter(Model).validate_python("resnet20"), image_inputs(1, 8), 2)
     with pytest.raises(ConfigError, match=r"no stage 'layer4' to freeze .allowed: backbone, stem, layer1, layer2, lay"):
         frozen_stages(model, "layer4")
     assert frozen_stages(model, None) == []
@@ -129,7 +130,7 @@ def test_an_unknown_stage_is_refused_with_those_there_are() -> None:
 
 def test_freezing_everything_is_refused() -> None:
     config = TypeAdapter(Model).validate_python({"name": "lenet5", "variant": "original"})
-    model = build_model(config, in_channels=1, num_classes=2, image_size=32)
+    model = build_model(config, image_inputs(1, 32), 2)
     for freeze in ("backbone", "F6"):
         with pytest.raises(ConfigError, match="nothing would be left to train"):
             frozen_stages(model, freeze)

@@ -10,13 +10,14 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from cnntrain.config.schema import Model
+from cnntrain.data.inputs import image_inputs
 from cnntrain.models import build_model
 from cnntrain.models.lenet_original import LeNet5Original, SparseConv2d, Subsampling
 
 
 def build(name: str, *, channels: int = 3, classes: int = 200, size: int = 64, **options: Any) -> nn.Module:
     config = TypeAdapter(Model).validate_python({"name": name, **options})
-    return build_model(config, in_channels=channels, num_classes=classes, image_size=size)
+    return build_model(config, image_inputs(channels, size), classes)
 
 
 def weighted(model: nn.Module) -> list[nn.Conv2d | nn.Linear]:
@@ -106,7 +107,7 @@ def test_initial_weights_depend_on_the_seed_alone(init: str) -> None:
 
     def weights(seed: int) -> torch.Tensor:
         torch.manual_seed(int(torch.randint(1000, ()).item()))
-        model = build_model(config, in_channels=1, num_classes=10, image_size=32, seed=seed)
+        model = build_model(config, image_inputs(1, 32), 10, seed=seed)
         return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 
     assert torch.equal(weights(3), weights(3))

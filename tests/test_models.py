@@ -7,6 +7,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from cnntrain.config.schema import Model
+from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, count_parameters
 from cnntrain.models.alexnet import LocalResponseNorm
@@ -22,7 +23,7 @@ SMALLEST = {"lenet5": 16, "resnet20": 8, "resnet18": 32, "resnet50": 32}
 
 def build(name: str, channels: int = 3, classes: int = 10, size: int = 32, **options: object) -> nn.Module:
     config = TypeAdapter(Model).validate_python({"name": name, **options})
-    return build_model(config, in_channels=channels, num_classes=classes, image_size=size, seed=0)
+    return build_model(config, image_inputs(channels, size), classes, seed=0)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Model
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import train_batches
+from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.learner import build_learner
@@ -67,7 +68,7 @@ def size_for(entry: Entry) -> int:
 
 def build(config: Any, channels: int, size: int, classes: int = 10) -> nn.Module:
     model = TypeAdapter(Model).validate_python(config)
-    return build_model(model, in_channels=channels, num_classes=classes, image_size=size)
+    return build_model(model, image_inputs(channels, size), classes)
 
 
 def build_entry(entry: Entry) -> nn.Module:

@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from cnntrain.config.schema import Sequential
+from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, count_parameters
 from cnntrain.models.sequential import SequentialNet
@@ -32,7 +33,7 @@ AS_SPOKEN: list[Any] = [
 
 def build(layers: list[Any], *, channels: int = 3, classes: int = 10, size: int = 32) -> SequentialNet:
     config = TypeAdapter(Sequential).validate_python({"name": "sequential", "layers": layers})
-    model = build_model(config, in_channels=channels, num_classes=classes, image_size=size)
+    model = build_model(config, image_inputs(channels, size), classes)
     assert isinstance(model, SequentialNet)
     return model
 

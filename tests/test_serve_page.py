@@ -171,9 +171,7 @@ def many_classes(classifier: Classifier) -> Classifier:
 
     names = (*ODD, *(f"class {number}" for number in range(100 - len(ODD))))
     header, fitting = replace(classifier.header, class_names=names), classifier.header.preprocessing
-    model = build_model(
-        header.config.model, in_channels=fitting.channels, num_classes=100, image_size=fitting.image_size
-    )
+    model = build_model(header.config.model, fitting.inputs, 100)
     return Classifier(classifier.path, model.eval(), header, classifier.device)
 
 

@@ -16,6 +16,7 @@ from cnntrain.analysis.dead_relus import dead_relus, spread
 from cnntrain.config.loading import load_config
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.batches import eval_batches, train_batches
+from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.learner import Learner, build_learner
 from cnntrain.models import build_model
@@ -205,7 +206,7 @@ def test_every_relu_is_looked_at_where_modules_are_shared(name: str) -> None:
 
     variant = ", variant: small" if name == "googlenet" else ""
     config = parse_config(f"model: {{name: {name}{variant}}}\ndata: {{source: digits}}\n", "test")
-    model = build_model(config.model, in_channels=1, num_classes=10, image_size=32, seed=0).eval()
+    model = build_model(config.model, image_inputs(1, 32), 10).eval()
     calls: list[str] = []
     for module in model.modules():
         if isinstance(module, nn.ReLU):

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnntrain.config.schema import Data, Model
 from cnntrain.data import expect_data, prepare_data
+from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, build_outline, count_parameters
 from cnntrain.models.catalogue import CATALOGUE, Entry
@@ -40,18 +41,21 @@ ALL = pytest.mark.parametrize("entry", CATALOGUE, ids=title)
 
 def outline(config: dict[str, Any], channels: int, classes: int, size: int) -> nn.Module:
     model = TypeAdapter[Model](Model).validate_python(config)
-    return build_outline(model, in_channels=channels, num_classes=classes, image_size=size)
+    return build_outline(model, image_inputs(channels, size), classes)
 
 
 @functools.cache
 def all_usual() -> dict[str, tuple[nn.Module, Summary]]:
     """Every network at its usual size and its summary, by title."""
     models = {title(e): outline(e.config, e.in_channels, e.num_classes, e.image_size).eval() for e in CATALOGUE}
-    return {title(e): (models[title(e)], summarise(models[title(e)], e.in_channels, e.image_size)) for e in CATALOGUE}
+    return {
+        title(e): (models[title(e)], summarise(models[title(e)], image_inputs(e.in_channels, e.image_size)))
+        for e in CATALOGUE
+    }
 
 
 def summary_of(channels: int = 3, size: int = 224, classes: int = 1000, **config: Any) -> Summary:
-    return summarise(outline(config, channels, classes, size), channels, size)
+    return summarise(outline(config, channels, classes, size), image_inputs(channels, size))
 
 
 def sees(summary: Summary) -> dict[str, tuple[int, int] | None]:
@@ -145,7 +149,7 @@ def test_receptive_field_is_what_the_gradient_reaches() -> None:
     ]  # fmt: skip
     ending = [{"name": "flatten"}, {"name": "linear"}]
     config = TypeAdapter[Model](Model).validate_python({"name": "sequential", "layers": [*layers, *ending]})
-    model = build_model(config, in_channels=1, num_classes=2, image_size=64)
+    model = build_model(config, image_inputs(1, 64), 2)
     for parameter in model.parameters():
         nn.init.constant_(parameter, 1.0)  # so that nothing cancels
     image = torch.ones(1, 1, 64, 64, requires_grad=True)
@@ -154,7 +158,7 @@ def test_receptive_field_is_what_the_gradient_reaches() -> None:
     assert image.grad is not None
     reached = image.grad[0, 0].nonzero()
     spans = reached.amax(0) - reached.amin(0) + 1
-    summary = summarise(model, 1, 64)
+    summary = summarise(model, image_inputs(1, 64))
     assert sees(summary)["layers.4"] == tuple(spans.tolist())
 
 
@@ -174,7 +178,7 @@ def test_activations_are_what_layers_return() -> None:
 
 def test_a_summary_leaves_the_network_alone() -> None:
     model = outline({"name": "lenet5"}, 1, 10, 32).to_empty(device="cpu").train()
-    summarise(model, 1, 32)
+    summarise(model, image_inputs(1, 32))
     assert model.training
     assert next(model.parameters()).device.type == "cpu"
     assert not any(module._forward_hooks for module in model.modules())

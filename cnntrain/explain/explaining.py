@@ -90,8 +90,7 @@ class Explainer:
     def _walk(self, subject: Subject, image: Tensor, seen: Pixels, top: int) -> Explained:
         with exact_float32():
             maps = stage_maps(self.model, image)
-        fitting = self.preprocessing
-        known = {stage.name: stage for stage in summarise(self.model, fitting.channels, fitting.image_size).stages}
+        known = {stage.name: stage for stage in summarise(self.model, self.preprocessing.inputs).stages}
         walk = [(found, known[found.name]) for found in maps]
         picture = walk_picture(subject.title, seen, first_layer_filters(self.model), walk, subject.ranked[:top])
         return Explained(picture, {"stages": {name: list(activations.shape) for name, activations in maps}})

@@ -19,12 +19,7 @@ def safetensors_content(network: nn.Module, metadata: Mapping[str, str]) -> byte
 def run_safetensors(content: bytes, header: Header) -> Run:
     """The network whose weights are in the content of a safetensors file, built anew and run on the CPU."""
     fitting = header.preprocessing
-    network = build_model(
-        header.config.model,
-        in_channels=fitting.channels,
-        num_classes=len(header.class_names),
-        image_size=fitting.image_size,
-        seed=1,  # other than what training began with: every weight must come from the file
-    )
+    # The seed is not that with which training began: every weight must come from the file.
+    network = build_model(header.config.model, fitting.inputs, len(header.class_names), seed=1)
     network.load_state_dict(safetensors.torch.load(content))
     return run_network(network.eval(), fitting, header.temperature)

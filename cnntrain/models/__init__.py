@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cnntrain.config import schema
+from cnntrain.data.inputs import Inputs
 from cnntrain.errors import ConfigError
 from cnntrain.models.alexnet import AlexNet
 from cnntrain.models.googlenet import GoogLeNet
@@ -17,16 +18,20 @@ from cnntrain.models.sequential import SequentialNet
 from cnntrain.runtime.seeds import torch_seeded
 
 
-def build_model(
-    config: schema.Model, *, in_channels: int, num_classes: int, image_size: int, seed: int = 0
-) -> nn.Module:
-    """The network that a configuration names, with initial weights drawn from `seed`.
+def build_model(config: schema.Model, inputs: Inputs, num_outputs: int, *, seed: int = 0) -> nn.Module:
+    """Builds the network that a configuration names, with initial weights drawn from `seed`.
+
+    Args:
+        config: Its name and options.
+        inputs: What arrives.
+        num_outputs: Values that it gives for each example: one for each class.
+        seed: Of the weights.
 
     Raises:
-        ConfigError: The images are too small for the network, or its layers do not fit together.
+        ConfigError: The network does not take such inputs, or its layers do not fit together.
     """
     with torch_seeded("initial weights", seed):
-        model = _build(config, in_channels, num_classes, image_size)
+        model = _build(config, inputs, num_outputs)
         if config.init == "paper":
             if not hasattr(model, "paper_init"):
                 raise ConfigError(f"{config.name} has no paper that says how its weights start", key="model.init")
@@ -36,17 +41,18 @@ def build_model(
     return model
 
 
-def build_outline(config: schema.Model, *, in_channels: int, num_classes: int, image_size: int) -> nn.Module:
-    """The network of `build_model` with shapes but no values (torch's meta device): it takes no time and no memory.
+def build_outline(config: schema.Model, inputs: Inputs, num_outputs: int) -> nn.Module:
+    """Builds the network with shapes but no values (torch's meta device), which takes no time and no memory.
 
     Raises:
         ConfigError: As `build_model`.
     """
     with torch.device("meta"):
-        return build_model(config, in_channels=in_channels, num_classes=num_classes, image_size=image_size)
+        return build_model(config, inputs, num_outputs)
 
 
-def _build(config: schema.Model, *shape: int) -> nn.Module:
+def _build(config: schema.Model, inputs: Inputs, num_outputs: int) -> nn.Module:
+    shape = (inputs.channels, num_outputs, inputs.size[0])
     options = config.model_dump(exclude={"name", "init", "weights", "freeze"})
     depth = int(config.name.removeprefix("resnet")) if isinstance(config, schema.CifarResnet | schema.Resnet) else 0
     match config:

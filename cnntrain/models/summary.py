@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from cnntrain.data.inputs import Inputs
 from cnntrain.models.lenet_original import ClassCodes, SparseConv2d
 from cnntrain.models.receptive_field import ReceptiveFields
 from cnntrain.models.stages import stages
@@ -90,16 +91,15 @@ class _Call(NamedTuple):
     output: Tensor
 
 
-def summarise(network: nn.Module, in_channels: int, image_size: int) -> Summary:
-    """Sends one image without values through a copy of the network, in evaluation mode.
+def summarise(network: nn.Module, inputs: Inputs) -> Summary:
+    """Sends one example without values through a copy of the network, in evaluation mode.
 
     Args:
         network: On any device; the meta device costs least.
-        in_channels: 1 for grey, 3 for colour images.
-        image_size: Side of the square input, px.
+        inputs: What arrives at it.
     """
     network = copy.deepcopy(network).to("meta").eval()
-    image = torch.empty(1, in_channels, image_size, image_size, device="meta")
+    image = torch.empty(1, *inputs.shape, dtype=inputs.dtype, device="meta")
     worked, passed = _send_through(network, image, fields := ReceptiveFields(image))
     layers = _layers(network, worked, fields)
     walk = [_shape(image)]

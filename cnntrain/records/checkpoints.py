@@ -62,14 +62,8 @@ def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
         raise CheckpointError(f"{path}: a file of weights, but not one that cnntrain wrote; model.weights takes it")
     header = Header.from_json(text, path)
     check_weights(path, header, weights)
-    fitting = header.preprocessing
     with memory_explained("close other programs, or use a machine with more memory"):
-        model = build_model(
-            header.config.model,
-            in_channels=fitting.channels,
-            num_classes=len(header.class_names),
-            image_size=fitting.image_size,
-        )
+        model = build_model(header.config.model, header.preprocessing.inputs, len(header.class_names))
         model.load_state_dict(weights)
     return model.to(device).to(memory_format=torch.channels_last).eval(), header
 
@@ -80,14 +74,8 @@ def check_weights(path: Path, header: Header, weights: Mapping[str, Tensor]) -> 
     Raises:
         CheckpointError: They are those of another network, of another type, or not finite.
     """
-    fitting = header.preprocessing
     try:
-        outline = build_outline(
-            header.config.model,
-            in_channels=fitting.channels,
-            num_classes=len(header.class_names),
-            image_size=fitting.image_size,
-        )
+        outline = build_outline(header.config.model, header.preprocessing.inputs, len(header.class_names))
     except (ConfigError, RuntimeError, OverflowError) as error:  # torch's own, of sizes beyond 64 bits
         raise CheckpointError(f"{path}: its header describes no network: {error}") from error
     check_fit(path, weights, outline.state_dict())

@@ -192,8 +192,7 @@ def _robustness_images(model: nn.Module, header: Header, num_test: int, asked: i
     """How many test images, and if none, why."""
     if asked is not None:
         return min(asked, num_test), "it was not asked for"
-    fitting = header.preprocessing
-    cost = PASSES_PER_IMAGE * summarise(model, fitting.channels, fitting.image_size).totals.multiply_adds
+    cost = PASSES_PER_IMAGE * summarise(model, header.preprocessing.inputs).totals.multiply_adds
     affordable = int(_BUDGET["cuda" if next(model.parameters()).is_cuda else "cpu"] / max(cost, 1))
     if affordable < _FEWEST_IMAGES:
         long = f"{cost / 1e9:,.0f} billion multiply-adds"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -17,15 +17,16 @@ from cnntrain.data.image_folder import moved_images
 from cnntrain.data.layout import SPLITS
 from cnntrain.errors import CheckpointError, DataError
 from cnntrain.learner import Learner
-from cnntrain.metrics import Evaluation
 from cnntrain.names import quoted
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.runtime.device import exact_float32, use_threads
-from cnntrain.task import NOT_FINITE, SingleLabel
+from cnntrain.tasks.task import NOT_FINITE, Evaluation, Task
+
+E = TypeVar("E", bound=Evaluation)
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, batches: Iterable[Batch], task: SingleLabel) -> Evaluation:
+def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task[E]) -> E:
     """Runs a network over batches, in float32 whatever the precision of training, so that numbers compare.
 
     Args:
@@ -36,14 +37,14 @@ def evaluate(network: nn.Module, batches: Iterable[Batch], task: SingleLabel) ->
     Raises:
         DataError: A streamed image cannot be read.
     """
-    columns = [(targets, *_judge(task, outputs, targets)) for outputs, targets in network_outputs(network, batches)]
+    columns = [task.outcomes(outputs, targets) for outputs, targets in network_outputs(network, batches)]
     # The host waits for the device here, once.
-    return Evaluation(task.class_names, *(torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)))
+    return task.evaluation([torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)])
 
 
 @torch.inference_mode()
 def network_outputs(network: nn.Module, batches: Iterable[Batch]) -> Iterator[tuple[Tensor, Tensor]]:
-    """Outputs, float32 (M, K), and targets, int64 (M,), of some batches at a time; computed as for `evaluate`."""
+    """Outputs, float32 (M, K), and targets (M, ...) of some batches at a time; computed as for `evaluate`."""
     network.eval()
     with exact_float32():
         some: list[tuple[Tensor, Tensor]] = []
@@ -64,13 +65,6 @@ def _joined(some: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
 # Judged together: for a small network, doing so batch by batch takes a tenth of the time.
 _BATCHES_AT_ONCE = 16
 _NUMBERS_AT_ONCE = 2**22  # of outputs: with many classes, more would take memory and no less time
-
-
-def _judge(task: SingleLabel, outputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Predictions, losses, confidences, and whether the truth is among the five likeliest classes; each (N,)."""
-    confidences, predictions = task.probabilities(outputs).max(1)
-    top5 = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
-    return predictions, task.losses(outputs, targets), confidences, (top5 == targets[:, None]).any(1)
 
 
 def eval_batches_with_bar(

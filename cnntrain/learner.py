@@ -27,8 +27,8 @@ from cnntrain.runtime.compiling import compiled
 from cnntrain.runtime.device import choose_fast_arithmetic, resolve_precision
 from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.start import build_network
-from cnntrain.task import SingleLabel
-from cnntrain.tasks.losses import Criterion
+from cnntrain.tasks.single_label import SingleLabel
+from cnntrain.tasks.task import Criterion
 
 
 @dataclass

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,11 +14,9 @@ from torch import nn
 from cnntrain.data.decode import fit_content, is_hidden, is_image_name, read_bytes
 from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.data.walking import walk
-from cnntrain.errors import CheckpointError, DataError
+from cnntrain.errors import DataError
 from cnntrain.runtime.device import exact_float32
-from cnntrain.task import NOT_FINITE, SingleLabel
-
-Ranked = tuple[tuple[str, float], ...]  # (class, probability), likeliest first
+from cnntrain.tasks.task import Decoded, Task
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Prediction:
     """What a network makes of an image file."""
 
     image: str
-    ranked: Ranked
+    ranked: Decoded
 
 
 def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
@@ -65,10 +64,10 @@ def classify(
     pixels: Sequence[Pixels],
     *,
     preprocessing: Preprocessing,
-    task: SingleLabel,
+    task: Task[Any],
     device: torch.device,
     top: int,
-) -> list[Ranked]:
+) -> list[Decoded]:
     """For each image its classes with probabilities.
 
     Args:
@@ -85,14 +84,7 @@ def classify(
     images = torch.from_numpy(np.stack(pixels)).to(device).permute(0, 3, 1, 2)
     with exact_float32():
         outputs = model(preprocessing.network_input(images))
-    probabilities = task.probabilities(outputs)
-    values, classes = probabilities.topk(min(top, probabilities.shape[1]), dim=1)
-    if not torch.isfinite(values).all():
-        raise CheckpointError(NOT_FINITE)
-    return [
-        tuple(zip([task.class_names[index] for index in row], shares, strict=True))
-        for row, shares in zip(classes.tolist(), values.tolist(), strict=True)
-    ]
+    return task.decode(outputs, top)
 
 
 def predict(
@@ -100,7 +92,7 @@ def predict(
     files: Sequence[Path | DataError],
     *,
     preprocessing: Preprocessing,
-    task: SingleLabel,
+    task: Task[Any],
     device: torch.device,
     top: int,
     batch_size: int = 32,

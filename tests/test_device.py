@@ -53,14 +53,14 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
     splits = prepare_data(config.data)
     learner = build_learner(config, splits, torch.device("cpu"))
     pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    criterion = learner.criterion
+    criterion = learner.task.criterion()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.device("cuda:0"):
         images, targets = torch.empty(32, 1, 32, 32, dtype=torch.uint8), torch.empty(32, dtype=torch.int64)
         rows = [mode.from_tensor(table).to("cuda:0") for table in pipeline.draw(0, 1, 32)]
         batch = Batch(*pipeline(images, targets, rows))
         assert batch.images.device == batch.targets.device == torch.device("cuda:0")
         logits = torch.empty(32, 10)
-        assert criterion.per_image(logits, batch.targets).device.type == "cuda"
+        assert criterion(logits, batch.targets).device.type == "cuda"
         assert learner.task.num_correct(logits, batch.targets).device.type == "cuda"
 
 

@@ -17,17 +17,17 @@ from test_doctor import in_epochs, kinds
 
 from cnntrain.analysis.calibration import fit_temperature, temperature_interval
 from cnntrain.doctor import examine
-from cnntrain.evidence import doubtful_classes, evidence_of_classes
-from cnntrain.intervals import difference_interval, mean_interval, widest_spread, wilson_interval
-from cnntrain.metrics import Evaluation, num_correct, num_predicted
 from cnntrain.records.tables import evaluation_text
 from cnntrain.report.verdict import verdict
+from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes
+from cnntrain.tasks.intervals import difference_interval, mean_interval, widest_spread, wilson_interval
+from cnntrain.tasks.metrics import SingleLabelEvaluation, num_correct, num_predicted
 
 
 def summary_of(targets: list[int], predictions: list[int], num_classes: int) -> dict[str, Any]:
     """What evaluation says of images with these targets and predictions; classes are called a, b, c, ..."""
     names, num_images = tuple("abcdefghij"[:num_classes]), len(targets)
-    found = Evaluation(
+    found = SingleLabelEvaluation(
         names,
         np.array(targets),
         np.array(predictions),

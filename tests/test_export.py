@@ -108,7 +108,7 @@ def as_predicted(checkpoint: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray
     network, header = load_network(checkpoint, torch.device("cpu"))
     with torch.inference_mode():
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return header.task.probabilities(network(header.preprocessing.network_input(batch))).numpy()
+        return header.task.activation(network(header.preprocessing.network_input(batch))).numpy()
 
 
 def run_file(path: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:

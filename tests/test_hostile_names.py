@@ -23,13 +23,13 @@ from PIL import Image, ImageFont
 from cnntrain.cli.output import harmless_output
 from cnntrain.config.loading import load_config
 from cnntrain.config.reader import write_yaml
-from cnntrain.metrics import Confusion
 from cnntrain.models.weights_file import METADATA_KEY
 from cnntrain.names import shortened
 from cnntrain.pages.charts import Line, line_chart
 from cnntrain.records.files import to_json
 from cnntrain.records.pictures import confusion_picture, shorten
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
+from cnntrain.tasks.metrics import Confusion
 
 WILD = (
     "\x1b]0;owned\x07\x1b[31mred\x1b[0m",  # a window's title, a colour

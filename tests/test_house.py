@@ -12,14 +12,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # stands on a floor of its own, its file is named beside it.
 FLOORS = [
     {"names"},
-    {"errors", "intervals", "titles"},
+    {"errors", "tasks.intervals", "tasks.watched", "titles"},
     {"config.section", "config.shorthand"},
     {"tasks.losses"},
-    {"config", "runtime", "metrics", "extras", "pages", "doctor"},
+    {"config", "runtime", "extras", "pages", "doctor"},
     {"artifacts"},
     {"data"},
     {"models", "recipe"},
-    {"task", "evidence", "summarise", "start", "progress"},
+    {"tasks", "summarise", "start", "progress"},
     {"records", "learner", "analysis"},
     {"evaluate", "predict", "reproduce", "nonfinite", "memory", "explain", "export", "inspection"},
     {"checkpointing", "calibrate", "report"},

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 from sklearn import metrics as oracle
 
-from cnntrain.intervals import wilson_interval
-from cnntrain.metrics import Confusion, Evaluation, is_guessing, summarise_confusion
 from cnntrain.records.pictures import confusion_picture
 from cnntrain.records.tables import evaluation_text
+from cnntrain.tasks.intervals import wilson_interval
+from cnntrain.tasks.metrics import Confusion, SingleLabelEvaluation, is_guessing, summarise_confusion
 
 RNG = np.random.default_rng(0)
 NAMES = tuple("abcdef")
@@ -65,9 +65,9 @@ def test_most_confused_pairs_come_first(summary: dict[str, object]) -> None:
     assert first["count"] == int(mistaken.sum())
 
 
-def evaluation(num_classes: int) -> Evaluation:
+def evaluation(num_classes: int) -> SingleLabelEvaluation:
     targets = np.array([0, 1, 2, 0])
-    return Evaluation(
+    return SingleLabelEvaluation(
         class_names=NAMES[:num_classes],
         targets=targets,
         predictions=np.array([0, 2, 1, 1]),

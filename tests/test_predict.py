@@ -13,7 +13,7 @@ from cnntrain.data import prepare_data, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.evaluate import evaluate
 from cnntrain.records.checkpoints import load_network
-from cnntrain.task import SingleLabel
+from cnntrain.tasks.single_label import SingleLabel
 
 
 @pytest.fixture(scope="session")

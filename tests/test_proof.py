@@ -28,8 +28,8 @@ from cnntrain.errors import ConfigError
 from cnntrain.learner import build_learner
 from cnntrain.models import build_model
 from cnntrain.models.catalogue import CATALOGUE, Entry
-from cnntrain.task import SingleLabel
 from cnntrain.tasks.losses import CrossEntropy
+from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.train import train_step
 
 DEEPER = {"resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152"}

@@ -15,7 +15,7 @@ from cnntrain.recipe.averaging import WeightAverage
 from cnntrain.recipe.early_stopping import EarlyStopping
 from cnntrain.recipe.optimizers import build_optimizer
 from cnntrain.recipe.schedules import Scheduler, build_scheduler
-from cnntrain.tasks.losses import Criterion, CrossEntropy, LossOptions, SquaredError, balanced_weights
+from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, SquaredError, balanced_weights
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(32, 5, generator=GENERATOR) * 3
@@ -24,7 +24,7 @@ MIXED = torch.rand(32, 5, generator=GENERATOR).softmax(1)
 WEIGHTS = torch.tensor([0.5, 2.0, 1.0, 0.1, 3.0])
 
 
-def mean_loss(criterion: Criterion, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+def mean_loss(criterion: SingleLabelCriterion, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     return criterion(logits, targets) / criterion.weights(targets).sum()
 
 

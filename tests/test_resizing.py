@@ -63,7 +63,7 @@ def test_training_sees_each_size_and_validation_the_full_one(
 
     def watched_evaluation(model: torch.nn.Module, *args: object, **how: object) -> object:
         handle = model.register_forward_pre_hook(lambda _, inputs: evaluated.append(inputs[0].shape[-1]))
-        found = evaluate(model, *args, **how)  # type: ignore[arg-type]
+        found: object = evaluate(model, *args, **how)  # type: ignore[arg-type]
         handle.remove()
         return found
 

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnntrain.intervals import Interval
+from cnntrain.tasks.intervals import Interval
 
 Values = npt.NDArray[np.float64]
 

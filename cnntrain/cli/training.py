@@ -216,9 +216,9 @@ def _train(
 ) -> "TrainResult":
     """Trains, and says what came out."""
     from cnntrain.config.loading import locate
-    from cnntrain.intervals import Interval, spoken
     from cnntrain.records.console import percent
     from cnntrain.runtime.device import memory_explained
+    from cnntrain.tasks.intervals import Interval, spoken
     from cnntrain.train import run
 
     console.say(f"configuration {loaded.document.label}")

@@ -4,8 +4,8 @@ from statistics import median
 
 from cnntrain.doctor.signals import Signals
 from cnntrain.doctor.verdict import Verdict
-from cnntrain.intervals import wilson_interval
 from cnntrain.names import shortened
+from cnntrain.tasks.intervals import wilson_interval
 
 WAITING = 0.5  # share of the time of training that is spent on getting batches
 MIN_SECONDS = 1.0  # an epoch: below, nobody waits

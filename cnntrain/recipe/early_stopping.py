@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from cnntrain.tasks.watched import goodness
+
 
 class Verdict(NamedTuple):
     """What an epoch's validation means."""
@@ -22,7 +24,7 @@ class EarlyStopping:
     since the metric last rose by more than `min_delta` above where it then stood.
 
     Attributes:
-        metric: `loss` (lower is better), or a key where higher is better, such as `accuracy`.
+        metric: One of those in `tasks.watched`.
         patience: Epochs to wait; None never stops.
         min_delta: Least improvement that resets the wait, in the metric's own unit.
     """
@@ -44,7 +46,7 @@ class EarlyStopping:
         if not val:
             self.best_epoch = epoch
             return Verdict(improved=True, stop=False)
-        score = -float(val[self.metric]) if self.metric == "loss" else float(val[self.metric])
+        score = goodness(self.metric, float(val[self.metric]))
         candidate = (score, -float(val["loss"]))
         improved = all(map(math.isfinite, candidate)) and candidate > self.best
         if improved:

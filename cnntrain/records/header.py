@@ -10,7 +10,7 @@ from cnntrain.config.loading import Config, parse_config
 from cnntrain.config.reader import write_yaml
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
-from cnntrain.task import SingleLabel
+from cnntrain.tasks.single_label import SingleLabel
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from cnntrain.metrics import Confusion
 from cnntrain.names import printable, shortened
+from cnntrain.tasks.metrics import Confusion
 
 _INK, _PAPER, _BLUE, _LINE = (30, 30, 30), (255, 255, 255), (31, 91, 171), (200, 200, 200)
 _MOST_SQUARES = 450  # of a side of a confusion matrix

@@ -15,7 +15,6 @@ from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.errors import NumericalError
-from cnntrain.metrics import Evaluation, is_guessing
 from cnntrain.names import printable
 from cnntrain.progress import EpochFigures, EpochSums
 from cnntrain.records.console import Console, percent
@@ -24,6 +23,7 @@ from cnntrain.records.pictures import confusion_picture, image_grid
 from cnntrain.records.signal_lines import SignalLines
 from cnntrain.records.tensorboard import TensorBoard, cut_back
 from cnntrain.runtime.load import Contention, describe_contention
+from cnntrain.tasks.metrics import SingleLabelEvaluation, is_guessing
 
 SUMMARY_METRICS = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 NOTHING_LOGGED: dict[str, Any] = {"epochs": [], "lines": [], "event_files": {}}
@@ -230,7 +230,7 @@ class RunLog:
         if lines or (self.folder / name).exists():
             write_text(self.folder / name, "".join(lines))
 
-    def finish(self, results: Mapping[str, Any], tested: Evaluation | None, test: Split, step: int) -> None:
+    def finish(self, results: Mapping[str, Any], tested: SingleLabelEvaluation | None, test: Split, step: int) -> None:
         """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
         if tested:
             if not math.isfinite(results["test"]["loss"]):
@@ -245,7 +245,7 @@ class RunLog:
         self._tensorboard.flush()
         write_text(self.folder / "results.json", to_json(results) + "\n")  # last: a run that has it is finished
 
-    def _test(self, tested: Evaluation, test: Split, step: int) -> None:
+    def _test(self, tested: SingleLabelEvaluation, test: Split, step: int) -> None:
         """What became of the test images, as pictures."""
         if is_guessing(float((tested.predictions == tested.targets).mean()), tested.confusion.support.tolist()):
             told = f"as far as {len(tested.targets):,} test images tell, no better than naming the most frequent class"

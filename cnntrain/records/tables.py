@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cnntrain.evidence import doubtful_classes, evidence_of_classes
-from cnntrain.intervals import spoken, wilson_interval
-from cnntrain.metrics import confidence_intervals, num_correct, num_predicted
 from cnntrain.names import shortened
 from cnntrain.records.console import percent
 from cnntrain.records.plain_text import aligned
+from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes
+from cnntrain.tasks.intervals import spoken, wilson_interval
+from cnntrain.tasks.metrics import confidence_intervals, num_correct, num_predicted
 
 _MOST_CLASSES = 200  # rows of a table that is still read
 

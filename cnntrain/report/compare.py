@@ -13,14 +13,14 @@ import numpy as np
 
 from cnntrain.errors import CheckpointError
 from cnntrain.extras import how_to_install, is_installed
-from cnntrain.intervals import Interval, wilson_interval
-from cnntrain.metrics import confidence_intervals
 from cnntrain.pages import render
 from cnntrain.records.files import write_text
 from cnntrain.records.run_records import RunRecords, read_records
 from cnntrain.report.figures import Course, comparison_charts
 from cnntrain.report.groups import FEWEST_SEEDS, Spread, differences, experiment
 from cnntrain.report.pairs import Difference, kept_predictions, mcnemar
+from cnntrain.tasks.intervals import Interval, wilson_interval
+from cnntrain.tasks.metrics import confidence_intervals
 from cnntrain.titles import as_yaml, flatten, folder_title, labels, run_title, settings_of
 
 # What is another for every run and says nothing of it.

@@ -13,11 +13,11 @@ from torch import nn
 
 from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.metrics import Confusion, most_confused
 from cnntrain.pages import picture
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.report.findings import Findings, Outcome
 from cnntrain.runtime.device import exact_float32
+from cnntrain.tasks.metrics import Confusion, most_confused
 
 MOST = 14  # of each kind
 _PAIRS, _PER_PAIR = 4, 4

@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from cnntrain.analysis.calibration import Reliability
 from cnntrain.analysis.robustness import Robustness
-from cnntrain.evidence import counted
-from cnntrain.intervals import widest_spread
 from cnntrain.pages.charts import COLOURS, INK, Line, line_chart, svg
 from cnntrain.records.run_records import RunRecords
+from cnntrain.tasks.evidence import counted
+from cnntrain.tasks.intervals import widest_spread
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -22,10 +22,10 @@ from cnntrain.data import Reporter, Split
 from cnntrain.data.batches import eval_batches
 from cnntrain.errors import CheckpointError, DataError
 from cnntrain.evaluate import network_outputs, recorded_split
-from cnntrain.intervals import Interval, wilson_interval
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header
-from cnntrain.task import NOT_FINITE
+from cnntrain.tasks.intervals import Interval, wilson_interval
+from cnntrain.tasks.task import NOT_FINITE
 
 # What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
 _BUDGET = {"cpu": 1e12, "cuda": 2e13}
@@ -178,7 +178,7 @@ def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None,
     return Outcome(
         split,
         outputs,
-        header.task.probabilities(outputs).numpy(),
+        header.task.activation(outputs).numpy(),
         split.targets.cpu().numpy(),
     )
 

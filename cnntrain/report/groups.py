@@ -7,8 +7,8 @@ from statistics import fmean, stdev, variance
 
 from scipy import stats
 
-from cnntrain.intervals import Interval
 from cnntrain.records.run_records import RunRecords
+from cnntrain.tasks.intervals import Interval
 from cnntrain.titles import settings_of
 
 FEWEST_SEEDS = 3  # of each of two configurations, to tell them apart

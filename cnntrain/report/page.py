@@ -14,10 +14,7 @@ from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.data import Reporter
 from cnntrain.doctor import examine
 from cnntrain.errors import DataError
-from cnntrain.evidence import evidence_of_classes
 from cnntrain.extras import how_to_install, is_installed
-from cnntrain.intervals import Interval, spoken, widest_spread, wilson_interval
-from cnntrain.metrics import Confusion, confidence_intervals, num_correct, num_predicted
 from cnntrain.pages import percent, picture, render
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
@@ -32,6 +29,9 @@ from cnntrain.report.short import write_short_report
 from cnntrain.report.tables import predictions_csv, suspects_csv
 from cnntrain.report.verdict import guesses, verdict
 from cnntrain.runtime.device import exact_float32
+from cnntrain.tasks.evidence import evidence_of_classes
+from cnntrain.tasks.intervals import Interval, spoken, widest_spread, wilson_interval
+from cnntrain.tasks.metrics import Confusion, confidence_intervals, num_correct, num_predicted
 from cnntrain.titles import folder_title, run_title
 
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture

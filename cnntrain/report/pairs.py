@@ -8,8 +8,8 @@ import numpy.typing as npt
 from scipy.stats import binomtest
 
 from cnntrain.errors import CheckpointError
-from cnntrain.intervals import Interval, difference_interval
 from cnntrain.records.run_records import RunRecords
+from cnntrain.tasks.intervals import Interval, difference_interval
 
 Right = npt.NDArray[np.bool_]
 _FEWEST_DISCORDANT = 6  # images on which one run alone is right, below which McNemar's test can never tell

@@ -4,13 +4,13 @@ import time
 from pathlib import Path
 
 from cnntrain.doctor import examine
-from cnntrain.evidence import doubtful_classes
 from cnntrain.extras import how_to_install, is_installed
-from cnntrain.metrics import confidence_intervals
 from cnntrain.pages import render
 from cnntrain.records.files import write_text
 from cnntrain.records.run_records import RunRecords
 from cnntrain.report import figures
+from cnntrain.tasks.evidence import doubtful_classes
+from cnntrain.tasks.metrics import confidence_intervals
 from cnntrain.titles import folder_title, run_title
 
 _KINDS = {"test": "test", "val": "validation"}

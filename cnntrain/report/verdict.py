@@ -5,11 +5,11 @@ from typing import Any, NamedTuple
 
 from scipy.stats import fisher_exact
 
-from cnntrain.evidence import counted, doubtful_classes
-from cnntrain.intervals import spoken, widest_spread, wilson_interval
-from cnntrain.metrics import confidence_intervals, is_guessing
 from cnntrain.pages import percent
 from cnntrain.report.findings import Findings
+from cnntrain.tasks.evidence import counted, doubtful_classes
+from cnntrain.tasks.intervals import spoken, widest_spread, wilson_interval
+from cnntrain.tasks.metrics import confidence_intervals, is_guessing
 
 _WELL_CALIBRATED, _BADLY_CALIBRATED = 0.03, 0.1
 _KNOWN_WELL = 0.05  # how far mean confidence and accuracy may lie apart, where the former is to be trusted

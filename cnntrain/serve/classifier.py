@@ -15,12 +15,13 @@ from torch import nn
 from cnntrain.analysis.activation_maps import ActivationMaps, activation_maps
 from cnntrain.data.decode import decode_image, fit_content
 from cnntrain.data.preprocessing import Pixels
-from cnntrain.intervals import wilson_interval
-from cnntrain.predict import Ranked, classify
+from cnntrain.predict import classify
 from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.records.runs import BEST
 from cnntrain.runtime.device import exact_float32, memory_explained
+from cnntrain.tasks.intervals import wilson_interval
+from cnntrain.tasks.task import Decoded
 from cnntrain.titles import run_title
 
 _ADVICE = "close other programs, or use --device cpu"
@@ -57,7 +58,7 @@ class Classifier:
         """In the order of the network's outputs."""
         return self.header.class_names
 
-    def predict(self, content: bytes, top: int) -> Ranked:
+    def predict(self, content: bytes, top: int) -> Decoded:
         """The likeliest classes of an image file, as `cnntrain predict` finds them.
 
         Raises:

@@ -14,7 +14,7 @@ from cnntrain.config.shorthand import Shorthand, choice_of
 
 
 @dataclass(frozen=True)
-class Criterion(ABC):
+class SingleLabelCriterion(ABC):
     """A loss over targets of which one class is right.
 
     Attributes:
@@ -67,15 +67,15 @@ class Criterion(ABC):
 
 
 @dataclass(frozen=True)
-class CrossEntropyCriterion(Criterion):
+class CrossEntropyCriterion(SingleLabelCriterion):
     """-sum over classes of t log p, with p the softmax of the logits."""
 
     def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """See `Criterion.per_image`."""
+        """See `SingleLabelCriterion.per_image`."""
         return self._cross_entropy(logits, targets, "none")
 
     def unweighted_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """See `Criterion.unweighted_sum`; PyTorch's own sum is quicker."""
+        """See `SingleLabelCriterion.unweighted_sum`; PyTorch's own sum is quicker."""
         return self._cross_entropy(logits, targets, "sum")
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
@@ -83,11 +83,11 @@ class CrossEntropyCriterion(Criterion):
 
 
 @dataclass(frozen=True)
-class SquaredErrorCriterion(Criterion):
+class SquaredErrorCriterion(SingleLabelCriterion):
     """Sum over classes of (p - t)^2, with p the softmax of the logits."""
 
     def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """See `Criterion.per_image`."""
+        """See `SingleLabelCriterion.per_image`."""
         if not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).float()
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
@@ -100,8 +100,8 @@ class LossOptions(Section):
     name: str
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
-    def build(self, num_classes: int, class_weights: Tensor | None = None) -> Criterion:
-        """The loss; see `Criterion` for the arguments."""
+    def build(self, num_classes: int, class_weights: Tensor | None = None) -> SingleLabelCriterion:
+        """The loss; see `SingleLabelCriterion` for the arguments."""
         raise NotImplementedError
 
 
@@ -110,7 +110,7 @@ class CrossEntropy(LossOptions):
 
     name: Literal["cross_entropy"] = "cross_entropy"
 
-    def build(self, num_classes: int, class_weights: Tensor | None = None) -> Criterion:
+    def build(self, num_classes: int, class_weights: Tensor | None = None) -> SingleLabelCriterion:
         """See `LossOptions.build`."""
         return CrossEntropyCriterion(num_classes, self.label_smoothing, class_weights)
 
@@ -120,7 +120,7 @@ class SquaredError(LossOptions):
 
     name: Literal["squared_error"] = "squared_error"
 
-    def build(self, num_classes: int, class_weights: Tensor | None = None) -> Criterion:
+    def build(self, num_classes: int, class_weights: Tensor | None = None) -> SingleLabelCriterion:
         """See `LossOptions.build`."""
         return SquaredErrorCriterion(num_classes, self.label_smoothing, class_weights)
 

@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, Po
 from cnntrain.config.section import Betas, Fraction, ProperFraction, Section
 from cnntrain.config.shorthand import Shorthand
 from cnntrain.tasks.losses import CrossEntropy, Loss
+from cnntrain.tasks.watched import Watched
 
 
 class Sgd(Section):
@@ -105,7 +106,7 @@ class ReduceOnPlateau(Warmup):
     """Multiply the rate by `factor` when the validation metric has not improved for `patience` epochs."""
 
     name: Literal["reduce_on_plateau"] = "reduce_on_plateau"
-    metric: Literal["accuracy", "loss", "balanced_accuracy", "macro_f1"] = "loss"
+    metric: Watched = "loss"
     patience: PositiveInt = 5
     factor: ProperFraction = 0.1
     min_delta: NonNegativeFloat = 0.0
@@ -128,7 +129,7 @@ class Ema(Section):
 class EarlyStopping(Section):
     """Stop when the validation metric has not improved by `min_delta` for `patience` epochs."""
 
-    metric: Literal["accuracy", "loss", "balanced_accuracy", "macro_f1"] = "accuracy"
+    metric: Watched = "accuracy"
     patience: PositiveInt = 10
     min_delta: NonNegativeFloat = 0.0
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnntrain.intervals import Interval, mean_interval, wilson_interval
+from cnntrain.tasks.intervals import Interval, mean_interval, wilson_interval
 
 Counts = npt.NDArray[np.int64]
 
@@ -98,7 +98,7 @@ class Confusion:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class SingleLabelEvaluation:
     """What came out for each image, in the split's order, on the CPU.
 
     Attributes:
@@ -177,7 +177,7 @@ def confidence_intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:
     """The 95 % intervals of accuracy, top-5 accuracy and balanced accuracy, from the metrics of any version.
 
     Args:
-        metrics: As `Evaluation.summary` gives them, or an entry of results.json.
+        metrics: As `SingleLabelEvaluation.summary` gives them, or an entry of results.json.
     """
     total = metrics["num_images"]
     shares = {key: metrics[key] for key in ("accuracy", "top5_accuracy") if key in metrics}

@@ -1,0 +1,154 @@
+"""What a task has to say: the questions that training, evaluation, prediction and their pages ask it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cnntrain.models.outputs import WithAuxiliary
+
+NOT_FINITE = (
+    "the network's outputs are not finite numbers (NaN or infinite), so they tell nothing: its training went wrong, or "
+    "its weights were changed; train it anew"
+)
+
+Column = npt.NDArray[Any]
+Decoded = tuple[tuple[str, float], ...]  # what is predicted and how likely it is, likeliest first; or what, how much
+
+
+class Targets(NamedTuple):
+    """The targets of N examples in a batch: a tensor of `dtype`, (N, *shape).
+
+    Where augmentation mixes examples, their targets are mixed too and become float32 (N, `mixed_size`).
+    """
+
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    mixed_size: int
+
+
+class Criterion(Protocol):
+    """A loss, as sums beside the sums of its weights, so that batches of any size give the same number."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        """The sum of the weighted losses of a batch, a float32 scalar; to be divided by `total_weight`."""
+
+    def total_weight(self, targets: Tensor) -> Tensor | int:
+        """The sum of the weights of these examples."""
+
+    def at_chance(self) -> float:
+        """The loss of a network that knows nothing."""
+
+    def to(self, device: torch.device) -> "Criterion":
+        """The same for outputs on a device."""
+
+
+class TrainingLoss(NamedTuple):
+    """The loss of a batch in training; sums, as in `Criterion`.
+
+    Attributes:
+        minimised: Where there are auxiliary outputs, with their losses.
+        reported: The part of it that compares with validation's loss.
+        outputs: The main ones, (N, num_outputs).
+    """
+
+    minimised: Tensor
+    reported: Tensor
+    outputs: Tensor
+
+
+class Evaluation(Protocol):
+    """What came out for each example of a split, in its order, on the CPU."""
+
+    @property
+    def losses(self) -> npt.NDArray[np.float32]:
+        """float32 (N,), unweighted and without label smoothing, so that recipes compare."""
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics as plain values, `num_images`, `loss` and the headline among them; and their intervals."""
+
+
+E_co = TypeVar("E_co", bound=Evaluation, covariant=True)
+
+
+class Task(Protocol[E_co]):
+    """What targets are and what outputs mean.
+
+    `outputs` are those of the network: float (N, num_outputs). `targets` are as `targets` says.
+    """
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers the network gives for an example."""
+
+    @property
+    def targets(self) -> Targets:
+        """What targets are."""
+
+    # Training
+
+    def criterion(self, balanced_over: Tensor | None = None) -> Criterion:
+        """The loss to train with; its weights give whatever is rare among these targets the same say."""
+
+    def training_loss(self, criterion: Criterion, outputs: Tensor | WithAuxiliary, targets: Tensor) -> TrainingLoss:
+        """What is minimised in a step, and what is reported of it."""
+
+    def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """What a step adds to the epoch's training score, a scalar; the score is its mean over the examples."""
+
+    # Evaluation
+
+    @property
+    def headline(self) -> str:
+        """The metric that is named first, and watched unless something else is asked for; see `tasks.watched`."""
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The keys of `Evaluation.summary` that are kept of every epoch, those which not every network has included."""
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss that is reported of each example, float32 (N,): neither smoothed nor weighted."""
+
+    def outcomes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        """What is kept of each example, on the device of the outputs: tensors (N, ...)."""
+
+    def evaluation(self, columns: Sequence[Column]) -> E_co:
+        """From the outcomes of a whole split, each joined and on the CPU."""
+
+    def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        """The groups in which a split is carved, so that each part has its share of every group: int64 (N,)."""
+
+    # Use
+
+    def activation(self, outputs: Tensor) -> Tensor:
+        """What outputs come to, float32 (N, num_outputs)."""
+
+    def decode(self, outputs: Tensor, top: int) -> list[Decoded]:
+        """For each example what is predicted, at most `top` of it.
+
+        Raises:
+            CheckpointError: The outputs are no finite numbers.
+        """
+
+    def exported(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        """What an exported network returns, in plain operations that compilers of graphs know."""
+
+    @property
+    def exported_outputs(self) -> Mapping[str, str]:
+        """The names of these, each with what it is."""
+
+    def caption(self, target: Tensor) -> str:
+        """A target of a batch, which may be mixed, as it is written under a picture."""
+
+
+def training_loss(criterion: Criterion, outputs: Tensor | WithAuxiliary, targets: Tensor) -> TrainingLoss:
+    """The loss of outputs, with those of auxiliary classifiers where there are any."""
+    if isinstance(outputs, Tensor):
+        loss = criterion(outputs, targets)
+        return TrainingLoss(loss, loss.detach(), outputs.detach())
+    loss = criterion(outputs.logits, targets)
+    auxiliary = sum(criterion(logits, targets) for logits in outputs.auxiliary)
+    return TrainingLoss(loss + outputs.weight * auxiliary, loss.detach(), outputs.logits.detach())

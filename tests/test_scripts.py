@@ -289,3 +289,108 @@ def test_a_sweep_goes_both_ways_until_it_is_worse_and_measures_nothing_twice(
     assert "| 0.0167 | 88.0 | 88.0 |" in capsys.readouterr().out
     assert sweep["main"]() == 0
     assert len(tried) == 4
+
+
+HOUSE = {
+    "cnntrain/__init__.py": "",
+    "cnntrain/config/section.py": "class Section: ...",
+    "cnntrain/config/options.py": """
+from typing import Self
+
+from cnntrain.config.section import Section
+
+class Sgd(Section):
+    lr: float
+    def build(self, parameters):
+        return parameters
+
+class Adam(Sgd):
+    def build(self, parameters):
+        return parameters
+
+class Config(Section):
+    optimizer: Sgd
+    def pinned(self) -> Self:
+        return self
+""",
+    "cnntrain/low.py": """
+def half(rate):
+    return rate / 2
+
+def plain(number):
+    return half(number)
+""",
+    "cnntrain/middle.py": """
+from cnntrain.config.options import Config
+from cnntrain.low import half
+
+class Result:
+    loss: float
+
+class Keeper:
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def rate(self) -> Result:
+        return half(self.config.optimizer.lr)
+""",
+    "cnntrain/apart.py": "def never(number):\n    return number\n",
+    "cnntrain/train.py": """
+from cnntrain.apart import never
+from cnntrain.config.options import Config
+from cnntrain.low import plain
+from cnntrain.middle import Keeper
+
+def run(config: Config) -> None:
+    config = config.pinned()
+    parameters = config.optimizer.build([])
+    never(parameters)
+    with open(config.name) as file:
+        keeper = Keeper(config)
+    plain(config.optimizer.lr)
+    result = keeper.rate()
+    print(result.loss)
+    if not config:
+        raise never(config)
+""",
+    "tests/test_house.py": 'FLOORS = [{"config"}, {"low", "apart"}, {"middle"}, {"train"}]\n',
+}
+
+
+def test_the_way_of_config_and_the_types_that_a_reader_needs_are_counted(
+    tmp_path: Path, script: Callable[[str], dict[str, Any]]
+) -> None:
+    for name, content in HOUSE.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    house = script("house")
+    numbers, names = house["figures"](tmp_path)
+    # run, pinned, both kinds of build, Keeper, plain, half, rate; half was entered before, `never` gets no config
+    assert house["way_of_config"](house["Package"](tmp_path)) == [
+        f"cnntrain.{room}" for room in ("train", *3 * ["config.options"], "middle", "low", "low", "middle")
+    ]
+    assert numbers == {
+        "names in cnntrain/": 5,
+        "lines in cnntrain/": sum(len(HOUSE[name].splitlines()) for name in HOUSE if name.startswith("cnntrain")),
+        "lines in tests/": 1,
+        "functions": 9,
+        "median function, lines": 2,
+        "longest function, lines": 11,
+        "files over 250 lines": 0,
+        "types of ours that the loop file imports": 2,
+        "types of ours that its functions need": 3,
+        "rooms that config enters": 4,
+        "climbs of config": 2,
+    }
+    assert names["needed types"] == ["Config", "Keeper", "Result"]
+    assert names["longest functions"][0] == "11 train: run"
+
+
+def test_several_checkouts_stand_beside_each_other() -> None:
+    command = [sys.executable, str(SCRIPTS / "house"), ".", str(SCRIPTS.parent)]
+    finished = subprocess.run(command, cwd=SCRIPTS.parent, capture_output=True, text=True, check=True)
+    rows = [line.strip("| ").split(" | ") for line in finished.stdout.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) == 11
+    for title, here, again in rows:
+        assert here == again, title
+        assert float(here) > 0 or "files over" in title

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from cnntrain.analysis.calibration import fit_temperature
 from cnntrain.data import Split
 from cnntrain.data.batches import eval_batches
 from cnntrain.evaluate import evaluate, network_outputs
@@ -39,7 +38,7 @@ def save_temperature(path: Path, model: nn.Module, header: Header, val: Split) -
     fitting, batch_size = header.preprocessing, header.config.recipe.images_at_once
     judged = network_outputs(model, eval_batches(val, fitting, batch_size))
     outputs, targets = (torch.cat(column) for column in zip(*judged, strict=True))
-    header = replace(header, temperature=fit_temperature(outputs, targets))
+    header = replace(header, temperature=header.task.calibrated(outputs, targets).temperature)
     metrics = evaluate(model, eval_batches(val, fitting, batch_size), header.task).summary()
     header = replace(header, val={key: metrics[key] for key in SUMMARY_METRICS if key in metrics})
     write_bytes(path, network_bytes(model, header))

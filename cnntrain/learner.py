@@ -28,7 +28,7 @@ from cnntrain.runtime.device import choose_fast_arithmetic, resolve_precision
 from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.start import build_network
 from cnntrain.tasks.single_label import SingleLabel
-from cnntrain.tasks.task import Criterion
+from cnntrain.tasks.task import Criterion, Task
 
 
 @dataclass
@@ -58,7 +58,7 @@ class Learner:
 
     model: nn.Module
     forward: Callable[[Tensor], Any]
-    task: SingleLabel
+    task: Task[Any]
     criterion: Criterion
     optimizer: torch.optim.Optimizer
     scheduler: Scheduler

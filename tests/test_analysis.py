@@ -11,10 +11,11 @@ from sklearn.calibration import calibration_curve
 from torch import nn
 
 from cnntrain.analysis.attacks import fgsm, pgd
-from cnntrain.analysis.calibration import calibration_error_by_chance, fit_temperature, reliability
+from cnntrain.analysis.calibration import calibration_error_by_chance, reliability
 from cnntrain.analysis.corruptions import CORRUPTIONS, corrupt
 from cnntrain.analysis.robustness import robustness
 from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.tasks.temperature import fit_temperature
 
 
 def overconfident(num_images: int = 4000, factor: float = 3.0) -> tuple[torch.Tensor, torch.Tensor]:

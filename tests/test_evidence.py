@@ -15,13 +15,15 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 from test_doctor import in_epochs, kinds
 
-from cnntrain.analysis.calibration import fit_temperature, temperature_interval
+from cnntrain.artifacts.records import check_metrics
 from cnntrain.doctor import examine
+from cnntrain.errors import CheckpointError
 from cnntrain.records.tables import evaluation_text
 from cnntrain.report.verdict import verdict
-from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes
+from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import difference_interval, mean_interval, widest_spread, wilson_interval
-from cnntrain.tasks.metrics import SingleLabelEvaluation, num_correct, num_predicted
+from cnntrain.tasks.metrics import SingleLabelEvaluation
+from cnntrain.tasks.temperature import fit_temperature, temperature_interval
 
 
 def summary_of(targets: list[int], predictions: list[int], num_classes: int) -> dict[str, Any]:
@@ -126,6 +128,19 @@ def test_counts_of_older_results_follow_from_their_shares() -> None:
         old = {key: value for key, value in row.items() if key not in ("correct", "predicted")}
         assert num_correct(old) == row["correct"]
         assert num_predicted(old) == (row["predicted"] or None)
+
+
+def test_counts_are_read_from_where_they_stand() -> None:
+    row = {"class": "a", "recall": 0.3333, "precision": 0.25, "support": 30_000, "correct": 10_000, "predicted": 39_999}
+    assert (num_correct(row), num_predicted(row)) == (10_000, 39_999)
+
+
+def test_more_right_images_than_there_are_make_no_sense() -> None:
+    summary = summary_of([0, 0, 1, 1, 1], [0, 1, 1, 1, 0], 3)
+    check_metrics(summary, "x")
+    summary["per_class"][1]["correct"] = 4
+    with pytest.raises(CheckpointError, match=r"x: per_class\.1\.correct: must be at most support and predicted"):
+        check_metrics(summary, "x")
 
 
 @pytest.mark.parametrize(

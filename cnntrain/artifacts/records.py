@@ -217,6 +217,9 @@ def _check_together(metrics: Mapping[str, Any], place: str, *keys: str) -> None:
     support = [row["support"] for row in rows]
     if sum(support) != num_images:
         raise fault(place, (*keys, "num_images"), f"must be the sum of the classes' support, {sum(support)}")
+    for index, row in enumerate(rows):
+        if row.get("correct", 0) > min(row["support"], row.get("predicted", row["support"])):
+            raise fault(place, (*keys, "per_class", index, "correct"), "must be at most support and predicted")
     pairs, key = _pairs(metrics, len(rows), place, keys)
     found = [0] * len(rows)
     for true, _, count in pairs:

@@ -5,6 +5,7 @@ from statistics import median
 from cnntrain.doctor.signals import Signals
 from cnntrain.doctor.verdict import Verdict
 from cnntrain.names import shortened
+from cnntrain.tasks.evidence import num_correct
 from cnntrain.tasks.intervals import wilson_interval
 
 WAITING = 0.5  # share of the time of training that is spent on getting batches
@@ -56,7 +57,7 @@ def class_imbalance(signals: Signals) -> Verdict | None:
         for row in signals.val["per_class"]
         if row["support"] >= MIN_SUPPORT
         and row["recall"] < accuracy - LOW_RECALL
-        and wilson_interval(round(row["recall"] * row["support"]), row["support"]).high < accuracy
+        and wilson_interval(num_correct(row), row["support"]).high < accuracy
         and signals.class_counts[row["class"]] <= FEW * largest
     }
     if not lasting or not missed or accuracy - balanced < HIDDEN:

@@ -6,9 +6,9 @@ from typing import Any
 from cnntrain.names import shortened
 from cnntrain.records.console import percent
 from cnntrain.records.plain_text import aligned
-from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes
+from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import spoken, wilson_interval
-from cnntrain.tasks.metrics import confidence_intervals, num_correct, num_predicted
+from cnntrain.tasks.metrics import confidence_intervals
 
 _MOST_CLASSES = 200  # rows of a table that is still read
 

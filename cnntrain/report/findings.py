@@ -11,10 +11,7 @@ from torch import Tensor, nn
 from cnntrain.analysis.calibration import (
     Reliability,
     calibration_error_by_chance,
-    fit_temperature,
     reliability,
-    temperature_interval,
-    top_confidences,
 )
 from cnntrain.analysis.labels import suspected_labels
 from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustness
@@ -25,7 +22,9 @@ from cnntrain.evaluate import network_outputs, recorded_split
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header
 from cnntrain.tasks.intervals import Interval, wilson_interval
+from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import NOT_FINITE
+from cnntrain.tasks.temperature import fit_temperature, temperature_interval
 
 # What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
 _BUDGET = {"cpu": 1e12, "cuda": 2e13}
@@ -145,7 +144,7 @@ def find(
     temperature = fit_temperature(*fitting_to)
     likely = temperature_interval(*fitting_to, temperature)
     by_chance = calibration_error_by_chance(test.confidences)
-    before, after = (_reliability(test, temperature) for temperature in (1.0, temperature))
+    before, after = (_reliability(test, replace(header.task, temperature=t)) for t in (1.0, temperature))
     found = Findings(
         val=val,
         test=test,
@@ -183,8 +182,8 @@ def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None,
     )
 
 
-def _reliability(outcome: Outcome, temperature: float) -> Reliability:
-    confidences, predictions = top_confidences(outcome.outputs, temperature)
+def _reliability(outcome: Outcome, task: SingleLabel) -> Reliability:
+    confidences, predictions = task.activation(outcome.outputs).max(1)
     return reliability(confidences.numpy(), predictions.numpy() == outcome.targets)
 
 

@@ -29,9 +29,9 @@ from cnntrain.report.short import write_short_report
 from cnntrain.report.tables import predictions_csv, suspects_csv
 from cnntrain.report.verdict import guesses, verdict
 from cnntrain.runtime.device import exact_float32
-from cnntrain.tasks.evidence import evidence_of_classes
+from cnntrain.tasks.evidence import evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import Interval, spoken, widest_spread, wilson_interval
-from cnntrain.tasks.metrics import Confusion, confidence_intervals, num_correct, num_predicted
+from cnntrain.tasks.metrics import Confusion, confidence_intervals
 from cnntrain.titles import folder_title, run_title
 
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture

@@ -13,6 +13,20 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
+def num_correct(row: Mapping[str, Any]) -> int:
+    """Images of a class that were called so; older versions wrote its recall alone."""
+    correct: int = row["correct"] if "correct" in row else round(row["recall"] * row["support"])
+    return correct
+
+
+def num_predicted(row: Mapping[str, Any]) -> int | None:
+    """Images that were called a class; None where an older version did not write it, and it cannot be told."""
+    predicted: int | None = row.get("predicted")
+    if predicted is None and row["precision"]:
+        predicted = round(num_correct(row) / row["precision"])
+    return predicted
+
+
 def evidence_of_classes(metrics: Mapping[str, Any]) -> str:
     """On how many images the figures of classes rest, in words: `2 classes, the smallest with 1 image`."""
     support = [row["support"] for row in metrics["per_class"] if row["support"]]

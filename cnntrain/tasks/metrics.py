@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnntrain.tasks.evidence import num_correct
 from cnntrain.tasks.intervals import Interval, mean_interval, wilson_interval
 
 Counts = npt.NDArray[np.int64]
@@ -186,21 +187,6 @@ def confidence_intervals(metrics: Mapping[str, Any]) -> dict[str, Interval]:
         **{key: wilson_interval(round(share * total), total) for key, share in shares.items()},
         "balanced_accuracy": mean_interval(counts),
     }
-
-
-def num_correct(row: Mapping[str, Any]) -> int:
-    """Images of a class that were called so, from its recall: older versions wrote no `correct`."""
-    correct: float = row["recall"] * row["support"]
-    return round(correct)
-
-
-def num_predicted(row: Mapping[str, Any]) -> int | None:
-    """Images that were called a class; None where an older version did not write it, and it cannot be told."""
-    if row["precision"]:
-        precision: float = row["precision"]
-        return round(num_correct(row) / precision)
-    predicted = row.get("predicted")
-    return predicted if isinstance(predicted, int) else None
 
 
 def is_guessing(accuracy: float, support: Sequence[int]) -> bool:

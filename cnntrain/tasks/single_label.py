@@ -15,6 +15,7 @@ from cnntrain.names import printable
 from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, balanced_weights
 from cnntrain.tasks.metrics import SingleLabelEvaluation
 from cnntrain.tasks.task import NOT_FINITE, Column, Criterion, Decoded, Targets, TrainingLoss, training_loss
+from cnntrain.tasks.temperature import fit_temperature
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,10 @@ class SingleLabel:
             tuple(zip([self.class_names[index] for index in row], shares, strict=True))
             for row, shares in zip(classes.tolist(), values.tolist(), strict=True)
         ]
+
+    def calibrated(self, outputs: Tensor, targets: Tensor) -> "SingleLabel":
+        """The same with the temperature that fits outputs, (N, K), of images that were not trained on."""
+        return replace(self, temperature=fit_temperature(outputs, targets))
 
     def exported(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and probabilities, each (N, K)."""

@@ -1,0 +1,176 @@
+"""Whoever asks a task asks any: a second one, which exists here alone, goes through the same steps."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor
+
+from cnntrain.config.loading import parse_config
+from cnntrain.data import prepare_data
+from cnntrain.data.batches import Batch
+from cnntrain.errors import CheckpointError
+from cnntrain.evaluate import evaluate
+from cnntrain.learner import build_learner
+from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.recipe.early_stopping import EarlyStopping
+from cnntrain.tasks.losses import CrossEntropy, SquaredError
+from cnntrain.tasks.single_label import SingleLabel
+from cnntrain.tasks.task import Column, Decoded, Targets, Task, TrainingLoss, training_loss
+from cnntrain.train import train_step
+
+TEXT = (
+    "model: lenet5\ndata: {source: digits, image_size: 16}\n"
+    "recipe: {optimizer: {name: adam, lr: 0.003}, schedule: constant}\n"
+)
+
+
+@dataclass(frozen=True)
+class MeanSquare:
+    """The square of the distance."""
+
+    def __call__(self, outputs: Tensor, targets: Tensor, /) -> Tensor:
+        return (outputs.float() - targets).square().sum()
+
+    def total_weight(self, targets: Tensor) -> int:
+        return len(targets)
+
+    def at_chance(self) -> float:
+        return 1.0
+
+    def to(self, device: torch.device) -> "MeanSquare":
+        return self
+
+
+@dataclass(frozen=True)
+class Distances:
+    """What came out for each example."""
+
+    losses: npt.NDArray[np.float32]
+    errors: npt.NDArray[np.float32]
+
+    def summary(self) -> dict[str, Any]:
+        return {"num_images": len(self.losses), "loss": float(self.losses.mean()), "mae": float(self.errors.mean())}
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Each image has some numbers, the outputs are these numbers: no classes, and nothing is right or wrong."""
+
+    names: tuple[str, ...]
+
+    headline: ClassVar[str] = "loss"
+    metrics: ClassVar[tuple[str, ...]] = ("loss", "mae")
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.names)
+
+    @property
+    def targets(self) -> Targets:
+        return Targets(torch.float32, (len(self.names),), mixed_size=len(self.names))
+
+    def criterion(self, balanced_over: Tensor | None = None) -> MeanSquare:
+        return MeanSquare()
+
+    def training_loss(self, criterion: Any, outputs: Tensor | WithAuxiliary, targets: Tensor) -> TrainingLoss:
+        return training_loss(criterion, outputs, targets)
+
+    def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).abs().mean(1).sum()
+
+    def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs - targets).square().sum(1)
+
+    def outcomes(self, outputs: Tensor, targets: Tensor) -> tuple[Tensor, ...]:
+        return self.losses(outputs, targets), (outputs - targets).abs().mean(1)
+
+    def evaluation(self, columns: Sequence[Column]) -> Distances:
+        return Distances(*columns)
+
+    def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+        middle: npt.NDArray[np.int64] = (targets[:, 0] > np.median(targets[:, 0])).astype(np.int64)
+        return middle
+
+    def activation(self, outputs: Tensor) -> Tensor:
+        return outputs
+
+    def decode(self, outputs: Tensor, top: int) -> list[Decoded]:
+        return [tuple(zip(self.names[:top], row, strict=False)) for row in outputs.tolist()]
+
+    def exported(self, outputs: Tensor) -> tuple[Tensor, ...]:
+        return (outputs,)
+
+    @property
+    def exported_outputs(self) -> Mapping[str, str]:
+        return {"values": f"float32 (batch, {len(self.names)})"}
+
+    def caption(self, target: Tensor) -> str:
+        return ", ".join(f"{name} {value:.1f}" for name, value in zip(self.names, target.tolist(), strict=True))
+
+
+NUMBERS = Numbers(tuple(f"n{index}" for index in range(10)))
+
+
+def test_a_task_without_classes_is_trained_and_evaluated() -> None:
+    config = parse_config(TEXT, "test")
+    splits = prepare_data(config.data)
+    learner = build_learner(config, splits, torch.device("cpu"))
+    learner = replace(learner, task=NUMBERS, criterion=NUMBERS.criterion())
+    learner.begin_epoch(1)
+    images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images, images.mean((1, 2, 3))[:, None].repeat(1, 10))
+    results = [train_step(learner, batch) for _ in range(30)]
+    losses = [float(result.loss_sum / result.total_weight) for result in results]
+    assert losses[-1] < 0.1 * losses[0]
+    assert 0 < float(results[-1].num_correct) / 64 < 0.5  # the score of the step: here a mean error
+
+    parts = [Batch(batch.images[start:stop], batch.targets[start:stop]) for start, stop in ((0, 40), (40, 64))]
+    found = evaluate(learner.kept, parts, NUMBERS).summary()
+    with torch.inference_mode():
+        differences = (learner.kept.eval()(batch.images) - batch.targets).numpy()
+    assert found["num_images"] == 64
+    assert found["loss"] == pytest.approx((differences**2).sum(1).mean(), rel=1e-5)
+    assert found["mae"] == pytest.approx(np.abs(differences).mean(), rel=1e-5)
+
+    watch = EarlyStopping(NUMBERS.headline)
+    assert [watch.update(epoch, {"loss": loss}).improved for epoch, loss in ((1, 2.0), (2, 1.0), (3, 1.5))] == [True, True, False]  # fmt: skip
+
+
+def test_a_single_label_is_decoded_by_probability() -> None:
+    task: Task[Any] = SingleLabel(("a", "b", "c"), temperature=2.0)
+    outputs = torch.tensor([[0.0, 2.0, 4.0]])
+    ((first, second),) = task.decode(outputs, top=2)
+    expected = np.exp([0, 1, 2]) / np.exp([0, 1, 2]).sum()
+    assert (first[0], second[0]) == ("c", "b")
+    assert (first[1], second[1]) == pytest.approx((expected[2], expected[1]))
+    logits, probabilities = task.exported(outputs)
+    torch.testing.assert_close(probabilities, task.activation(outputs))
+    assert list(task.exported_outputs) == ["logits", "probabilities"]
+    assert logits.tolist() == [[0.0, 1.0, 2.0]]
+    assert len(task.decode(outputs, top=100)[0]) == task.num_outputs
+    with pytest.raises(CheckpointError, match="not finite"):
+        task.decode(outputs * torch.nan, top=1)
+
+
+def test_the_loss_that_is_reported_is_neither_smoothed_nor_weighted() -> None:
+    outputs, targets = torch.randn(6, 3), torch.tensor([0, 0, 0, 0, 1, 2])
+    for plain, smoothed in (
+        (CrossEntropy(), CrossEntropy(label_smoothing=0.2)),
+        (SquaredError(), SquaredError(label_smoothing=0.2)),
+    ):
+        task, other = (SingleLabel(("a", "b", "c"), loss) for loss in (plain, smoothed))
+        torch.testing.assert_close(task.losses(outputs, targets), other.losses(outputs, targets))
+        assert float(other.criterion(targets)(outputs, targets)) != pytest.approx(float(task.criterion()(outputs, targets)))  # fmt: skip
+        assert task.losses(outputs, targets).sum() == pytest.approx(float(task.criterion()(outputs, targets)))
+
+
+def test_a_mixed_label_is_written_with_its_larger_shares() -> None:
+    task = SingleLabel(("a", "b", "c"))
+    assert task.caption(torch.tensor(1)) == "b"
+    assert task.caption(torch.tensor([0.3, 0.7, 0.0])) == "b: 70%\na: 30%"
+    assert task.caption(torch.tensor([0.0, 1.0, 0.001])) == "b: 100%"

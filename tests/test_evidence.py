@@ -18,11 +18,11 @@ from test_doctor import in_epochs, kinds
 from cnntrain.artifacts.records import check_metrics
 from cnntrain.doctor import examine
 from cnntrain.errors import CheckpointError
-from cnntrain.records.tables import evaluation_text
 from cnntrain.report.verdict import verdict
 from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import difference_interval, mean_interval, widest_spread, wilson_interval
 from cnntrain.tasks.metrics import SingleLabelEvaluation
+from cnntrain.tasks.tables import evaluation_text
 from cnntrain.tasks.temperature import fit_temperature, temperature_interval
 
 

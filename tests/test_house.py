@@ -12,7 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # stands on a floor of its own, its file is named beside it.
 FLOORS = [
     {"names"},
-    {"errors", "tasks.evidence", "tasks.intervals", "tasks.watched", "titles"},
+    {"errors", "records.plain_text", "tasks.evidence", "tasks.intervals", "tasks.watched", "titles"},
     {"config.section", "config.shorthand"},
     {"tasks.losses"},
     {"config", "runtime", "extras", "pages", "doctor"},

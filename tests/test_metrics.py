@@ -8,9 +8,9 @@ from scipy import stats
 from sklearn import metrics as oracle
 
 from cnntrain.records.pictures import confusion_picture
-from cnntrain.records.tables import evaluation_text
 from cnntrain.tasks.intervals import wilson_interval
 from cnntrain.tasks.metrics import Confusion, SingleLabelEvaluation, is_guessing, summarise_confusion
+from cnntrain.tasks.tables import evaluation_text
 
 RNG = np.random.default_rng(0)
 NAMES = tuple("abcdef")

@@ -92,6 +92,15 @@ class Numbers:
     def evaluation(self, columns: Sequence[Column]) -> Distances:
         return Distances(*columns)
 
+    def epoch_text(self, metrics: Mapping[str, Any]) -> str:
+        return f"loss {metrics['loss']:.4f}"
+
+    def result_text(self, metrics: Mapping[str, Any]) -> str:
+        return f"mean error {metrics['mae']:.2f}"
+
+    def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
+        return [f"{key} {summary[key]:.4f}" for key in self.metrics]
+
     def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         middle: npt.NDArray[np.int64] = (targets[:, 0] > np.median(targets[:, 0])).astype(np.int64)
         return middle

@@ -44,8 +44,8 @@ def evaluate(
     from cnntrain.evaluate import evaluate_checkpoint
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
-    from cnntrain.records.tables import evaluation_text
     from cnntrain.runtime.device import memory_explained, resolve_device
+    from cnntrain.tasks.tables import evaluation_text
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)

@@ -23,6 +23,11 @@ def number(count: int | None) -> str:
     return "" if count is None else f"{count:,}"
 
 
+def percent(fraction: float) -> str:
+    """0.98765 -> `98.77 %`."""
+    return f"{100 * fraction:.2f} %"
+
+
 def quantity(count: float | None) -> str:
     """4089184256 -> `4.09 G`, 442368 -> `442 k`, 84 -> `84`, None -> nothing."""
     return "" if count is None else _scaled(count, 1000, ("", "k", "M", "G", "T"))

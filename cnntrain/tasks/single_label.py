@@ -12,8 +12,11 @@ from torch import Tensor
 from cnntrain.errors import CheckpointError
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.names import printable
+from cnntrain.records.plain_text import percent
+from cnntrain.tasks.intervals import Interval, spoken
 from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, balanced_weights
 from cnntrain.tasks.metrics import SingleLabelEvaluation
+from cnntrain.tasks.tables import evaluation_text
 from cnntrain.tasks.task import NOT_FINITE, Column, Criterion, Decoded, Targets, TrainingLoss, training_loss
 from cnntrain.tasks.temperature import fit_temperature
 
@@ -81,6 +84,19 @@ class SingleLabel:
     def evaluation(self, columns: Sequence[Column]) -> SingleLabelEvaluation:
         """From the outcomes of a whole split."""
         return SingleLabelEvaluation(self.class_names, *columns)
+
+    def epoch_text(self, metrics: Mapping[str, Any]) -> str:
+        """Loss and accuracy."""
+        return f"loss {metrics['loss']:.4f} acc {percent(metrics['accuracy']):>8}"
+
+    def result_text(self, metrics: Mapping[str, Any]) -> str:
+        """Accuracy with its interval, and the loss."""
+        interval = spoken(Interval(*metrics["accuracy_interval"]), 2)
+        return f"accuracy {percent(metrics['accuracy'])} (95 % interval {interval}), loss {metrics['loss']:.4f}"
+
+    def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
+        """Totals, classes and the most confused pairs."""
+        return evaluation_text(summary)
 
     def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The classes."""

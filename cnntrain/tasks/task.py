@@ -118,6 +118,15 @@ class Task(Protocol[E_co]):
     def evaluation(self, columns: Sequence[Column]) -> E_co:
         """From the outcomes of a whole split, each joined and on the CPU."""
 
+    def epoch_text(self, metrics: Mapping[str, Any]) -> str:
+        """What the line of an epoch says of training or validation; `metrics` has the loss and the score at least."""
+
+    def result_text(self, metrics: Mapping[str, Any]) -> str:
+        """What is said of the final test: the headline with its interval, and the loss."""
+
+    def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
+        """The lines of `cnntrain evaluate`, each number with what it rests on."""
+
     def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The groups in which a split is carved, so that each part has its share of every group: int64 (N,)."""
 

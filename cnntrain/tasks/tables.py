@@ -1,11 +1,10 @@
-"""Evaluation results as text."""
+"""What single label says of an evaluation, as text."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from cnntrain.names import shortened
-from cnntrain.records.console import percent
-from cnntrain.records.plain_text import aligned
+from cnntrain.records.plain_text import aligned, percent
 from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import spoken, wilson_interval
 from cnntrain.tasks.metrics import confidence_intervals

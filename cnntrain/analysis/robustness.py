@@ -1,6 +1,6 @@
 """How much of a network's accuracy is left when images are attacked or corrupted."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,41 +54,65 @@ def robustness(
         preprocessing: The checkpoint's; attacks see images before it normalises.
         batch_size: Images at once.
     """
-    images = centre_crop(images, preprocessing.image_size)
-    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-    mean, std = (torch.tensor(v, device=images.device).view(-1, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    trial = _Trial(model, centre_crop(images, preprocessing.image_size), targets, preprocessing, batch_size)
+    with exact_float32():
+        return Robustness(
+            num_images=len(targets),
+            clean=trial.accuracy(trial.images.split(batch_size)),
+            strengths=STRENGTHS,
+            attacked={"FGSM": trial.attacked(fgsm), "PGD": trial.attacked(pgd)},
+            corrupted={name: trial.corrupted(name) for name in CORRUPTIONS},
+        )
 
-    def classify(shares: Tensor) -> Tensor:  # `normalise` works in place, where gradients cannot follow
-        outputs: Tensor = model((shares - mean) / std)
-        return outputs
 
-    def accuracy(changed: Iterable[Tensor]) -> float:
-        """Of batches, uint8 or float32 in [0, 1]."""
+@dataclass(frozen=True)
+class _Trial:
+    """A network, and the images on which it is tried.
+
+    Attributes:
+        model: In evaluation mode.
+        images: uint8 (N, C, image_size, image_size).
+        targets: int64 (N,).
+        preprocessing: The checkpoint's.
+        batch_size: Images at once.
+    """
+
+    model: nn.Module
+    images: Tensor
+    targets: Tensor
+    preprocessing: Preprocessing
+    batch_size: int
+
+    def accuracy(self, batches: Iterable[Tensor]) -> float:
+        """Of images as they were changed, uint8 or float32 in [0, 1]."""
         with torch.inference_mode():
-            found = torch.cat([model(preprocessing.normalise(batch)).argmax(1) for batch in changed])
-        return float((found == targets).float().mean())
+            predicted = torch.cat([self.model(self.preprocessing.normalise(batch)).argmax(1) for batch in batches])
+        return float((predicted == self.targets).float().mean())
 
-    def attacked(attack: Attack) -> tuple[float, ...]:
+    def attacked(self, attack: Attack) -> tuple[float, ...]:
+        """What an attack leaves, for each strength."""
+        values = self.preprocessing.mean, self.preprocessing.std
+        mean, std = (torch.tensor(value, device=self.images.device).view(-1, 1, 1) for value in values)
+
+        def classify(shares: Tensor) -> Tensor:  # `normalise` works in place, where gradients cannot follow
+            outputs: Tensor = self.model((shares - mean) / std)
+            return outputs
+
         def change(strength: float) -> Iterator[Tensor]:
-            for batch, labels in zip(images.split(batch_size), targets.split(batch_size), strict=True):
+            batches = zip(self.images.split(self.batch_size), self.targets.split(self.batch_size), strict=True)
+            for batch, labels in batches:
                 with torch.inference_mode(mode=False):
                     changed = attack(classify, batch / 255, labels, strength)
                 yield changed
 
-        return tuple(accuracy(change(strength)) for strength in STRENGTHS)
+        return tuple(self.accuracy(change(strength)) for strength in STRENGTHS)
 
-    def corrupted(name: str, severity: int) -> float:
-        changed = torch.from_numpy(corrupt(pixels, name, severity)).to(images.device).permute(0, 3, 1, 2)
-        return accuracy(changed.split(batch_size))
+    def corrupted(self, name: str) -> tuple[float, ...]:
+        """What a corruption leaves, for each severity."""
+        pixels = self.images.permute(0, 2, 3, 1).cpu().numpy()
 
-    with exact_float32():
-        return Robustness(
-            num_images=len(targets),
-            clean=accuracy(images.split(batch_size)),
-            strengths=STRENGTHS,
-            attacked={"FGSM": attacked(fgsm), "PGD": attacked(pgd)},
-            corrupted={
-                name: tuple(corrupted(name, severity) for severity in range(1, NUM_SEVERITIES + 1))
-                for name in CORRUPTIONS
-            },
-        )
+        def change(severity: int) -> Sequence[Tensor]:
+            changed = torch.from_numpy(corrupt(pixels, name, severity)).to(self.images.device).permute(0, 3, 1, 2)
+            return changed.split(self.batch_size)
+
+        return tuple(self.accuracy(change(severity)) for severity in range(1, NUM_SEVERITIES + 1))

@@ -86,14 +86,26 @@ def line_chart(
         if x_label in COUNTED:
             axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         if len(lines) + len(marks or {}) > 1:
-            if len(lines) < 5:
-                axes.legend(frameon=False, fontsize=8)
-            else:  # beside the curves, on which they would lie
-                points = 30 + 4.2 * max(map(len, [*lines, *(marks or {})]))  # about the width of an entry
-                fitting = max(1, min(4, int(72 * size[0] / points)))
-                axes.figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=fitting)
+            _add_legend(axes, [*lines, *(marks or {})], num_lines=len(lines), width=size[0])
 
     return svg(draw, alt, size)
+
+
+def _add_legend(axes: "Axes", names: Sequence[str], *, num_lines: int, width: float) -> None:
+    """Where matplotlib finds room among a few curves; below them where it would lie on many.
+
+    Args:
+        axes: With the curves.
+        names: All that the legend holds.
+        num_lines: How many of them are curves.
+        width: Of the chart, inches.
+    """
+    if num_lines < 5:
+        axes.legend(frameon=False, fontsize=8)
+        return
+    points = 30 + 4.2 * max(map(len, names))  # about the width of an entry
+    num_columns = max(1, min(4, int(72 * width / points)))
+    axes.figure.legend(loc="outside lower center", frameon=False, fontsize=7, ncols=num_columns)
 
 
 def _label_plainly(axis: "Axis") -> None:

@@ -124,21 +124,7 @@ def open_run(
     saved = newest_training(folder / BEST.parent, say)
     before = saved.header.config if saved else load_config(str(folder / "config.yaml")).config
     config, changes = merge(before, given) if given else (before, [])
-    moved = [change for change in changes if change.startswith(SPLITTING)]
-    if saved and moved:
-        raise ConfigError(
-            f"{folder} has begun, and {'; '.join(moved)} would move images between training and test; train a new run"
-        )
-    if saved and config.recipe.epochs < _epochs_done(saved):
-        raise ConfigError(f"recipe.epochs is {config.recipe.epochs}, and {_epochs_done(saved)} are done in {folder}")
-    if changes and not allow_changes:
-        raise ConfigError(
-            f"{folder} was trained with another configuration:",
-            more=[
-                *(f"  {change}" for change in changes),
-                "add --allow-changes to go on with the new one, name another run, or start anew without --resume",
-            ],
-        )
+    _refuse_changes(folder, saved, config, changes, allowed=allow_changes)
     notices, finished = [f"changed: {change}" for change in changes], ""
     if saved:
         config = _where_images_are(config, before, data_root, saved.header.class_names)
@@ -184,6 +170,35 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processor": str(torch.backends.cpu.get_cpu_capability()),
     }
+
+
+def _refuse_changes(
+    folder: Path, saved: Saved | None, config: Config, changes: Sequence[str], *, allowed: bool
+) -> None:
+    """Raises ConfigError where a run cannot go on with what the configuration says anew, or must be told that it may.
+
+    Args:
+        folder: The run folder.
+        saved: Its newest checkpoint, if there is one.
+        config: What to do now.
+        changes: What is other than when it began.
+        allowed: Whether the user said that there may be changes.
+    """
+    moved = [change for change in changes if change.startswith(SPLITTING)]
+    if saved and moved:
+        raise ConfigError(
+            f"{folder} has begun, and {'; '.join(moved)} would move images between training and test; train a new run"
+        )
+    if saved and config.recipe.epochs < _epochs_done(saved):
+        raise ConfigError(f"recipe.epochs is {config.recipe.epochs}, and {_epochs_done(saved)} are done in {folder}")
+    if changes and not allowed:
+        raise ConfigError(
+            f"{folder} was trained with another configuration:",
+            more=[
+                *(f"  {change}" for change in changes),
+                "add --allow-changes to go on with the new one, name another run, or start anew without --resume",
+            ],
+        )
 
 
 def _where_images_are(config: Config, before: Config, data_root: Path | None, class_names: Sequence[str]) -> Config:

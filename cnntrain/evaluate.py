@@ -1,26 +1,19 @@
-"""Evaluation: what a network makes of a whole split. Serves validation, the final test and `cnntrain evaluate`."""
+"""Evaluation: what a network makes of a whole split. Serves validation and every test."""
 
 import math
 from collections.abc import Iterable, Iterator
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cnntrain.analysis.dead_relus import dead_relus, is_looked_at, spread
 from cnntrain.config.loading import Config
-from cnntrain.data import Preprocessing, Reporter, Split, Splits, prepare_split
+from cnntrain.data import Preprocessing, Reporter, Split, Splits
 from cnntrain.data.batches import Batch, eval_batches
-from cnntrain.data.image_folder import moved_images
-from cnntrain.data.layout import SPLITS
-from cnntrain.errors import CheckpointError, DataError
 from cnntrain.learner import Learner
-from cnntrain.names import quoted
-from cnntrain.records.checkpoints import Header, load_network
-from cnntrain.runtime.device import exact_float32, use_threads
-from cnntrain.tasks.task import NOT_FINITE, Evaluation, Task
+from cnntrain.runtime.device import exact_float32
+from cnntrain.tasks.task import Evaluation, Task
 
 E = TypeVar("E", bound=Evaluation)
 
@@ -83,74 +76,3 @@ def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int
     return dead_relus(
         learner.kept, eval_batches(spread(splits.val), splits.preprocessing, config.recipe.images_at_once)
     )
-
-
-def recorded_split(
-    header: Header, name: str, *, device: torch.device, data_root: str | None, reporter: Reporter
-) -> tuple[Split, int]:
-    """A split of the data that a network was trained on, and how many images of it were left out.
-
-    Args:
-        header: The checkpoint's.
-        name: `train`, `val` or `test`.
-        device: Where batches are wanted.
-        data_root: Where data sets live, if not where they were in training.
-        reporter: Tells the user what takes its time.
-
-    Raises:
-        DataError: The data are missing, or have other classes than the network.
-    """
-    data, recorded = header.config.data, header.config.run.data_root
-    if data_root:
-        data = moved_images(data, Path(data_root), header.class_names)
-    if not data_root and recorded and Path(recorded).is_dir():  # else a run from another machine
-        data_root = recorded
-    split, class_names, num_skipped = prepare_split(
-        data, name, preprocessing=header.preprocessing, data_root=data_root, device=device, reporter=reporter
-    )
-    if not len(split):
-        others = " or ".join(f"--split {other}" for other in SPLITS if header.split(other)["num_images"])
-        raise DataError(
-            f"there are no {name} images: the network was trained with data.{name}_fraction 0. Take other images of it "
-            f"({others}), or train a new run with data.{name}_fraction above 0"
-        )
-    if class_names != header.class_names:
-        raise DataError(
-            f"the data have the classes {quoted(class_names)}; "
-            f"the network of this checkpoint knows {quoted(header.class_names)}"
-        )
-    return split, num_skipped
-
-
-def evaluate_checkpoint(
-    path: Path, split_name: str, *, device: torch.device, data_root: str | None, reporter: Reporter
-) -> dict[str, Any]:
-    """What `cnntrain evaluate` prints.
-
-    Args:
-        path: A checkpoint file.
-        split_name: `train`, `val` or `test`.
-        device: Where to compute.
-        data_root: Where data sets live, if not where they were in training.
-        reporter: Tells the user what takes its time.
-
-    Raises:
-        CheckpointError: The file is no checkpoint, or its outputs are no finite numbers.
-        DataError: The data are missing, or have other classes than the network.
-    """
-    model, header = load_network(path, device)
-    use_threads(header.config.run.threads, at_most=torch.get_num_threads())
-    split, num_skipped = recorded_split(header, split_name, device=device, data_root=data_root, reporter=reporter)
-    batch_size = header.config.recipe.images_at_once
-    found = evaluate(model, eval_batches_with_bar(split, header.preprocessing, batch_size, reporter), header.task)
-    if not np.isfinite(found.losses).all():
-        raise CheckpointError(f"{path}: {NOT_FINITE}")
-    sha256 = split.identity()["sha256"]
-    return {
-        "checkpoint": str(path),
-        "split": split_name,
-        "sha256": sha256,
-        "same_images_as_in_training": sha256 == header.split(split_name)["sha256"],
-        **({"num_skipped": num_skipped} if num_skipped else {}),
-        **found.summary(),
-    }

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from cnntrain.analysis.step_norms import StepNorms
-from cnntrain.calibrate import save_temperature
 from cnntrain.checkpointing import Checkpointing
 from cnntrain.config.loading import Config
 from cnntrain.data import Splits, prepare_data, resolve_data_root
@@ -27,7 +26,7 @@ from cnntrain.models import count_parameters
 from cnntrain.nonfinite import NonfiniteStep, check_finite, leave_out, restore_buffers
 from cnntrain.progress import EpochFigures, Progress
 from cnntrain.recipe.resizing import training_size
-from cnntrain.records.checkpoints import Header, Saved, load_network
+from cnntrain.records.checkpoints import Header, Saved
 from cnntrain.records.console import Console
 from cnntrain.records.results import build_results
 from cnntrain.records.resume import Resumed, understood
@@ -38,6 +37,8 @@ from cnntrain.records.signal_lines import is_logged
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, memory_explained, resolve_device, use_threads
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.start import initial_weights
+from cnntrain.trained import load
+from cnntrain.trained.calibrate import save_temperature
 
 
 class TrainResult(NamedTuple):
@@ -109,22 +110,21 @@ def run(
             why = learner.reason_to_stop(config.recipe.epochs)
             console.step(9, "termination", f"{why}; best epoch {learner.stopping.best_epoch}")
 
-            best, header = load_network(folder / BEST, device)
+            best = load(folder / BEST, device)
             if config.recipe.temperature_scaling:
-                header, outcome["val"] = save_temperature(folder / BEST, best, header, splits.val)
-                console.say(
-                    f"     temperature {header.temperature:.3f}, fitted on validation: {header.says_of_confidence}"
-                )
+                best, outcome["val"] = save_temperature(best, splits.val)
+                fitted = f"fitted on validation: {best.header.says_of_confidence}"
+                console.say(f"     temperature {best.task.temperature:.3f}, {fitted}")
             on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
-            console.step(10, "testing", f"the weights of epoch {header.epoch}, {on}")
+            console.step(10, "testing", f"the weights of epoch {best.header.epoch}, {on}")
             batches = eval_batches_with_bar(splits.test, splits.preprocessing, config.recipe.images_at_once, console)
-            tested = evaluate(best, batches, header.task) if len(splits.test) else None
+            tested = evaluate(best.network, batches, best.task) if len(splits.test) else None
             results = build_results(
                 config,
                 **outcome,
                 verdicts=[asdict(verdict) for verdict in log.verdicts(outcome["val"])],
                 test=tested.summary() if tested else None,
-                best_epoch=header.epoch,
+                best_epoch=best.header.epoch,
                 stopped_because=why,
                 total_seconds=checkpointing.total_seconds,
                 device=device_name(device),

@@ -18,21 +18,19 @@ import torch
 from PIL import Image
 
 from cnntrain.serve.app import Limits, build_app
-from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.running import Server, address_of, listen
+from cnntrain.trained import Trained, load
 
 LIMITS = Limits(max_bytes=2**20, max_seconds=20)
 
 
 @contextmanager
-def serving(
-    classifier: Classifier, limits: Limits = LIMITS, hosts: Collection[str] | None = ("127.0.0.1",)
-) -> Iterator[str]:
+def serving(trained: Trained, limits: Limits = LIMITS, hosts: Collection[str] | None = ("127.0.0.1",)) -> Iterator[str]:
     """The address of a server in a thread of this process."""
     ready, worker = threading.Event(), ThreadPoolExecutor(1)
     with listen("127.0.0.1", 0) as listener:
         url = address_of(listener)
-        app = build_app(classifier, worker, limits=limits, hosts=hosts)
+        app = build_app(trained, worker, limits=limits, hosts=hosts)
         server = Server(app, ready.set, limits)
         thread = threading.Thread(target=server.run, args=([listener],))
         thread.start()
@@ -46,14 +44,14 @@ def serving(
 
 
 @pytest.fixture(scope="module")
-def classifier(trained_run: Path) -> Classifier:
+def trained(trained_run: Path) -> Trained:
     """For each module of tests, which import it by its name."""
-    return load(trained_run)
+    return load_best(trained_run)
 
 
 @pytest.fixture(scope="module")
-def url(classifier: Classifier) -> Iterator[str]:
-    with serving(classifier) as address:
+def url(trained: Trained) -> Iterator[str]:
+    with serving(trained) as address:
         yield address
 
 
@@ -80,8 +78,8 @@ def unfold(picture: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(content)))
 
 
-def load(run: Path) -> Classifier:
-    return Classifier.load(run / "checkpoints/best.safetensors", torch.device("cpu"))
+def load_best(run: Path) -> Trained:
+    return load(run / "checkpoints/best.safetensors", torch.device("cpu"))
 
 
 def raw(url: str, start: str, body: bytes = b"") -> tuple[int, str]:

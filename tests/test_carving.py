@@ -20,9 +20,9 @@ from cnntrain.data.copies import connected, joined
 from cnntrain.data.reporter import Silent
 from cnntrain.errors import DataError
 from cnntrain.inspection.report import inspect_data
-from cnntrain.records.checkpoints import load_network
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.runtime.seeds import generator
+from cnntrain.trained import load
 
 SPLITS = ("train", "val", "test")
 
@@ -351,7 +351,7 @@ def make_older(path: Path) -> None:
     del header["config"]["data"]["group_copies"]
     content = safetensors.torch.save(safetensors.torch.load_file(path), {key: json.dumps(header), DIGEST_KEY: UNSEALED})
     path.write_bytes(seal(content))
-    assert load_network(path, torch.device("cpu"))[1].config.data.group_copies == "none"
+    assert load(path, torch.device("cpu")).header.config.data.group_copies == "none"
 
 
 def test_photos_that_are_all_jpegs_are_not_decoded_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

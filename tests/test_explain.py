@@ -211,11 +211,12 @@ def test_the_patch_that_alone_decides_is_found(method: str) -> None:
 
 
 def test_what_speaks_for_a_digit_lies_on_its_ink(trained_run: Path, digit: Path) -> None:
-    from cnntrain.records.checkpoints import load_network
+    from cnntrain.trained import load
 
-    model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
+    trained = load(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
+    model = trained.network
     pixels = torch.from_numpy(np.array(Image.open(digit).convert("L")))
-    image, black = (header.preprocessing.network_input(p[None, None])[0] for p in (pixels, pixels * 0))
+    image, black = (trained.preprocessing.network_input(p[None, None])[0] for p in (pixels, pixels * 0))
     with torch.inference_mode():
         predicted = int(model(image[None]).argmax())
     heat = attribute(model, image, predicted, method="integrated-gradients", black=black).heat

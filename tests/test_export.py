@@ -26,16 +26,17 @@ from conftest import Cli, write_photos
 from PIL import Image
 from safetensors.torch import load_file
 
-from cnntrain.cli.exporting import _evenly as evenly
 from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_split
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError
 from cnntrain.export import export_network
 from cnntrain.export.agreement import Agreement, Outputs, RealImages, compare
+from cnntrain.export.images import _evenly as evenly
 from cnntrain.models import build_model
 from cnntrain.models.catalogue import CATALOGUE
-from cnntrain.records.checkpoints import Header, load_network, network_bytes
+from cnntrain.records.checkpoints import Header, network_bytes
+from cnntrain.trained import load
 
 LENET: dict[str, Any] = {"name": "lenet5"}
 SEQUENTIAL: dict[str, Any] = {
@@ -98,17 +99,18 @@ def spots(fitting: Preprocessing, count: int) -> npt.NDArray[np.uint8]:
 
 
 def export(checkpoint: Path, kind: str, target: Path) -> dict[str, Any]:
-    network, header = load_network(checkpoint, torch.device("cpu"))
-    images = RealImages(spots(header.preprocessing, 5), "5 images")
-    return export_network(network, header, images, kind=kind, checkpoint=checkpoint, target=target)
+    trained = load(checkpoint, torch.device("cpu"))
+    images = RealImages(spots(trained.preprocessing, 5), "5 images")
+    return export_network(trained, images, kind=kind, target=target)
 
 
 def as_predicted(checkpoint: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Probabilities by the way of `cnntrain predict`."""
-    network, header = load_network(checkpoint, torch.device("cpu"))
+    trained = load(checkpoint, torch.device("cpu"))
     with torch.inference_mode():
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return header.task.activation(network(header.preprocessing.network_input(batch))).numpy()
+        outputs = trained.network(trained.preprocessing.network_input(batch))
+        return trained.task.activation(outputs).numpy()
 
 
 def run_file(path: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -335,10 +337,10 @@ def test_large_logits_may_differ_by_as_much_as_float32_rounds_them() -> None:
 
 def test_a_network_of_nans_is_not_exported(cli: Cli, tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "x.safetensors", LENET)
-    network, header = load_network(checkpoint, torch.device("cpu"))
+    trained = load(checkpoint, torch.device("cpu"))
     with torch.no_grad():
-        next(network.parameters()).fill_(np.nan)
-    checkpoint.write_bytes(network_bytes(network, header))
+        next(trained.network.parameters()).fill_(np.nan)
+    checkpoint.write_bytes(network_bytes(trained.network, trained.header))
     with pytest.raises(CheckpointError, match="outputs are not finite"):
         export(checkpoint, "safetensors", tmp_path / "y.safetensors")
 
@@ -416,7 +418,7 @@ def test_a_run_is_exported_into_its_own_folder_again_and_again(cli: Cli, trained
     assert "\x1b" not in outcome.out + outcome.err
     assert sorted(path.name for path in target.parent.iterdir()) == ["digits_lenet.onnx", "digits_lenet.onnx.json"]
     assert cli("evaluate", "--output", tmp_path / "runs").code == 0
-    _, header = load_network(run / "checkpoints/best.safetensors", torch.device("cpu"))
+    header = load(run / "checkpoints/best.safetensors", torch.device("cpu")).header
     split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
     predicted = run_file(target, split.pixels()).argmax(1)
     accuracy = float((predicted == split.targets.numpy()).mean())
@@ -438,7 +440,7 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(cli: Cli, tmp_path: Pa
     outcome = cli(*arguments, checkpoint, "--overwrite")
     assert outcome.code == 2
     assert "is the checkpoint itself" in outcome.err
-    load_network(checkpoint, torch.device("cpu"))
+    load(checkpoint, torch.device("cpu"))
     (tmp_path / "new").mkdir()
     assert cli(*arguments, tmp_path / "new").code == 0
     assert cli(*arguments, tmp_path / "deep/er/y.safetensors").code == 0

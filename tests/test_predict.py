@@ -12,8 +12,7 @@ from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data, prepare_split
 from cnntrain.data.batches import eval_batches
 from cnntrain.evaluate import evaluate
-from cnntrain.records.checkpoints import load_network
-from cnntrain.tasks.single_label import SingleLabel
+from cnntrain.trained import load
 
 
 @pytest.fixture(scope="session")
@@ -27,16 +26,15 @@ def test_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_evaluate_and_predict_agree_to_the_last_digit_printed(trained_run: Path, test_images: Path, cli: Cli) -> None:
-    model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
-    split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
-    task = SingleLabel(header.class_names)
-    found = evaluate(model, eval_batches(split, header.preprocessing, 64), task)
+    trained = load(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
+    split, _, _ = prepare_split(trained.header.data_options, "test", preprocessing=trained.preprocessing)
+    found = evaluate(trained.network, eval_batches(split, trained.preprocessing, 64), trained.task)
     lines = [
         line for line in cli("predict", test_images, "--run", trained_run, "--top", 1).out.splitlines() if "%" in line
     ]
     assert len(lines) == len(split) == 359
     expected = [
-        f"  {100 * share:6.2f} %  {header.class_names[index]}"
+        f"  {100 * share:6.2f} %  {trained.task.class_names[index]}"
         for share, index in zip(found.confidences.tolist(), found.predictions, strict=True)
     ]
     assert lines == expected
@@ -148,10 +146,11 @@ def test_runs_are_found_by_folder_name_and_newest(trained_run: Path, test_images
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(trained_run: Path) -> None:
-    model, header = load_network(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
-    split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
-    task = SingleLabel(header.class_names)
-    first, second = (evaluate(model, eval_batches(split, header.preprocessing, size), task) for size in (1, 359))
+    trained = load(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
+    split, _, _ = prepare_split(trained.header.data_options, "test", preprocessing=trained.preprocessing)
+    first, second = (
+        evaluate(trained.network, eval_batches(split, trained.preprocessing, size), trained.task) for size in (1, 359)
+    )
     np.testing.assert_array_equal(first.predictions, second.predictions)
     np.testing.assert_allclose(first.losses, second.losses, rtol=1e-3, atol=1e-5)
 

@@ -14,10 +14,10 @@ from conftest import Cli, write_photos
 from sklearn.metrics import accuracy_score
 
 from cnntrain.analysis.labels import suspected_labels
-from cnntrain.records.checkpoints import load_network
 from cnntrain.records.console import Console
 from cnntrain.records.run_folder import REPORT_FILES
 from cnntrain.report import write_report
+from cnntrain.trained import load
 
 FEW = ["--epochs", "4", "--quiet"]
 
@@ -256,13 +256,13 @@ def test_a_class_without_images_is_no_suspicion() -> None:
 
 
 def test_wrong_labels_of_real_digits_are_found_after_a_run(reported: Path) -> None:
-    model, header = load_network(reported / "checkpoints/best.safetensors", torch.device("cpu"))
+    trained = load(reported / "checkpoints/best.safetensors", torch.device("cpu"))
     from cnntrain.data import prepare_split
 
-    split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
+    split, _, _ = prepare_split(trained.header.data_options, "test", preprocessing=trained.preprocessing)
     images = torch.from_numpy(split.pixels()).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        probabilities = model(header.preprocessing.network_input(images)).softmax(1).numpy()
+        probabilities = trained.network(trained.preprocessing.network_input(images)).softmax(1).numpy()
     labels = split.targets.numpy().copy()
     right = np.flatnonzero(probabilities.max(1) > 0.9)[:10]
     labels[right] = (labels[right] + 3) % 10

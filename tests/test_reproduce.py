@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from cnntrain.config.loading import dump_config, load_config, parse_config
 from cnntrain.config.schema import Expect
 from cnntrain.config.shipped import shipped_configs
-from cnntrain.records.checkpoints import load_network
 from cnntrain.reproduce import changed_keys, compare
+from cnntrain.trained import load
 
 ROOT = Path(__file__).parent.parent
 QUICK = ["--epochs", "1", "--set", "run.tensorboard=false", "--quiet"]
@@ -99,7 +99,7 @@ def test_a_result_within_the_band_is_reproduced(cli: Cli, tmp_path: Path) -> Non
     # the band is kept with the run and with its weights
     expect = load_config(str(tmp_path / "latest/config.yaml")).config.expect
     assert expect == Expect(accuracy=(0, 1), basis="measured", note="From a test.")
-    header = load_network(tmp_path / "latest/checkpoints/best.safetensors", torch.device("cpu"))[1]
+    header = load(tmp_path / "latest/checkpoints/best.safetensors", torch.device("cpu")).header
     assert header.config.expect == expect
 
 

@@ -20,13 +20,14 @@ import torch
 from conftest import Cli
 from PIL import Image
 from serving import DIGIT, encoded, noise, post, serving, unfold
-from serving import classifier as classifier
+from serving import trained as trained
 from serving import url as url
 
 from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.data.decode import fit_content
-from cnntrain.serve.classifier import Classifier
+from cnntrain.serve.answers import about, seen
 from cnntrain.serve.running import listen
+from cnntrain.trained import Trained, load
 
 
 def odd_images() -> dict[str, bytes]:
@@ -73,11 +74,11 @@ def test_top_says_how_many_classes(url: str) -> None:
         assert len(post(url, query=query).json()["predictions"]) == count
 
 
-def test_the_map_is_drawn_from_the_activation_map_of_the_class(url: str, classifier: Classifier) -> None:
+def test_the_map_is_drawn_from_the_activation_map_of_the_class(url: str, trained: Trained) -> None:
     content = encoded(Image.fromarray(noise(32, 32)))
-    pixels = fit_content(content, classifier.header.preprocessing, Path("x"))
-    image = classifier.header.preprocessing.network_input(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
-    heats = activation_maps(classifier.model, image.expand(10, -1, -1, -1), torch.arange(10)).heat.numpy()
+    pixels = fit_content(content, trained.preprocessing, Path("x"))
+    image = trained.preprocessing.network_input(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+    heats = activation_maps(trained.network, image.expand(10, -1, -1, -1), torch.arange(10)).heat.numpy()
     for number, heat in enumerate(heats):
         picture = np.asarray(unfold(post(url, content, f"?map_class={number}").json()["activation_map"])).astype(int)
         assert picture.shape == (256, 256, 3)
@@ -106,12 +107,11 @@ def test_the_map_of_a_large_photo_is_as_fine_as_the_photo(url: str) -> None:
 
 
 @pytest.mark.parametrize("resize", ["crop", "squash", "letterbox"])
-def test_the_map_shows_what_the_network_sees_and_no_more(classifier: Classifier, resize: str) -> None:
-    fitting = replace(classifier.header.preprocessing, stored_size=40, resize=resize)  # of which 32 px are cropped
-    cropped = replace(classifier, header=replace(classifier.header, preprocessing=fitting))
+def test_the_map_shows_what_the_network_sees_and_no_more(trained: Trained, resize: str) -> None:
+    fitting = replace(trained.preprocessing, stored_size=40, resize=resize)  # of which 32 px are cropped
     photo = noise(600, 600) // 4
     photo[:70], photo[-20:], photo[:, :50], photo[:, -50:] = 255, 255, 255, 255
-    levels = cropped.seen(encoded(Image.fromarray(photo)))[..., 0].astype(int)
+    levels = seen(encoded(Image.fromarray(photo)), fitting)[..., 0].astype(int)
     assert levels.shape == (448, 448)
     assert levels[:5].min() > 200 > 70 > levels[12:].max()  # of 70 rows 60 are cut off, and 10 are seen
 
@@ -122,7 +122,7 @@ def test_a_network_without_planes_has_no_map(tmp_path: Path, cli: Cli) -> None:
     )
     assert cli("train", tmp_path / "my.yaml", "--output", tmp_path / "runs", "--quiet").code == 0
     [checkpoint] = tmp_path.glob("runs/my/*/checkpoints/best.safetensors")
-    with serving(Classifier.load(checkpoint, torch.device("cpu"))) as address:
+    with serving(load(checkpoint, torch.device("cpu"))) as address:
         answer = post(address, query="?map=1")
     assert answer.status_code == 200, answer.text
     assert answer.json()["activation_map"] is None
@@ -152,7 +152,7 @@ def test_a_checkpoint_without_a_readable_result_is_served_all_the_same(
     (folder / "best.safetensors").write_bytes((trained_run / "checkpoints/best.safetensors").read_bytes())
     if damaged is not None:
         (tmp_path / "results.json").write_text(damaged)
-    assert "test_accuracy" not in Classifier.load(folder / "best.safetensors", torch.device("cpu")).about()
+    assert "test_accuracy" not in about(load(folder / "best.safetensors", torch.device("cpu")))
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from pathlib import Path
 import httpx
 import pytest
 from PIL import Image
-from serving import classifier as classifier
 from serving import post, serving
+from serving import trained as trained
 
 from cnntrain.serve.app import Limits
-from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.connection import SaidOnce
+from cnntrain.trained import Trained
 
 HEAD = "POST /predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: image/png\r\n"
 CHUNKED = f"{HEAD}Transfer-Encoding: chunked\r\n\r\n".encode()
@@ -203,14 +203,14 @@ def test_where_no_more_files_can_be_opened_it_is_said_once_and_the_server_recove
 
 
 def test_where_no_file_can_be_opened_for_an_upload_the_server_says_that_it_has_no_room(
-    classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_file(*_: object, **__: object) -> None:
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr(tempfile.SpooledTemporaryFile, "rollover", no_file)
     limits = Limits(max_bytes=4 * 2**20)
-    with serving(classifier, limits) as url:
+    with serving(trained, limits) as url:
         answer = httpx.post(f"{url}/predict", files={"image": b"x" * (3 * 2**20)}, timeout=20)
     assert (answer.status_code, answer.json()) == (
         503,
@@ -257,13 +257,13 @@ def seconds_until_closed(url: str, content: bytes, more: bytes = b"") -> float:
         (CHUNKED, b"1\r\nx\r\n"),
     ],
 )
-def test_a_connection_that_does_not_get_on_is_closed(classifier: Classifier, content: bytes, more: bytes) -> None:
-    with serving(classifier, Limits(header_seconds=0.5, max_seconds=0.5)) as url:
+def test_a_connection_that_does_not_get_on_is_closed(trained: Trained, content: bytes, more: bytes) -> None:
+    with serving(trained, Limits(header_seconds=0.5, max_seconds=0.5)) as url:
         assert 0.4 < seconds_until_closed(url, content, more) < 5
 
 
-def test_an_answer_that_nobody_reads_is_given_up(classifier: Classifier) -> None:
-    with serving(classifier, Limits(header_seconds=0.3, max_seconds=0.3, waiting_seconds=0.1)) as url:
+def test_an_answer_that_nobody_reads_is_given_up(trained: Trained) -> None:
+    with serving(trained, Limits(header_seconds=0.3, max_seconds=0.3, waiting_seconds=0.1)) as url:
         host, port = url.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -278,8 +278,8 @@ def test_an_answer_that_nobody_reads_is_given_up(classifier: Classifier) -> None
             assert time.perf_counter() - began < 5
 
 
-def test_slow_senders_keep_no_places(classifier: Classifier) -> None:
-    with serving(classifier, Limits(max_requests=2, waiting_seconds=0.3)) as url:
+def test_slow_senders_keep_no_places(trained: Trained) -> None:
+    with serving(trained, Limits(max_requests=2, waiting_seconds=0.3)) as url:
         server = Attacked(url, Path())
         for _ in range(6):
             server.connect(f"{HEAD}Content-Length: 999\r\n\r\nabc".encode())
@@ -287,8 +287,8 @@ def test_slow_senders_keep_no_places(classifier: Classifier) -> None:
         server.close()
 
 
-def test_the_body_that_has_been_coming_for_longest_makes_room(classifier: Classifier) -> None:
-    with serving(classifier, Limits(max_bytes=2**16, max_bodies=2, max_seconds=9)) as url:
+def test_the_body_that_has_been_coming_for_longest_makes_room(trained: Trained) -> None:
+    with serving(trained, Limits(max_bytes=2**16, max_bodies=2, max_seconds=9)) as url:
         server = Attacked(url, Path())
         slow = [server.connect(f"{HEAD}Content-Length: 60000\r\n\r\n".encode(), bytes(59_000)) for _ in range(2)]
         time.sleep(0.3)
@@ -303,8 +303,8 @@ def test_the_body_that_has_been_coming_for_longest_makes_room(classifier: Classi
         server.close()
 
 
-def test_one_connection_more_takes_the_place_of_the_one_that_has_waited_for_longest(classifier: Classifier) -> None:
-    with serving(classifier, Limits(max_connections=3)) as url:
+def test_one_connection_more_takes_the_place_of_the_one_that_has_waited_for_longest(trained: Trained) -> None:
+    with serving(trained, Limits(max_connections=3)) as url:
         server = Attacked(url, Path())
         idle = [server.connect() for _ in range(3)]
         time.sleep(0.3)

@@ -5,22 +5,21 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
-from serving import classifier as classifier
 from serving import encoded, noise, post, raw, serving
+from serving import trained as trained
 from serving import url as url
 
 from cnntrain.serve.app import Limits
-from cnntrain.serve.classifier import Classifier
+from cnntrain.trained import Trained
 
 
-def test_a_slow_upload_is_given_up(classifier: Classifier) -> None:
+def test_a_slow_upload_is_given_up(trained: Trained) -> None:
     start = "POST /predict HTTP/1.1\nHOST\nContent-Type: image/png\nContent-Length: 999\n\n"
-    with serving(classifier, Limits(max_seconds=0.5)) as address:
+    with serving(trained, Limits(max_seconds=0.5)) as address:
         began = time.perf_counter()
         status, text = raw(address, start, b"abc")
         assert status == 408
@@ -29,49 +28,46 @@ def test_a_slow_upload_is_given_up(classifier: Classifier) -> None:
         assert post(address).status_code == 200
 
 
-class Slow(Classifier):
-    """A network that takes its time, until it is let go."""
-
+@pytest.fixture
+def gate(trained: Trained) -> Iterator[threading.Event]:
+    """The network takes its time until this is set."""
     gate = threading.Event()
 
-    def predict(self, content: bytes, top: int) -> Any:
-        self.gate.wait(20)
-        return super().predict(content, top)
+    def wait(*_: object) -> None:
+        gate.wait(20)
+
+    hook = trained.network.register_forward_pre_hook(wait)
+    yield gate
+    gate.set()
+    hook.remove()
 
 
-@pytest.fixture
-def slow(classifier: Classifier) -> Iterator[Slow]:
-    Slow.gate.clear()
-    yield Slow(classifier.path, classifier.model, classifier.header, classifier.device)
-    Slow.gate.set()
-
-
-def test_health_answers_while_the_network_computes(slow: Slow) -> None:
-    with serving(slow) as address, ThreadPoolExecutor(1) as other:
+def test_health_answers_while_the_network_computes(trained: Trained, gate: threading.Event) -> None:
+    with serving(trained) as address, ThreadPoolExecutor(1) as other:
         waiting = other.submit(post, address)
         time.sleep(0.3)
         began = time.perf_counter()
         assert httpx.get(f"{address}/health").json() == {"status": "ok"}
         assert time.perf_counter() - began < 2
         assert not waiting.done()
-        slow.gate.set()
+        gate.set()
         assert waiting.result().status_code == 200
 
 
-def test_what_takes_too_long_is_given_up_and_the_server_goes_on(slow: Slow) -> None:
-    with serving(slow, Limits(max_seconds=0.5)) as address:
+def test_what_takes_too_long_is_given_up_and_the_server_goes_on(trained: Trained, gate: threading.Event) -> None:
+    with serving(trained, Limits(max_seconds=0.5)) as address:
         answer = post(address)
         assert answer.status_code == 503
         assert "longer than 0.5 seconds (--max-seconds)" in answer.json()["error"]
-        slow.gate.set()
+        gate.set()
         assert post(address).status_code == 200
 
 
-def test_more_requests_than_there_are_places_are_sent_away(slow: Slow) -> None:
-    with serving(slow, Limits(max_requests=2, waiting_seconds=0.3)) as address, ThreadPoolExecutor(6) as others:
+def test_more_requests_than_there_are_places_are_sent_away(trained: Trained, gate: threading.Event) -> None:
+    with serving(trained, Limits(max_requests=2, waiting_seconds=0.3)) as address, ThreadPoolExecutor(6) as others:
         waiting = [others.submit(post, address) for _ in range(6)]
         time.sleep(1.5)
-        slow.gate.set()
+        gate.set()
         found = sorted(request.result().status_code for request in waiting)
         assert found == [200, 200, 503, 503, 503, 503]
         assert post(address).status_code == 200
@@ -82,7 +78,7 @@ def test_more_requests_than_there_are_places_are_sent_away(slow: Slow) -> None:
     [(MemoryError(), 503, "out of memory"), (ZeroDivisionError("x"), 500, "a bug of cnntrain: ZeroDivisionError: x")],
 )
 def test_what_goes_wrong_here_is_told_and_the_server_goes_on(
-    classifier: Classifier,
+    trained: Trained,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     error: Exception,
@@ -92,9 +88,9 @@ def test_what_goes_wrong_here_is_told_and_the_server_goes_on(
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    with serving(classifier) as address:
+    with serving(trained) as address:
         with monkeypatch.context() as patch:
-            patch.setattr("cnntrain.serve.classifier.classify", fail)
+            patch.setattr("cnntrain.serve.answers.classify", fail)
             answer = post(address)
         assert answer.status_code == status
         assert message in answer.json()["error"]

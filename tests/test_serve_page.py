@@ -12,10 +12,10 @@ from selenium.webdriver import Chrome, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 from serving import DIGIT, encoded, noise, post, serving, unfold
-from serving import classifier as classifier
+from serving import trained as trained
 from serving import url as url
 
-from cnntrain.serve.classifier import Classifier
+from cnntrain.trained import Trained
 
 ODD = ("<b>bold</b>", "a \"quoted\" & 'single'", "héron 鷺", "</script><script>alert(1)</script>")
 
@@ -154,8 +154,8 @@ def test_an_image_that_the_browser_cannot_show_is_answered(browser: Chrome, url:
     assert "%" in text(browser, "says")
 
 
-def test_a_server_that_is_gone_is_told_in_the_page(browser: Chrome, classifier: Classifier, digit: Path) -> None:
-    with serving(classifier) as address:
+def test_a_server_that_is_gone_is_told_in_the_page(browser: Chrome, trained: Trained, digit: Path) -> None:
+    with serving(trained) as address:
         browser.get(address)
     show(browser, digit)
     assert text(browser, "error").startswith("No answer came. Is cnntrain serve still running")
@@ -163,20 +163,17 @@ def test_a_server_that_is_gone_is_told_in_the_page(browser: Chrome, classifier: 
 
 
 @pytest.fixture
-def many_classes(classifier: Classifier) -> Classifier:
+def many_classes(trained: Trained) -> Trained:
     """A network with a hundred classes, some of which have odd names."""
     from dataclasses import replace
 
-    from cnntrain.models import build_model
-
     names = (*ODD, *(f"class {number}" for number in range(100 - len(ODD))))
-    header, fitting = replace(classifier.header, class_names=names), classifier.header.preprocessing
-    model = build_model(header.config.model, fitting.inputs, 100)
-    return Classifier(classifier.path, model.eval(), header, classifier.device)
+    header = replace(trained.header, class_names=names)
+    return Trained(header.build_network().eval(), header, trained.path)
 
 
 def test_a_hundred_classes_with_odd_names_are_shown_as_they_are(
-    browser: Chrome, many_classes: Classifier, digit: Path
+    browser: Chrome, many_classes: Trained, digit: Path
 ) -> None:
     set_width(browser, 390)
     with serving(many_classes) as address:
@@ -202,10 +199,10 @@ def test_a_hundred_classes_with_odd_names_are_shown_as_they_are(
 
 
 def test_a_real_photo_is_answered_in_the_page(
-    browser: Chrome, classifier: Classifier, real_data: Path, tmp_path: Path
+    browser: Chrome, trained: Trained, real_data: Path, tmp_path: Path
 ) -> None:
     photo = sorted((real_data / "hymenoptera/train/ants").iterdir())[0]
-    with serving(classifier) as address:
+    with serving(trained) as address:
         browser.get(address)
         show(browser, photo)
         assert text(browser, "photo-says") == photo.name

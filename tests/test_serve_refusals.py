@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from PIL import Image
 from serving import DIGIT, encoded, noise, post, raw, serving
-from serving import classifier as classifier
+from serving import trained as trained
 from serving import url as url
 
 from cnntrain.data.decode import MAX_BYTES
-from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.guard import page_policy
 from cnntrain.serve.running import address_of, is_local, listen
+from cnntrain.trained import Trained
 
 
 @pytest.fixture(scope="module")
-def open_url(classifier: Classifier) -> Iterator[str]:
+def open_url(trained: Trained) -> Iterator[str]:
     """A server that may be asked under any name, as with --host 0.0.0.0."""
-    with serving(classifier, hosts=None) as address:
+    with serving(trained, hosts=None) as address:
         yield address
 
 

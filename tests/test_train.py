@@ -19,9 +19,10 @@ from cnntrain.data.stores import ResidentImages
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import eval_batches_with_bar
 from cnntrain.learner import Learner, build_learner
-from cnntrain.records.checkpoints import Header, load_network, save_training
+from cnntrain.records.checkpoints import Header, save_training
 from cnntrain.records.console import Console
 from cnntrain.train import run, train_step
+from cnntrain.trained import load
 
 CPU = torch.device("cpu")
 
@@ -196,7 +197,7 @@ def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: py
     assert blind["test"]["accuracy"] != honest["test"]["accuracy"]
     assert blind["val"] == honest["val"]
     weights = [
-        load_network(next((tmp_path / name).glob("runs/*/*/checkpoints/best.safetensors")), CPU)[0]
+        load(next((tmp_path / name).glob("runs/*/*/checkpoints/best.safetensors")), CPU).network
         for name in ("honest", "blind")
     ]
     for first, second in zip(weights[0].parameters(), weights[1].parameters(), strict=True):
@@ -238,7 +239,7 @@ def test_averaged_weights_are_what_is_kept(tmp_path: Path) -> None:
     learn(tmp_path, "recipe.averaging={decay: 0.99}")
     folder = (tmp_path / "runs" / "latest").resolve()
     state = torch.load(sorted(folder.glob("checkpoints/step-*.pt"))[-1], weights_only=True)
-    network, _ = load_network(folder / "checkpoints" / "best.safetensors", CPU)
+    network = load(folder / "checkpoints" / "best.safetensors", CPU).network
     for name, value in network.state_dict().items():
         assert torch.equal(value, state["kept"][name])
         assert not torch.equal(value, state["model"][name])
@@ -304,6 +305,6 @@ def test_a_temperature_is_saved_and_evaluated_with(cli: Cli, tmp_path: Path) -> 
     for split in ("val", "test"):
         found = json.loads(cli("evaluate", tmp_path / "scaled/latest", "--split", split, "--json").out)
         assert found["loss"] == after[split]["loss"]
-    _, header = load_network(tmp_path / "scaled/latest/checkpoints/best.safetensors", torch.device("cpu"))
+    header = load(tmp_path / "scaled/latest/checkpoints/best.safetensors", CPU).header
     assert header.temperature != 1
     assert header.val["loss"] == after["val"]["loss"]

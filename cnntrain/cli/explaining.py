@@ -49,51 +49,33 @@ def explain(
     """
     question = _question(method, class_name, top, layers=layers)
 
-    from cnntrain.data.decode import fit_content, read_bytes
-    from cnntrain.explain.explaining import Explainer, Subject
+    from cnntrain.explain.explaining import class_index, explain_files
     from cnntrain.explain.saving import Pictures
-    from cnntrain.predict import predict as predict_files
-    from cnntrain.records.checkpoints import load_network
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
-    from cnntrain.runtime.device import memory_explained, resolve_device
+    from cnntrain.runtime.device import resolve_device
+    from cnntrain.trained import load
 
     console, pictures = Console(quiet=quiet), Pictures(out)
     path = find_checkpoint(run, output)
-    where = resolve_device(device or "auto")
-    model, header = load_network(path, where)
+    trained = load(path, resolve_device(device or "auto"))
     console.say(f"explaining with {path}{unfinished(path)}")
-    explainer = Explainer(model, header.preprocessing, header.class_names, where)
     if class_name is not None:
-        explainer.class_index(class_name)
+        class_index(trained.task.class_names, class_name)
     files = _find(images, pictures, console)
-    ranked = predict_files(
-        model,
-        files,
-        preprocessing=header.preprocessing,
-        task=header.task,
-        device=where,
-        top=len(header.class_names),
-    )
-    found = []
-    for file, outcome in zip(files, ranked, strict=True):
-        if isinstance(file, DataError) or isinstance(outcome, DataError):
+    explained = []
+    for outcome in explain_files(trained, files, question, pictures):
+        if isinstance(outcome, DataError):
             complain(f"error: {outcome}")
             continue
-        content = read_bytes(file)
-        subject = Subject(str(Path(*file.parts[-2:])), fit_content(content, header.preprocessing, file), outcome.ranked)
-        with memory_explained("close other programs, or use --device cpu"):
-            explained = explainer.answer(subject, question)
-        written = pictures.save(explained.picture, file, question.kind, content)
-        shown = outcome.ranked[:top]
+        explained.append(outcome.to_dict(top))
         if not as_json:
-            show(str(file), *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in shown), f"  {written}")
-        predictions = [{"class": name, "probability": share} for name, share in shown]
-        found.append({"image": str(file), "predictions": predictions, "picture": str(written), **explained.facts})
+            ranked = (f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in outcome.prediction.ranked[:top])
+            show(outcome.prediction.image, *ranked, f"  {outcome.picture}")
     if as_json:
-        show_json(found)
-    if len(found) < len(files):
-        raise DataError(f"{len(files) - len(found)} of {len(files)} images could not be read")
+        show_json(explained)
+    if len(explained) < len(files):
+        raise DataError(f"{len(files) - len(explained)} of {len(files)} images could not be read")
 
 
 def _question(method: str | None, class_name: str | None, top: int, *, layers: bool) -> Question:
@@ -113,7 +95,7 @@ def _question(method: str | None, class_name: str | None, top: int, *, layers: b
 def _find(images: Sequence[str], pictures: "Pictures", console: "Console") -> list[Path | DataError]:
     """The files meant, without the pictures that these commands make."""
     from cnntrain.explain.saving import is_own_picture
-    from cnntrain.predict import find_images
+    from cnntrain.trained.predict import find_images
 
     if "" in images:
         raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")

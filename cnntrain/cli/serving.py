@@ -39,14 +39,14 @@ def serve(
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import resolve_device
     from cnntrain.serve.app import Limits
-    from cnntrain.serve.classifier import Classifier
     from cnntrain.serve.running import address_of, is_local, listen
     from cnntrain.serve.running import serve as serve_network
+    from cnntrain.trained import load
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
     with listen(host, port) as listener:
-        classifier = Classifier.load(path, resolve_device(device or "auto"))
+        trained = load(path, resolve_device(device or "auto"))
         if not is_local(listener):
             complain(f"warning: with --host {host} anyone on the network can use this server")
 
@@ -57,5 +57,5 @@ def serve(
 
         limits = Limits(max_bytes=max_mib * 2**20, max_seconds=max_seconds)
         with silent_libraries():
-            serve_network(classifier, listener, limits=limits, when_ready=tell)
+            serve_network(trained, listener, limits=limits, when_ready=tell)
     console.say("stopped")

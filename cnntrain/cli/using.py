@@ -41,11 +41,11 @@ def evaluate(
     if split not in ("train", "val", "test"):
         raise typer.BadParameter(f"{split!r} is no split (allowed: test, val, train)", param_hint="--split")
 
-    from cnntrain.evaluate import evaluate_checkpoint
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import memory_explained, resolve_device
     from cnntrain.tasks.tables import evaluation_text
+    from cnntrain.trained import load
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
@@ -53,7 +53,7 @@ def evaluate(
     where = resolve_device(device or "auto")
     root = str(data_root) if data_root else None
     with memory_explained("close other programs, or use --device cpu"):
-        summary = evaluate_checkpoint(path, split, device=where, data_root=root, reporter=console)
+        summary = load(path, where).evaluate(split, data_root=root, reporter=console)
     if not summary["same_images_as_in_training"]:
         console.say(
             f"note: these are not the {split} images that the run recorded (their sha256 differs); "
@@ -79,32 +79,27 @@ def predict(
         cnntrain predict photos/ 'more/*.png' --top 3 --json
         cnntrain predict photo.jpg --run runs/digits_lenet/20260131-120000
     """
-    from cnntrain.predict import find_images
-    from cnntrain.predict import predict as predict_files
-    from cnntrain.records.checkpoints import load_network
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import resolve_device
     from cnntrain.runtime.streams import is_read
+    from cnntrain.trained import load
+    from cnntrain.trained.predict import find_images, predict_each
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
-    where = resolve_device(device or "auto")
-    model, header = load_network(path, where)
-    console.say(f"predicting with {path}{unfinished(path)}; its probabilities are {header.says_of_confidence}")
+    trained = load(path, resolve_device(device or "auto"))
+    console.say(f"predicting with {path}{unfinished(path)}; its probabilities are {trained.header.says_of_confidence}")
     if "" in images:
         raise ConfigError("an IMAGE is empty; is a variable of the shell not set?")
     files = list(find_images(images))
     failed, found = 0, []
-    for outcome in predict_files(
-        model, files, preprocessing=header.preprocessing, task=header.task, device=where, top=top
-    ):
+    for outcome in predict_each(trained, files, top):
         if isinstance(outcome, DataError):
             failed += 1
             complain(f"error: {outcome}")
         elif as_json:
-            ranked = [{"class": name, "probability": share} for name, share in outcome.ranked]
-            found.append({"image": outcome.image, "predictions": ranked})
+            found.append(outcome.to_dict())
         else:
             show(outcome.image, *(f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in outcome.ranked))
         if not is_read(sys.stdout):  # as after `| head -1`

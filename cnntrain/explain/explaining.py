@@ -1,21 +1,28 @@
-"""One image explained: from its pixels to a picture and to plain values."""
+"""Images explained: from files to pictures and plain values."""
 
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.config.faults import suggest
-from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.errors import ConfigError
+from cnntrain.data.decode import fit_content, read_bytes
+from cnntrain.data.preprocessing import Pixels
+from cnntrain.errors import ConfigError, DataError
 from cnntrain.explain import LAYERS, Question
 from cnntrain.explain.attribution import attribute
+from cnntrain.explain.saving import Pictures
 from cnntrain.explain.slides import Ranked, explanation_slide, walk_picture
 from cnntrain.models.summary import summarise
-from cnntrain.runtime.device import exact_float32
+from cnntrain.runtime.device import exact_float32, memory_explained
+from cnntrain.trained import Prediction, Trained
+from cnntrain.trained.predict import predict_each
 
 
 class Explained(NamedTuple):
@@ -39,62 +46,97 @@ class Subject(NamedTuple):
     ranked: Ranked
 
 
-class Explainer:
-    """A network that is asked for reasons.
+@dataclass(frozen=True)
+class ExplainedFile:
+    """What was said and drawn of an image file.
 
-    Args:
-        model: In evaluation mode, on `device`.
-        preprocessing: The checkpoint's.
-        class_names: K names.
-        device: Where to compute.
+    Attributes:
+        prediction: Of all classes.
+        picture: Where it was written.
+        facts: What the picture shows, as plain values.
     """
 
-    def __init__(
-        self, model: nn.Module, preprocessing: Preprocessing, class_names: tuple[str, ...], device: torch.device
-    ) -> None:
-        self.model = model
-        self.preprocessing = preprocessing
-        self.class_names = class_names
-        self.device = device
+    prediction: Prediction
+    picture: Path
+    facts: dict[str, Any]
 
-    def class_index(self, name: str) -> int:
-        """The number of a class.
+    def to_dict(self, top: int) -> dict[str, Any]:
+        """Plain values, of the `top` likeliest classes."""
+        return {**self.prediction.to_dict(top), "picture": str(self.picture), **self.facts}
 
-        Raises:
-            ConfigError: There is none of this name.
-        """
-        if name in self.class_names:
-            return self.class_names.index(name)
-        more = f" and {len(self.class_names) - 20:,} more" if len(self.class_names) > 20 else ""
-        raise ConfigError(
-            f"--class {name}: the network knows no such class{suggest(name, self.class_names)} "
-            f"(allowed: {', '.join(self.class_names[:20])}{more})"
-        )
 
-    def answer(self, subject: Subject, question: Question) -> Explained:
-        """A picture and its facts.
+def explain_files(
+    trained: Trained, files: Sequence[Path | DataError], question: Question, pictures: Pictures
+) -> Iterator[ExplainedFile | DataError]:
+    """For each file, in order, what the network says of it and a picture of why; or why it cannot be read.
 
-        Raises:
-            ConfigError: The method has nothing to show of this network.
-        """
-        image = self._input(subject.pixels)
-        seen = self.preprocessing.pixels(image[None])[0].numpy()
-        if question.method == LAYERS:
-            return self._walk(subject, image, seen, question.top)
-        chosen = subject.ranked[0][0] if question.class_name is None else question.class_name
-        black = self._input(np.zeros_like(subject.pixels))
-        found = attribute(self.model, image, self.class_index(chosen), method=question.method, black=black)
-        slide = explanation_slide(subject.title, seen, found, subject.ranked, class_name=chosen, top=question.top)
-        return Explained(slide, {"class": chosen, "method": question.method, **found.facts})
+    Args:
+        trained: Is asked for reasons.
+        files: As `find_images` gives them.
+        question: What is asked about each.
+        pictures: Where they are written.
 
-    def _walk(self, subject: Subject, image: Tensor, seen: Pixels, top: int) -> Explained:
-        with exact_float32():
-            maps = stage_maps(self.model, image)
-        known = {stage.name: stage for stage in summarise(self.model, self.preprocessing.inputs).stages}
-        walk = [(found, known[found.name]) for found in maps]
-        picture = walk_picture(subject.title, seen, first_layer_filters(self.model), walk, subject.ranked[:top])
-        return Explained(picture, {"stages": {name: list(activations.shape) for name, activations in maps}})
+    Raises:
+        ConfigError: The network has no such class, or the method nothing to show of this network.
+        DeviceError: There is not enough memory.
+        StorageError: A picture cannot be written.
+    """
+    for file, prediction in zip(files, predict_each(trained, files, len(trained.task.class_names)), strict=True):
+        if isinstance(prediction, DataError):
+            yield prediction
+            continue
+        assert isinstance(file, Path)
+        content = read_bytes(file)
+        pixels = fit_content(content, trained.preprocessing, file)
+        subject = Subject(str(Path(*file.parts[-2:])), pixels, prediction.ranked)
+        with memory_explained("close other programs, or use --device cpu"):
+            picture, facts = explain(trained, subject, question)
+        yield ExplainedFile(prediction, pictures.save(picture, file, question.kind, content), facts)
 
-    def _input(self, pixels: Pixels) -> Tensor:
-        images = torch.tensor(pixels, device=self.device).permute(2, 0, 1)[None]
-        return self.preprocessing.network_input(images)[0]
+
+def explain(trained: Trained, subject: Subject, question: Question) -> Explained:
+    """A picture of why a network says what it says of an image, and its facts.
+
+    Raises:
+        ConfigError: The network has no such class, or the method nothing to show of this network.
+    """
+    image = _network_input(trained, subject.pixels)
+    seen = trained.preprocessing.pixels(image[None])[0].numpy()
+    if question.method == LAYERS:
+        return _walk(trained, subject, image, seen, question.top)
+    chosen = subject.ranked[0][0] if question.class_name is None else question.class_name
+    index = class_index(trained.task.class_names, chosen)
+    black = _network_input(trained, np.zeros_like(subject.pixels))
+    attribution = attribute(trained.network, image, index, method=question.method, black=black)
+    slide = explanation_slide(subject.title, seen, attribution, subject.ranked, class_name=chosen, top=question.top)
+    return Explained(slide, {"class": chosen, "method": question.method, **attribution.facts})
+
+
+def class_index(class_names: Sequence[str], name: str) -> int:
+    """The number of a class.
+
+    Raises:
+        ConfigError: There is none of this name.
+    """
+    if name in class_names:
+        return class_names.index(name)
+    more = f" and {len(class_names) - 20:,} more" if len(class_names) > 20 else ""
+    raise ConfigError(
+        f"--class {name}: the network knows no such class{suggest(name, class_names)} "
+        f"(allowed: {', '.join(class_names[:20])}{more})"
+    )
+
+
+def _walk(trained: Trained, subject: Subject, image: Tensor, seen: Pixels, top: int) -> Explained:
+    network = trained.network
+    with exact_float32():
+        maps = stage_maps(network, image)
+    stages = {stage.name: stage for stage in summarise(network, trained.preprocessing.inputs).stages}
+    walk = [(stage_map, stages[stage_map.name]) for stage_map in maps]
+    picture = walk_picture(subject.title, seen, first_layer_filters(network), walk, subject.ranked[:top])
+    return Explained(picture, {"stages": {name: list(activations.shape) for name, activations in maps}})
+
+
+def _network_input(trained: Trained, pixels: Pixels) -> Tensor:
+    images = torch.tensor(pixels, device=trained.device).permute(2, 0, 1)[None]
+    return trained.preprocessing.network_input(images)[0]

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from cnntrain.errors import CheckpointError, CnntrainError, StorageError
-from cnntrain.export.agreement import TOLERANCE, Agreement, RealImages, Run, compare, run_network
+from cnntrain.errors import CheckpointError, CnntrainError, ConfigError, StorageError
+from cnntrain.export.agreement import TOLERANCE, Agreement, RealImages, Run, compare, run_trained
 from cnntrain.export.card import as_text, facts
 from cnntrain.export.deployable import Deployable
 from cnntrain.export.safetensors_file import run_safetensors, safetensors_content
 from cnntrain.export.torch_file import run_torch, torch_content
 from cnntrain.export.usage import usage
-from cnntrain.records.checkpoints import Header
 from cnntrain.records.files import to_json, write_bytes, write_text
+from cnntrain.records.runs import BEST
 from cnntrain.runtime.device import exact_float32
+from cnntrain.trained import Trained
 
 SUFFIXES = {"onnx": ".onnx", "torch-export": ".pt2", "safetensors": ".safetensors"}
 
@@ -29,17 +29,41 @@ def card_of(target: Path) -> Path:
     return target.with_name(f"{target.name}.json")
 
 
-def export_network(
-    network: nn.Module, header: Header, images: RealImages, *, kind: str, checkpoint: Path, target: Path
-) -> dict[str, Any]:
+def export_target(trained: Trained, kind: str, *, out: Path | None, overwrite: bool) -> Path:
+    """The file to write, which is nobody else's: an export in the run folder may be replaced by the next one.
+
+    Args:
+        trained: The network.
+        kind: `onnx`, `torch-export` or `safetensors`.
+        out: The file that was asked for, or its folder; by default it is in `export` in the run folder.
+        overwrite: Whether a file that was asked for may be replaced.
+
+    Raises:
+        ConfigError: The file that was asked for cannot be this one.
+    """
+    checkpoint, suffix = trained.path, SUFFIXES[kind]
+    name = f"{trained.header.run_name or trained.header.network_name}{suffix}"
+    if out is None:
+        in_run = checkpoint.parent.name == BEST.parent.name
+        return (checkpoint.parents[1] if in_run else checkpoint.parent) / "export" / name
+    target = out / name if out.is_dir() else out
+    if target.suffix != suffix:
+        raise ConfigError(f"--out {out}: files of --format {kind} end in {suffix}")
+    if target.exists() and target.samefile(checkpoint):
+        raise ConfigError(f"--out {out} is the checkpoint itself; choose another name")
+    for path in (target, card_of(target)):
+        if path.exists() and not overwrite:
+            raise ConfigError(f"{path} exists already and is left as it is; --overwrite replaces it")
+    return target
+
+
+def export_network(trained: Trained, images: RealImages, *, kind: str, target: Path) -> dict[str, Any]:
     """Writes a network and its card, once what is written has been found to agree with the network.
 
     Args:
-        network: As `load_network` gives it, on the CPU.
-        header: Likewise.
+        trained: The network, on the CPU.
         images: To compare on.
         kind: `onnx`, `torch-export` or `safetensors`.
-        checkpoint: The file that network and header are from.
         target: The file to write; its card is written beside it.
 
     Returns:
@@ -49,11 +73,10 @@ def export_network(
         CheckpointError: The network cannot be exported, or the exported one does not agree; nothing is written.
         StorageError: The files cannot be written.
     """
-    with checkpoint.open("rb") as file:
-        known = facts(header, kind, hashlib.file_digest(file, "sha256").hexdigest())
+    about = facts(trained, kind)
     with exact_float32(), _explained(kind):
-        content, exported, versions = _export(network, header, kind, known)
-        agreement = compare(run_network(network, header.preprocessing, header.temperature), exported, images)
+        content, exported, versions = _export(trained, kind, about)
+        agreement = compare(run_trained(trained), exported, images)
     if not agreement.holds:
         raise CheckpointError(_refusal(agreement, kind))
     card = {
@@ -61,10 +84,10 @@ def export_network(
         "format": kind,
         "num_bytes": len(content),
         "sha256": hashlib.sha256(content).hexdigest(),
-        **known,
+        **about,
         "agreement": agreement.to_dict(),
         "versions": versions,
-        "usage": usage(kind, target.name, header).splitlines(),
+        "usage": usage(kind, target.name, trained).splitlines(),
     }
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -75,24 +98,21 @@ def export_network(
     return card
 
 
-def _export(
-    network: nn.Module, header: Header, kind: str, known: Mapping[str, Any]
-) -> tuple[bytes, Run, dict[str, str]]:
+def _export(trained: Trained, kind: str, about: Mapping[str, Any]) -> tuple[bytes, Run, dict[str, str]]:
     """The content of the file, the network as it is read from it again, and the versions of what did both."""
     versions = {"torch": str(torch.__version__)}
-    deployable = Deployable(network, header.preprocessing, header.temperature)
     match kind:
         case "onnx":
             from cnntrain.export import onnx_file  # which needs the extra
 
-            content = onnx_file.onnx_content(deployable, known["description"], as_text(known))
+            content = onnx_file.onnx_content(Deployable(trained), about["description"], as_text(about))
             return content, onnx_file.run_onnx(content), versions | onnx_file.versions()
         case "torch-export":
-            content = torch_content(deployable, known)
+            content = torch_content(Deployable(trained), about)
             return content, run_torch(content), versions
         case "safetensors":
-            content = safetensors_content(network, as_text(known))
-            return content, run_safetensors(content, header), versions
+            content = safetensors_content(trained.network, as_text(about))
+            return content, run_safetensors(content, trained), versions
     raise ValueError(kind)
 
 

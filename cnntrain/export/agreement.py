@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import nn
 
-from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.preprocessing import Pixels
 from cnntrain.errors import CheckpointError
+from cnntrain.trained import Trained
 
 TOLERANCE = 1e-4
 RELATIVE_TOLERANCE = 1e-5  # of the largest logit: float32 holds seven digits, and logits may be large
@@ -120,19 +120,13 @@ def compare(original: Run, exported: Run, images: RealImages) -> Agreement:
     )
 
 
-def run_network(network: nn.Module, preprocessing: Preprocessing, temperature: float) -> Run:
-    """A network as `cnntrain predict` runs it, on the CPU.
-
-    Args:
-        network: In evaluation mode.
-        preprocessing: The checkpoint's.
-        temperature: Divides its outputs.
-    """
+def run_trained(trained: Trained) -> Run:
+    """A network as `cnntrain predict` runs it; on the CPU."""
 
     @torch.inference_mode()
     def run(images: Pixels) -> Outputs:
         batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-        logits = network(preprocessing.network_input(batch)) / temperature
+        logits = trained.network(trained.preprocessing.network_input(batch)) / trained.task.temperature
         return Outputs(logits.numpy(), logits.softmax(1).numpy())
 
     return run

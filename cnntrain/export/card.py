@@ -5,8 +5,8 @@ from typing import Any
 
 from cnntrain import __version__
 from cnntrain.data.preprocessing import Preprocessing
-from cnntrain.records.checkpoints import Header
 from cnntrain.records.files import json_text
+from cnntrain.trained import Trained
 
 # How `Preprocessing.fit` does it, for those who have Pillow.
 FIT = {
@@ -22,37 +22,39 @@ _FIT_IN_WORDS = {
 }
 
 
-def facts(header: Header, kind: str, checkpoint_sha256: str) -> dict[str, Any]:
+def facts(trained: Trained, kind: str) -> dict[str, Any]:
     """Everything about an exported network but how it was checked.
 
     Args:
-        header: Of the checkpoint.
+        trained: The network.
         kind: `onnx`, `torch-export` or `safetensors`.
-        checkpoint_sha256: Of the checkpoint file.
     """
-    fitting, model = header.preprocessing, header.config.model
+    preprocessing, header = trained.preprocessing, trained.header
+    options = header.network_options.model_dump(mode="json", exclude_defaults=True)
     return {
-        "description": _description(header, kind),
-        "class_names": list(header.class_names),
-        **(_interface_of_weights(header) if kind == "safetensors" else _interface(header)),
-        "preprocessing": {**fitting.to_dict(), "before_the_network": preparing(fitting)},
+        "description": _description(trained, kind),
+        "class_names": list(trained.task.class_names),
+        **(_interface_of_weights(trained) if kind == "safetensors" else _interface(trained)),
+        "preprocessing": {**preprocessing.to_dict(), "before_the_network": preparing(preprocessing)},
         "temperature": header.temperature,
-        "network": {"name": model.name, **model.model_dump(mode="json", exclude_defaults=True)},
+        "network": {"name": header.network_name, **options},
         "validation": header.val,
-        "checkpoint_sha256": checkpoint_sha256,
+        "checkpoint_sha256": trained.sha256,
         "cnntrain_version": __version__,
     }
 
 
-def _interface(header: Header) -> dict[str, Any]:
+def _interface(trained: Trained) -> dict[str, Any]:
     """Of a network with its preprocessing."""
-    fitting, shape = header.preprocessing, f"float32 (batch, {len(header.class_names)})"
+    preprocessing, shape = trained.preprocessing, f"float32 (batch, {len(trained.task.class_names)})"
+    side = preprocessing.stored_size
     return {
         "input": {
             "name": "images",
             "dtype": "uint8",
-            "shape": ["batch", fitting.stored_size, fitting.stored_size, fitting.channels],
-            "meaning": f"{_colours(fitting)}, channels last, any batch size; crop, mean and std are inside the network",
+            "shape": ["batch", side, side, preprocessing.channels],
+            "meaning": f"{_colours(preprocessing)}, channels last, any batch size; crop, mean and std are inside the "
+            "network",
         },
         "outputs": {
             "logits": f"{shape}, divided by the temperature",
@@ -61,18 +63,18 @@ def _interface(header: Header) -> dict[str, Any]:
     }
 
 
-def _interface_of_weights(header: Header) -> dict[str, Any]:
+def _interface_of_weights(trained: Trained) -> dict[str, Any]:
     """Of a network that someone builds to take the weights."""
-    fitting = header.preprocessing
+    inputs = trained.preprocessing.inputs
     return {
         "input": {
             "dtype": "float32",
-            "shape": ["batch", fitting.channels, fitting.image_size, fitting.image_size],
+            "shape": ["batch", *inputs.shape],
             "meaning": "pixels as preprocessing says, their central crop, divided by 255, minus mean, divided by std",
         },
         "outputs": {
-            "logits": f"float32 (batch, {len(header.class_names)}); divided by the temperature, their softmax is the "
-            "probabilities"
+            "logits": f"float32 (batch, {len(trained.task.class_names)}); divided by the temperature, their softmax "
+            "is the probabilities"
         },
     }
 
@@ -99,14 +101,15 @@ def as_text(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _description(header: Header, kind: str) -> str:
-    fitting, side = header.preprocessing, header.preprocessing.stored_size
-    name, num_classes = header.config.model.name, len(header.class_names)
+def _description(trained: Trained, kind: str) -> str:
+    preprocessing, side = trained.preprocessing, trained.preprocessing.stored_size
+    name, num_classes = trained.header.network_name, len(trained.task.class_names)
     if kind == "safetensors":
         return f"Weights of an image classifier: {name}, {num_classes} classes."
     return (
         f"An image classifier: {name}, {num_classes} classes. It takes images as uint8 (batch, {side}, {side}, "
-        f"{fitting.channels}), {_colours(fitting)}, and gives probabilities (batch, {num_classes}) and their logits."
+        f"{preprocessing.channels}), {_colours(preprocessing)}, and gives probabilities (batch, {num_classes}) and "
+        "their logits."
     )
 
 

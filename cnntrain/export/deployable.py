@@ -5,8 +5,9 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data.preprocessing import Preprocessing, centre_crop
+from cnntrain.data.preprocessing import centre_crop
 from cnntrain.models.googlenet import GoogLeNet
+from cnntrain.trained import Trained
 
 
 class Deployable(nn.Module):
@@ -16,19 +17,16 @@ class Deployable(nn.Module):
     memory: what compilers of graphs know least. `agreement.py` compares the two.
 
     Args:
-        network: A copy of it is taken, on the CPU, in evaluation mode.
-        preprocessing: The checkpoint's.
-        temperature: Divides the network's outputs.
+        trained: A copy of its network is taken, on the CPU, in evaluation mode.
     """
 
-    def __init__(self, network: nn.Module, preprocessing: Preprocessing, temperature: float) -> None:
+    def __init__(self, trained: Trained) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).cpu().to(memory_format=torch.contiguous_format)
+        self.network = copy.deepcopy(trained.network).cpu().to(memory_format=torch.contiguous_format)
         if isinstance(self.network, GoogLeNet):
             self.network.aux1 = self.network.aux2 = None  # they work in training alone, and weigh as much as the rest
-        self.preprocessing = preprocessing
-        self.temperature = temperature
-        mean, std = preprocessing.mean, preprocessing.std
+        self.preprocessing, self.temperature = trained.preprocessing, trained.task.temperature
+        mean, std = self.preprocessing.mean, self.preprocessing.std
         self.register_buffer("factor", _per_channel([1 / (255 * s) for s in std]))
         self.register_buffer("shift", _per_channel([-m / s for m, s in zip(mean, std, strict=True)]))
         self.factor: Tensor

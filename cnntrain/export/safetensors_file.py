@@ -1,13 +1,13 @@
 """safetensors: the weights alone, by the names of the layers; torchvision's own names where it has the network."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import safetensors.torch
 from torch import nn
 
-from cnntrain.export.agreement import Run, run_network
-from cnntrain.models import build_model
-from cnntrain.records.checkpoints import Header
+from cnntrain.export.agreement import Run, run_trained
+from cnntrain.trained import Trained
 
 
 def safetensors_content(network: nn.Module, metadata: Mapping[str, str]) -> bytes:
@@ -16,10 +16,8 @@ def safetensors_content(network: nn.Module, metadata: Mapping[str, str]) -> byte
     return safetensors.torch.save(weights, metadata=dict(metadata))
 
 
-def run_safetensors(content: bytes, header: Header) -> Run:
+def run_safetensors(content: bytes, trained: Trained) -> Run:
     """The network whose weights are in the content of a safetensors file, built anew and run on the CPU."""
-    fitting = header.preprocessing
-    # The seed is not that with which training began: every weight must come from the file.
-    network = build_model(header.config.model, fitting.inputs, len(header.class_names), seed=1)
+    network = trained.header.build_network(seed=1)  # other than training's: every weight must come from the file
     network.load_state_dict(safetensors.torch.load(content))
-    return run_network(network.eval(), fitting, header.temperature)
+    return run_trained(replace(trained, network=network.eval()))

@@ -6,7 +6,7 @@ from cnntrain.config.schema import Googlenet
 from cnntrain.export.card import FIT
 from cnntrain.export.torch_file import EXTRA_FILE
 from cnntrain.models import torchvision_name
-from cnntrain.records.checkpoints import Header
+from cnntrain.trained import Trained
 
 _ONNX = """\
 session = onnxruntime.InferenceSession({file!r})
@@ -33,17 +33,38 @@ probabilities = (network.eval()((crop - mean) / std).detach() / {temperature}).s
 """
 
 
-def usage(kind: str, file: str | Path, header: Header) -> str:
+_SCRIPT = """\
+import json
+import numpy as np
+{imports}
+from PIL import Image, ImageOps
+
+image = Image.open("photo.jpg")
+image.draft(None, ({enough}, {enough}))
+image = ImageOps.exif_transpose(image)
+if image.mode.startswith("I"):  # 16 bits
+    image = Image.fromarray((np.array(image) / 257).round().astype(np.uint8))
+image = image.convert("RGBA")
+image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("{mode}")
+image = {fit}
+images = np.array(image).reshape(1, {side}, {side}, {channels})
+{asking}
+best = int(probabilities[0].argmax())
+print(class_names[best], float(probabilities[0][best]))
+"""
+
+
+def usage(kind: str, file: str | Path, trained: Trained) -> str:
     """Lines of Python that classify photo.jpg.
 
     Args:
         kind: `onnx`, `torch-export` or `safetensors`.
         file: The exported network, by a name with which the lines find it.
-        header: Of the checkpoint.
+        trained: The network.
     """
-    fitting = header.preprocessing
-    mode, side = "L" if fitting.channels == 1 else "RGB", fitting.stored_size
-    start, network = (side - fitting.image_size) // 2, _network(header)
+    preprocessing = trained.preprocessing
+    side, size = preprocessing.stored_size, preprocessing.image_size
+    start, network = (side - size) // 2, _network(trained)
     match kind:
         case "onnx":
             imports, template = "import onnxruntime", _ONNX
@@ -53,41 +74,20 @@ def usage(kind: str, file: str | Path, header: Header) -> str:
             imports = "import torch, torchvision" if network.startswith("torchvision.") else "import torch"
             imports, template = f"{imports}\nfrom safetensors import safe_open", _SAFETENSORS
     asking = template.format(
-        file=str(file),
-        extra=EXTRA_FILE,
-        network=network,
-        start=start,
-        stop=start + fitting.image_size,
-        mean=fitting.mean,
-        std=fitting.std,
-        temperature=header.temperature,
-    )
-    return f"""\
-import json
-import numpy as np
-{imports}
-from PIL import Image, ImageOps
-
-image = Image.open("photo.jpg")
-image.draft(None, ({2 * side}, {2 * side}))
-image = ImageOps.exif_transpose(image)
-if image.mode.startswith("I"):  # 16 bits
-    image = Image.fromarray((np.array(image) / 257).round().astype(np.uint8))
-image = image.convert("RGBA")
-image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("{mode}")
-image = {FIT[fitting.resize].format(side=side)}
-images = np.array(image).reshape(1, {side}, {side}, {fitting.channels})
-{asking}
-best = int(probabilities[0].argmax())
-print(class_names[best], float(probabilities[0][best]))
-"""
+        file=str(file), extra=EXTRA_FILE, network=network, start=start, stop=start + size,
+        mean=preprocessing.mean, std=preprocessing.std, temperature=trained.task.temperature,
+    )  # fmt: skip
+    return _SCRIPT.format(
+        imports=imports, asking=asking, enough=2 * side, mode="L" if preprocessing.channels == 1 else "RGB",
+        fit=FIT[preprocessing.resize].format(side=side), side=side, channels=preprocessing.channels,
+    )  # fmt: skip
 
 
-def _network(header: Header) -> str:
+def _network(trained: Trained) -> str:
     """Torchvision's network where it has this one; else whoever takes the weights must have a network for them."""
-    model = header.config.model
-    name = torchvision_name(model) if header.preprocessing.channels == 3 else None
+    model = trained.header.network_options
+    name = torchvision_name(model) if trained.preprocessing.channels == 3 else None
     if name is None:
         return f"...  # yours: {model.name}, with layers of the names in `weights`; --format torch-export needs none"
     options = f", aux_logits={model.auxiliary}, init_weights=False" if isinstance(model, Googlenet) else ""
-    return f"torchvision.models.{name}(num_classes={len(header.class_names)}{options})"
+    return f"torchvision.models.{name}(num_classes={len(trained.task.class_names)}{options})"

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from cnntrain.artifacts.training import check_training
 from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import CheckpointError, ConfigError
-from cnntrain.models import build_model, build_outline
-from cnntrain.models.weights_file import METADATA_KEY, check_archive, check_fit, read_tensors
+from cnntrain.models.weights_file import METADATA_KEY, check_archive, check_fit
 from cnntrain.records.files import write_bytes
 from cnntrain.records.header import Header
-from cnntrain.runtime.device import memory_explained
 from cnntrain.runtime.sealing import (
     DIGEST_KEY,
     UNSEALED,
@@ -34,7 +32,7 @@ from cnntrain.runtime.sealing import (
 )
 
 __all__ = [
-    "Header", "Saved", "check_weights", "load_network", "network_bytes", "newest_training", "remove_later",
+    "Header", "Saved", "check_weights", "network_bytes", "newest_training", "remove_later",
     "remove_uncommitted", "save_training", "training_to_go_back_to",
 ]  # fmt: skip
 
@@ -48,26 +46,6 @@ def network_bytes(model: nn.Module, header: Header) -> bytes:
     return seal(safetensors.torch.save(weights, metadata={METADATA_KEY: header.to_json(), DIGEST_KEY: UNSEALED}))
 
 
-def load_network(path: Path, device: torch.device) -> tuple[nn.Module, Header]:
-    """Reads either kind of checkpoint and rebuilds its network, in evaluation mode.
-
-    Raises:
-        CheckpointError: The file is missing, damaged or no checkpoint of cnntrain.
-    """
-    try:
-        weights, text = read_tensors(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if text is None:
-        raise CheckpointError(f"{path}: a file of weights, but not one that cnntrain wrote; model.weights takes it")
-    header = Header.from_json(text, path)
-    check_weights(path, header, weights)
-    with memory_explained("close other programs, or use a machine with more memory"):
-        model = build_model(header.config.model, header.preprocessing.inputs, len(header.class_names))
-        model.load_state_dict(weights)
-    return model.to(device).to(memory_format=torch.channels_last).eval(), header
-
-
 def check_weights(path: Path, header: Header, weights: Mapping[str, Tensor]) -> None:
     """Compares weights with the network that their header describes, which is not built for that.
 
@@ -75,7 +53,7 @@ def check_weights(path: Path, header: Header, weights: Mapping[str, Tensor]) -> 
         CheckpointError: They are those of another network, of another type, or not finite.
     """
     try:
-        outline = build_outline(header.config.model, header.preprocessing.inputs, len(header.class_names))
+        outline = header.build_outline()
     except (ConfigError, RuntimeError, OverflowError) as error:  # torch's own, of sizes beyond 64 bits
         raise CheckpointError(f"{path}: its header describes no network: {error}") from error
     check_fit(path, weights, outline.state_dict())

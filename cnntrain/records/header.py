@@ -5,12 +5,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from torch import nn
+
 from cnntrain.artifacts.header import check_agreement, read_header
+from cnntrain.config import schema
 from cnntrain.config.loading import Config, parse_config
 from cnntrain.config.reader import write_yaml
 from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
+from cnntrain.models import build_model, build_outline
 from cnntrain.tasks.single_label import SingleLabel
+from cnntrain.titles import run_title
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,58 @@ class Header:
     def task(self) -> SingleLabel:
         """What the network's outputs mean."""
         return SingleLabel(self.class_names, self.config.recipe.loss, self.temperature)
+
+    @property
+    def run_name(self) -> str | None:
+        """What the run is called."""
+        return self.config.run.name
+
+    @property
+    def title(self) -> str:
+        """What the run was, for people: `LeNet-5 on MNIST`."""
+        return run_title(self.config.model_dump(mode="json"))
+
+    @property
+    def network_options(self) -> schema.Model:
+        """The network's name and options."""
+        return self.config.model
+
+    @property
+    def network_name(self) -> str:
+        """Such as `lenet5`."""
+        return self.config.model.name
+
+    @property
+    def data_options(self) -> schema.Data:
+        """Which data the network was trained on, and how they were split."""
+        return self.config.data
+
+    @property
+    def data_root(self) -> str | None:
+        """Where these data lived in training."""
+        return self.config.run.data_root
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images at once where nothing is learnt."""
+        return self.config.recipe.images_at_once
+
+    @property
+    def num_threads(self) -> int | None:
+        """That computed on the CPU in training."""
+        return self.config.run.threads
+
+    def build_network(self, seed: int = 0) -> nn.Module:
+        """The network with initial weights, drawn from `seed`, in the place of those that were learnt."""
+        return build_model(self.network_options, self.preprocessing.inputs, len(self.class_names), seed=seed)
+
+    def build_outline(self) -> nn.Module:
+        """The network with shapes but no values.
+
+        Raises:
+            ConfigError: There is no such network.
+        """
+        return build_outline(self.network_options, self.preprocessing.inputs, len(self.class_names))
 
     @property
     def says_of_confidence(self) -> str:

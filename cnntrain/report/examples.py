@@ -9,15 +9,15 @@ import numpy.typing as npt
 import torch
 from markupsafe import Markup
 from PIL import Image
-from torch import nn
 
 from cnntrain.analysis.activation_maps import activation_maps
-from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.preprocessing import Pixels
 from cnntrain.pages import picture
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.report.findings import Findings, Outcome
 from cnntrain.runtime.device import exact_float32
 from cnntrain.tasks.metrics import Confusion, most_confused
+from cnntrain.trained import Trained
 
 MOST = 14  # of each kind
 _PAIRS, _PER_PAIR = 4, 4
@@ -66,29 +66,25 @@ class Examples:
     """Draws images of a split.
 
     Args:
-        model: In evaluation mode.
-        preprocessing: The checkpoint's.
-        class_names: K names.
+        trained: The network that they are shown to.
 
     Attributes:
         map_described: Which map was drawn last, for people; empty while there is none.
     """
 
-    def __init__(self, model: nn.Module, preprocessing: Preprocessing, class_names: tuple[str, ...]) -> None:
-        self._model = model
-        self._preprocessing = preprocessing
-        self._class_names = class_names
+    def __init__(self, trained: Trained) -> None:
+        self._trained = trained
+        self._preprocessing, self._class_names = trained.preprocessing, trained.task.class_names
         self.map_described = ""
 
     def draw(self, outcome: Outcome, positions: Positions) -> list[Example]:
         """The images at these positions of an outcome's split."""
         if not len(positions):
             return []
-        device = next(self._model.parameters()).device
         stored, _ = next(outcome.split.read(torch.as_tensor(np.asarray(positions)), [slice(None)]))
         images = self._preprocessing.network_input(stored)
         said = torch.from_numpy(outcome.predictions[positions])
-        pixels, maps = self._preprocessing.pixels(images).numpy(), self._maps(images, said.to(device))
+        pixels, maps = self._preprocessing.pixels(images).numpy(), self._maps(images, said.to(self._trained.device))
         return [
             self._example(outcome, int(position), shown, heat)
             for position, shown, heat in zip(positions, pixels, maps, strict=True)
@@ -97,7 +93,7 @@ class Examples:
     def _maps(self, images: torch.Tensor, classes: torch.Tensor) -> list[npt.NDArray[np.float32] | None]:
         with exact_float32():
             try:
-                found = activation_maps(self._model, images, classes)
+                found = activation_maps(self._trained.network, images, classes)
             except ValueError:  # no layer keeps the plane
                 return [None] * len(images)
         self.map_described = found.described

@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cnntrain.analysis.calibration import (
     Reliability,
@@ -18,13 +18,14 @@ from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustnes
 from cnntrain.data import Reporter, Split
 from cnntrain.data.batches import eval_batches
 from cnntrain.errors import CheckpointError, DataError
-from cnntrain.evaluate import network_outputs, recorded_split
+from cnntrain.evaluate import network_outputs
 from cnntrain.models.summary import summarise
-from cnntrain.records.checkpoints import Header
 from cnntrain.tasks.intervals import Interval, wilson_interval
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import NOT_FINITE
 from cnntrain.tasks.temperature import fit_temperature, temperature_interval
+from cnntrain.trained import Trained
+from cnntrain.trained.evaluate import find_split
 
 # What robustness may cost unless more was asked for, in multiply-adds: about half a minute of two cores.
 _BUDGET = {"cpu": 1e12, "cuda": 2e13}
@@ -118,19 +119,11 @@ class Findings:
     robustness_left_out: str = ""
 
 
-def find(
-    model: nn.Module,
-    header: Header,
-    *,
-    data_root: str | None,
-    reporter: Reporter,
-    num_robustness: int | None = None,
-) -> Findings:
+def find(trained: Trained, *, data_root: str | None, reporter: Reporter, num_robustness: int | None = None) -> Findings:
     """Looks at the validation and test images with a trained network.
 
     Args:
-        model: In evaluation mode, on its device.
-        header: The checkpoint's.
+        trained: The network.
         data_root: Where data sets live, if not where they were in training.
         reporter: Tells the user what takes its time.
         num_robustness: Test images to attack and corrupt; None takes as many as are quickly done, 0 none.
@@ -139,47 +132,48 @@ def find(
         CheckpointError: The network's outputs are no finite numbers.
         DataError: The images are missing, or not those of the run.
     """
-    val, test = (_outcome(model, header, name, data_root, reporter) for name in ("val", "test"))
-    fitting_to = val.outputs, torch.from_numpy(val.targets)
-    temperature = fit_temperature(*fitting_to)
-    likely = temperature_interval(*fitting_to, temperature)
-    by_chance = calibration_error_by_chance(test.confidences)
-    before, after = (_reliability(test, replace(header.task, temperature=t)) for t in (1.0, temperature))
-    found = Findings(
+    val, test = (_outcome(trained, name, data_root, reporter) for name in ("val", "test"))
+    findings = Findings(
         val=val,
         test=test,
-        calibration=Calibration(temperature, likely, header.temperature != 1, before, after, by_chance),
+        calibration=_calibration(trained, val, test),
         suspects={
-            name: suspected_labels(one.probabilities, one.targets) for name, one in (("val", val), ("test", test))
+            name: suspected_labels(outcome.probabilities, outcome.targets)
+            for name, outcome in (("val", val), ("test", test))
         },
     )
-    num_images, why_none = _robustness_images(model, header, len(test.targets), num_robustness)
+    num_images, why_none = _robustness_images(trained, len(test.targets), num_robustness)
     if not num_images:
-        return replace(found, robustness_left_out=why_none)
+        return replace(findings, robustness_left_out=why_none)
     reporter.say(f"     robustness: attacking and corrupting {num_images:,} test images")
     chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(test.targets))[:num_images])
     images, targets = next(test.split.read(chosen, [slice(None)]))
-    return replace(found, robustness=robustness(model, images.clone(), targets, header.preprocessing))
+    return replace(findings, robustness=robustness(trained.network, images.clone(), targets, trained.preprocessing))
 
 
-def _outcome(model: nn.Module, header: Header, name: str, data_root: str | None, reporter: Reporter) -> Outcome:
-    device = next(model.parameters()).device
-    split, _ = recorded_split(header, name, device=device, data_root=data_root, reporter=reporter)
-    if split.identity()["sha256"] != header.split(name)["sha256"]:
+def _outcome(trained: Trained, name: str, data_root: str | None, reporter: Reporter) -> Outcome:
+    split, _, _, is_as_recorded = find_split(trained, name, data_root=data_root, reporter=reporter)
+    if not is_as_recorded:
         raise DataError(
-            f"these are not the {name} images of the run ({len(split):,} found, {header.split(name)['num_images']:,} "
-            f"recorded; their sha256 differs); figures of others would not belong to it"
+            f"these are not the {name} images of the run ({len(split):,} found, "
+            f"{trained.header.split(name)['num_images']:,} recorded; their sha256 differs); figures of others would "
+            f"not belong to it"
         )
-    batches = eval_batches(split, header.preprocessing, header.config.recipe.images_at_once)
-    outputs = torch.cat([some.cpu() for some, _ in network_outputs(model, batches)])
+    batches = eval_batches(split, trained.preprocessing, trained.header.eval_batch_size)
+    outputs = torch.cat([some.cpu() for some, _ in network_outputs(trained.network, batches)])
     if not torch.isfinite(outputs).all():
         raise CheckpointError(NOT_FINITE)
-    return Outcome(
-        split,
-        outputs,
-        header.task.activation(outputs).numpy(),
-        split.targets.cpu().numpy(),
-    )
+    return Outcome(split, outputs, trained.task.activation(outputs).numpy(), split.targets.cpu().numpy())
+
+
+def _calibration(trained: Trained, val: Outcome, test: Outcome) -> Calibration:
+    outputs, targets = val.outputs, torch.from_numpy(val.targets)
+    temperature = fit_temperature(outputs, targets)
+    likely = temperature_interval(outputs, targets, temperature)
+    by_chance = calibration_error_by_chance(test.confidences)
+    task = trained.task
+    before, after = (_reliability(test, replace(task, temperature=divisor)) for divisor in (1.0, temperature))
+    return Calibration(temperature, likely, task.temperature != 1, before, after, by_chance)
 
 
 def _reliability(outcome: Outcome, task: SingleLabel) -> Reliability:
@@ -187,12 +181,12 @@ def _reliability(outcome: Outcome, task: SingleLabel) -> Reliability:
     return reliability(confidences.numpy(), predictions.numpy() == outcome.targets)
 
 
-def _robustness_images(model: nn.Module, header: Header, num_test: int, asked: int | None) -> tuple[int, str]:
+def _robustness_images(trained: Trained, num_test: int, asked: int | None) -> tuple[int, str]:
     """How many test images, and if none, why."""
     if asked is not None:
         return min(asked, num_test), "it was not asked for"
-    cost = PASSES_PER_IMAGE * summarise(model, header.preprocessing.inputs).totals.multiply_adds
-    affordable = int(_BUDGET["cuda" if next(model.parameters()).is_cuda else "cpu"] / max(cost, 1))
+    cost = PASSES_PER_IMAGE * summarise(trained.network, trained.preprocessing.inputs).totals.multiply_adds
+    affordable = int(_BUDGET["cuda" if trained.device.type == "cuda" else "cpu"] / max(cost, 1))
     if affordable < _FEWEST_IMAGES:
         long = f"{cost / 1e9:,.0f} billion multiply-adds"
         return 0, f"all attacks and corruptions of one image take {long} with this network"

@@ -16,7 +16,6 @@ from cnntrain.doctor import examine
 from cnntrain.errors import DataError
 from cnntrain.extras import how_to_install, is_installed
 from cnntrain.pages import percent, picture, render
-from cnntrain.records.checkpoints import Header, load_network
 from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
 from cnntrain.records.files import write_text
 from cnntrain.records.pictures import as_picture, confusion_picture
@@ -33,6 +32,7 @@ from cnntrain.tasks.evidence import evidence_of_classes, num_correct, num_predic
 from cnntrain.tasks.intervals import Interval, spoken, widest_spread, wilson_interval
 from cnntrain.tasks.metrics import Confusion, confidence_intervals
 from cnntrain.titles import folder_title, run_title
+from cnntrain.trained import Trained, load
 
 _LARGEST_TABLE = 20  # classes of a confusion matrix that is a table; a larger one is a picture
 _MOST_CLASS_ROWS = 200
@@ -81,32 +81,50 @@ def write_report(
         StorageError: The page cannot be written.
     """
     records, path = read_records(folder), out or folder / "report.html"
-    if not (records.results.get("test") and records.results.get("val")):
+    test = records.results.get("test")
+    if not (test and records.results.get("val")):
         write_short_report(records, path)
-        return Written(path, (records.results.get("test") or {}).get("accuracy"), {}, None)
-    model, header = load_network(folder / BEST, device)
+        return Written(path, (test or {}).get("accuracy"), {}, None)
+    trained = load(folder / BEST, device)
     findings, missing = None, ""
     try:
-        findings = find(model, header, data_root=data_root, reporter=reporter, num_robustness=num_robustness)
+        findings = find(trained, data_root=data_root, reporter=reporter, num_robustness=num_robustness)
     except DataError as error:
         if out is None and path.exists():
             error.add_note(f"{path} stays as it is; --out FILE writes a report without images, from the records alone")
             raise
         missing = str(error)
         reporter.say(f"     note: the report does without images: {'; '.join(error.lines)}")
-    confusion = Confusion.from_values(records.results["test"])
-    intervals = confidence_intervals(records.results["test"])
-    page = render(
+    page = _page(records, trained, findings, missing)
+    if findings and out is None:
+        class_names = trained.task.class_names
+        write_text(folder / "predictions.csv", predictions_csv(findings.test, class_names))
+        write_text(folder / "suspected_labels.csv", suspects_csv(findings, class_names))
+    write_text(path, page)  # last: where it is, the others are
+    return Written(path, test["accuracy"], confidence_intervals(test), findings)
+
+
+def _page(records: RunRecords, trained: Trained, findings: Findings | None, missing: str) -> str:
+    """The page as HTML.
+
+    Args:
+        records: Of the run.
+        trained: Its network.
+        findings: What was found in its images, where these are at hand.
+        missing: Why they are not.
+    """
+    test = records.results["test"]
+    return render(
         "report.html",
         records=records,
         results=records.results,
-        header=header,
-        intervals=intervals,
+        header=trained.header,
+        intervals=confidence_intervals(test),
         title=run_title(records.config),
         where=folder_title(records.folder),
-        guesses=guesses(records.results["test"]),
+        guesses=guesses(test),
         verdict=verdict(records.results, findings),
-        **_of_classes(records.results["test"], confusion, header.class_names),
+        **_of_classes(test, Confusion.from_values(test), trained.task.class_names),
         by_chance=widest_spread,
         few=FEW_TO_JUDGE,
         diagnoses=examine(records.for_doctor),
@@ -115,14 +133,9 @@ def write_report(
         made=time.strftime("%Y-%m-%d %H:%M"),
         charts=_charts(records, findings),
         advice="" if is_installed("report") else how_to_install("report"),
-        filters=_filters(model),
-        **(_of_images(model, header, findings) if findings else {}),
+        filters=_filters(trained.network),
+        **(_of_images(trained, findings) if findings else {}),
     )
-    if findings and out is None:
-        write_text(folder / "predictions.csv", predictions_csv(findings.test, header.class_names))
-        write_text(folder / "suspected_labels.csv", suspects_csv(findings, header.class_names))
-    write_text(path, page)  # last: where it is, the others are
-    return Written(path, records.results["test"]["accuracy"], intervals, findings)
 
 
 def report_summary(written: Written) -> dict[str, Any]:
@@ -173,10 +186,9 @@ def _charts(records: RunRecords, findings: Findings | None) -> dict[str, Any]:
     return charts
 
 
-def _of_images(model: nn.Module, header: Header, findings: Findings) -> dict[str, Any]:
+def _of_images(trained: Trained, findings: Findings) -> dict[str, Any]:
     """What the template shows of images."""
-    names = header.class_names
-    examples = Examples(model, header.preprocessing, names)
+    examples = Examples(trained)
     suspects = {
         "validation": examples.draw(findings.val, findings.suspects["val"][:MOST]),
         "test": examples.draw(findings.test, findings.suspects["test"][:MOST]),
@@ -187,7 +199,7 @@ def _of_images(model: nn.Module, header: Header, findings: Findings) -> dict[str
         "uncertain": examples.least_certain(findings.test),
         "suspects": suspects,
         "samples": examples.of_each_class(findings.test),
-        "stages": _stages(model, header, findings.test),
+        "stages": _stages(trained, findings.test),
         "map_described": examples.map_described,
     }
 
@@ -235,17 +247,16 @@ def _filters(model: nn.Module) -> Markup | None:
     return picture(filter_grid(shown, side=40), f"{len(shown)} of {len(weights)} filters of the first layer", "pixels")
 
 
-def _stages(model: nn.Module, header: Header, test: Outcome) -> list[tuple[str, str, Markup]]:
+def _stages(trained: Trained, test: Outcome) -> list[tuple[str, str, Markup]]:
     """One test image on its way through the network: of each stage name, shape and picture."""
     position = int(test.right.argmax())  # the first that is right
-    device = next(model.parameters()).device
     stored, _ = next(test.split.read(torch.tensor([position]), [slice(None)]))
-    image = header.preprocessing.network_input(stored.to(device))
-    pixels = header.preprocessing.pixels(image)[0].numpy()
-    name = header.class_names[test.targets[position]]
+    image = trained.preprocessing.network_input(stored.to(trained.device))
+    pixels = trained.preprocessing.pixels(image)[0].numpy()
+    name = trained.task.class_names[test.targets[position]]
     found = [("image", "x".join(map(str, pixels.shape)), picture(as_picture(pixels), f"an image of {name}", "pixels"))]
     with exact_float32():
-        for stage, activations in stage_maps(model, image[0]):
+        for stage, activations in stage_maps(trained.network, image[0]):
             plane = activations.ndim == 3
             drawn = feature_grid(activations, side=56) if plane else vector_bars(activations, width=480)
             shape = (*activations.shape[1:], activations.shape[0]) if plane else activations.shape

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -16,9 +15,10 @@ from starlette.routing import Route
 
 from cnntrain.errors import CheckpointError, DataError, DeviceError
 from cnntrain.pages import render
-from cnntrain.serve.classifier import Classifier, as_data_url
+from cnntrain.serve.answers import about, answer
 from cnntrain.serve.guard import Asgi, Guard, Json, page_policy
-from cnntrain.serve.uploads import Options, Refused, Room, read_image, read_options
+from cnntrain.serve.uploads import Refused, Room, read_image, read_options
+from cnntrain.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -48,14 +48,14 @@ class Service:
     """The answers to requests. One thread computes, one request after the other; another thread answers meanwhile.
 
     Args:
-        classifier: Used by that one thread.
+        trained: Used by that one thread.
         worker: With a single thread.
         limits: Of each request.
     """
 
-    def __init__(self, classifier: Classifier, worker: ThreadPoolExecutor, limits: Limits) -> None:
-        self._classifier, self._worker, self._limits = classifier, worker, limits
-        self._about = classifier.about()
+    def __init__(self, trained: Trained, worker: ThreadPoolExecutor, limits: Limits) -> None:
+        self._trained, self._worker, self._limits = trained, worker, limits
+        self._about = about(trained)
         self._places = asyncio.Semaphore(limits.max_requests)
         self._room = Room(limits.max_bodies * limits.max_bytes)
         self.html = render("serve.html", about=self._about, max_mib=limits.max_bytes / 2**20)
@@ -75,7 +75,7 @@ class Service:
     async def predict(self, request: Request) -> Response:
         """POST /predict."""
         started, seconds = time.perf_counter(), self._limits.max_seconds
-        options = read_options(request.query_params, self._classifier.class_names)
+        options = read_options(request.query_params, self._trained.task.class_names)
         content = None
         try:
             async with asyncio.timeout(seconds) as limit:
@@ -84,12 +84,12 @@ class Service:
                     self._room.has_come(limit)
                     async with self._place():  # no earlier, or slow senders would keep all places
                         loop = asyncio.get_running_loop()
-                        answer = await loop.run_in_executor(self._worker, _answer, self._classifier, content, options)
+                        reply = await loop.run_in_executor(self._worker, answer, self._trained, content, options)
         except TimeoutError as error:
             if content is None:
                 raise Refused(408, _too_slow(seconds, time.perf_counter() - started)) from error
             raise Refused(503, f"this took longer than {seconds:g} seconds (--max-seconds); try again") from error
-        return Json({**answer, "seconds": round(time.perf_counter() - started, 4)})
+        return Json({**reply, "seconds": round(time.perf_counter() - started, 4)})
 
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
@@ -110,28 +110,16 @@ def _too_slow(allowed: float, seconds: float) -> str:
     return f"the image did not arrive within {allowed:g} seconds (--max-seconds)"
 
 
-def _answer(classifier: Classifier, content: bytes, options: Options) -> dict[str, Any]:
-    ranked = classifier.predict(content, options.top)
-    answer: dict[str, Any] = {"predictions": [{"class": name, "probability": share} for name, share in ranked]}
-    if options.map_class is not None:
-        found = classifier.activation_map(content, options.map_class or ranked[0][0])
-        answer["activation_map"] = found and as_data_url(found[0])
-        answer["activation_map_is"] = found and found[1].described
-    return answer
-
-
-def build_app(
-    classifier: Classifier, worker: ThreadPoolExecutor, *, limits: Limits, hosts: Collection[str] | None
-) -> Asgi:
+def build_app(trained: Trained, worker: ThreadPoolExecutor, *, limits: Limits, hosts: Collection[str] | None) -> Asgi:
     """The ASGI application.
 
     Args:
-        classifier: The network.
+        trained: The network.
         worker: With a single thread, in which the network computes.
         limits: Of each request.
         hosts: Names under which the server may be asked, as `Guard` takes them.
     """
-    service = Service(classifier, worker, limits)
+    service = Service(trained, worker, limits)
     app = Starlette(
         routes=[
             Route("/", service.page),

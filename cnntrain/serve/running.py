@@ -19,9 +19,9 @@ import uvicorn
 
 from cnntrain.errors import ConfigError
 from cnntrain.serve.app import Limits, build_app
-from cnntrain.serve.classifier import Classifier
 from cnntrain.serve.connection import Connection, SaidOnce
 from cnntrain.serve.guard import Asgi
+from cnntrain.trained import Trained
 
 _STOPPING_SECONDS = 2  # for requests that are being answered
 _BACKLOG = 128  # connections that the system keeps until they are taken
@@ -80,18 +80,18 @@ def is_local(listener: socket.socket) -> bool:
     return ipaddress.ip_address(listener.getsockname()[0]).is_loopback
 
 
-def serve(classifier: Classifier, listener: socket.socket, *, limits: Limits, when_ready: Callable[[], None]) -> None:
+def serve(trained: Trained, listener: socket.socket, *, limits: Limits, when_ready: Callable[[], None]) -> None:
     """Answers requests until Ctrl-C or SIGTERM.
 
     Args:
-        classifier: The network.
+        trained: The network.
         listener: As `listen` gives it; closed in the end.
         limits: Of each request.
         when_ready: Called once the server answers, and can be stopped.
     """
     worker = ThreadPoolExecutor(1, "network")
     try:
-        app = build_app(classifier, worker, limits=limits, hosts=_hosts(listener))
+        app = build_app(trained, worker, limits=limits, hosts=_hosts(listener))
         Server(app, when_ready, limits).run([listener])
     finally:
         worker.shutdown(wait=False, cancel_futures=True)

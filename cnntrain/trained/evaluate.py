@@ -1,0 +1,90 @@
+"""A trained network measured on a split of the data that it was trained on."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from cnntrain.data import Reporter, Split, prepare_split
+from cnntrain.data.image_folder import moved_images
+from cnntrain.data.layout import SPLITS
+from cnntrain.errors import CheckpointError, DataError
+from cnntrain.evaluate import eval_batches_with_bar, evaluate
+from cnntrain.names import quoted
+from cnntrain.runtime.device import use_threads
+from cnntrain.tasks.task import NOT_FINITE
+
+if TYPE_CHECKING:
+    from cnntrain.trained.trained import Trained
+
+
+class RecordedSplit(NamedTuple):
+    """A split of the data that a network was trained on, found again.
+
+    Attributes:
+        split: Its images.
+        num_skipped: How many that cannot be read were left out.
+        sha256: Of the images; see `Split.identity`.
+        is_as_recorded: Whether they are those of the training.
+    """
+
+    split: Split
+    num_skipped: int
+    sha256: str
+    is_as_recorded: bool
+
+
+def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter) -> RecordedSplit:
+    """Finds the images of a split again.
+
+    Args:
+        trained: On the device where batches are wanted.
+        name: `train`, `val` or `test`.
+        data_root: Where data sets live, if not where they were in training.
+        reporter: Tells the user what takes its time.
+
+    Raises:
+        DataError: The data are missing, or have other classes than the network.
+    """
+    header = trained.header
+    data, recorded = header.data_options, header.data_root
+    if data_root:
+        data = moved_images(data, Path(data_root), header.class_names)
+    elif recorded and Path(recorded).is_dir():  # else a run from another machine
+        data_root = recorded
+    split, class_names, num_skipped = prepare_split(
+        data, name, preprocessing=trained.preprocessing, data_root=data_root, device=trained.device, reporter=reporter
+    )
+    if not len(split):
+        others = " or ".join(f"--split {other}" for other in SPLITS if header.split(other)["num_images"])
+        raise DataError(
+            f"there are no {name} images: the network was trained with data.{name}_fraction 0. Take other images of it "
+            f"({others}), or train a new run with data.{name}_fraction above 0"
+        )
+    if class_names != header.class_names:
+        raise DataError(
+            f"the data have the classes {quoted(class_names)}; "
+            f"the network of this checkpoint knows {quoted(header.class_names)}"
+        )
+    sha256 = split.identity()["sha256"]
+    return RecordedSplit(split, num_skipped, sha256, sha256 == header.split(name)["sha256"])
+
+
+def evaluate_split(trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter) -> dict[str, Any]:
+    """What `cnntrain evaluate` prints; see `Trained.evaluate`."""
+    header = trained.header
+    use_threads(header.num_threads, at_most=torch.get_num_threads())
+    split, num_skipped, sha256, is_as_recorded = find_split(trained, name, data_root=data_root, reporter=reporter)
+    batches = eval_batches_with_bar(split, trained.preprocessing, header.eval_batch_size, reporter)
+    evaluation = evaluate(trained.network, batches, trained.task)
+    if not np.isfinite(evaluation.losses).all():
+        raise CheckpointError(f"{trained.path}: {NOT_FINITE}")
+    return {
+        "checkpoint": str(trained.path),
+        "split": name,
+        "sha256": sha256,
+        "same_images_as_in_training": is_as_recorded,
+        **({"num_skipped": num_skipped} if num_skipped else {}),
+        **evaluation.summary(),
+    }

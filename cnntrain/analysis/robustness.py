@@ -1,6 +1,6 @@
 """How much of a network's accuracy is left when images are attacked or corrupted."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,8 +111,8 @@ class _Trial:
         """What a corruption leaves, for each severity."""
         pixels = self.images.permute(0, 2, 3, 1).cpu().numpy()
 
-        def change(severity: int) -> Sequence[Tensor]:
+        def change(severity: int) -> Iterator[Tensor]:
             changed = torch.from_numpy(corrupt(pixels, name, severity)).to(self.images.device).permute(0, 3, 1, 2)
-            return changed.split(self.batch_size)
+            yield from changed.split(self.batch_size)
 
         return tuple(self.accuracy(change(severity)) for severity in range(1, NUM_SEVERITIES + 1))

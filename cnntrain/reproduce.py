@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from cnntrain.config.loading import Config
 from cnntrain.config.schema import Expect
+from cnntrain.data.sources import is_folder
 
 # Where the same images lie differs from machine to machine; a source may also be read as a folder of its images.
 _PLACES = ("data.root", "data.splits")
@@ -39,7 +40,7 @@ def changed_keys(stated: Config, used: Config) -> list[str]:
         before, after = getattr(stated, section).model_dump(), getattr(used, section).model_dump()
         keys = dict.fromkeys([*before, *after])
         found += [f"{section}.{key}" for key in keys if before.get(key) != after.get(key)]
-    as_folder = "image_folder" in (stated.data.source, used.data.source)
+    as_folder = is_folder(stated.data.source) or is_folder(used.data.source)
     return [key for key in found if key not in _PLACES and not (key == "data.source" and as_folder)]
 
 

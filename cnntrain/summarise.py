@@ -77,12 +77,11 @@ def summarise_config(config: Config, num_classes: int | None = None) -> ConfigSu
         )
     if config.model.weights is not None and None in (config.data.image_size, config.data.channels):
         notices.append("model.weights is not read; trained weights may bring their own channels and image size")
-    inputs = image_inputs(expected.channels, expected.image_size)
     classes = expected.num_classes or ASSUMED_CLASSES
-    network = build_outline(config.model, inputs, classes)
+    network = build_outline(config.model, expected.inputs, classes)
     if frozen := frozen_stages(network, config.model.freeze):
         notices.append(f"model.freeze: these stages stay as they are: {', '.join(frozen)}")
-    return ConfigSummary(config.model.name, classes, summarise(network, inputs), tuple(notices))
+    return ConfigSummary(config.model.name, classes, summarise(network, expected.inputs), tuple(notices))
 
 
 def catalogue_figures() -> list[Figures]:

@@ -128,7 +128,7 @@ def as_task(made: SetUp, evaluates: bool, folder: str | None = None) -> Task:
     config, splits, learner = made
     fitting, split = splits.preprocessing, splits.test if evaluates else splits.train
     steps = {step.name: step for step in config.data.augment}
-    images = split.pixels()
+    images = split.items()
 
     def build() -> nn.Module:
         return build_model(config.model, fitting.inputs, splits.num_classes, seed=config.run.seed)

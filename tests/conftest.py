@@ -14,7 +14,7 @@ from torch import nn
 
 from cnntrain.cli import main
 from cnntrain.data.split import Split
-from cnntrain.data.stores import ResidentImages
+from cnntrain.data.stores import ResidentStore
 
 # Small enough that two test processes on two cores do not fight over them.
 torch.set_num_threads(1)
@@ -76,7 +76,7 @@ def split_of(images: npt.NDArray[np.uint8], targets: torch.Tensor | None = None)
     """A split in memory: images uint8 (N, H, W, C), targets 0 where none are given."""
     num_images = len(images)
     return Split(
-        ResidentImages(torch.from_numpy(images), torch.device("cpu")),
+        ResidentStore(torch.from_numpy(images), torch.device("cpu")),
         torch.arange(num_images),
         torch.zeros(num_images, dtype=torch.int64) if targets is None else targets,
         str,

@@ -11,11 +11,16 @@ from pydantic import TypeAdapter
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as oracle
 
-from cnntrain.config.schema import Augmentation
-from cnntrain.data import augment
 from cnntrain.data.batches import epoch_order, eval_batches, steps_per_epoch, train_batches
+from cnntrain.data.images.augmentations import Augmentation
+from cnntrain.data.images.augmentations.affine import AffineMap
+from cnntrain.data.images.augmentations.color_jitter import Jitter
+from cnntrain.data.images.augmentations.crops import ResizedCrop, ShiftedCrop
+from cnntrain.data.images.augmentations.flips import Flip
+from cnntrain.data.images.augmentations.mixing import Mixer, Mixing
+from cnntrain.data.images.augmentations.random_erasing import Eraser
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
-from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.data.split import Split
 
 SIZE = 16
@@ -38,7 +43,7 @@ def rows(*values: float) -> torch.Tensor:
 def pipeline(items: Sequence[object], stored: int = SIZE, size: int = SIZE, channels: int = 3) -> AugmentationPipeline:
     config = TypeAdapter(tuple[Augmentation, ...]).validate_python(tuple(items))
     fitting = Preprocessing(channels, size, stored, "crop", (0.5,) * channels, (0.25,) * channels)
-    return build_pipeline(config, fitting, num_classes=4)
+    return build_pipeline(config, fitting, num_outputs=4)
 
 
 def split(num_images: int = 23, size: int = SIZE) -> Split:
@@ -48,7 +53,7 @@ def split(num_images: int = 23, size: int = SIZE) -> Split:
 
 
 def test_random_crop_is_pad_and_crop() -> None:
-    crop = augment.RandomCrop(SIZE, padding=2, input_size=SIZE)
+    crop = ShiftedCrop(SIZE, padding=2, input_size=SIZE)
     draws = torch.from_numpy(crop.draw(np.random.default_rng(1), len(BYTES)))
     for ours, image, (start,) in zip(crop(BYTES, draws), BYTES, draws.tolist(), strict=True):
         top, left = divmod(start, SIZE + 4)
@@ -57,7 +62,7 @@ def test_random_crop_is_pad_and_crop() -> None:
 
 
 def test_random_crop_reaches_every_place_equally() -> None:
-    crop = augment.RandomCrop(4, padding=0, input_size=6)
+    crop = ShiftedCrop(4, padding=0, input_size=6)
     image = torch.arange(36, dtype=torch.uint8).view(1, 1, 6, 6).expand(9000, 1, 6, 6)
     draws = torch.from_numpy(crop.draw(np.random.default_rng(1), 9000))
     counts = torch.bincount(crop(image, draws)[:, 0, 0, 0].long(), minlength=36)
@@ -68,14 +73,14 @@ def test_random_crop_reaches_every_place_equally() -> None:
 @pytest.mark.parametrize(("dimension", "theirs"), [(3, oracle.hflip), (2, oracle.vflip)])
 def test_flips_are_torchvisions(dimension: int, theirs: object) -> None:
     assert callable(theirs)
-    flip = augment.Flip(dimension, probability=0.5)
+    flip = Flip(dimension, probability=0.5)
     draws = torch.tensor([[1], [0], [1], [0], [1], [0]])
     for ours, image, (flipped,) in zip(flip(BYTES, draws), BYTES, draws.tolist(), strict=True):
         assert torch.equal(ours, theirs(image) if flipped else image)
 
 
 def test_flips_are_as_likely_as_asked_for() -> None:
-    shares = [augment.Flip(3, p).draw(np.random.default_rng(0), 10_000).mean() for p in (0.0, 0.3, 1.0)]
+    shares = [Flip(3, p).draw(np.random.default_rng(0), 10_000).mean() for p in (0.0, 0.3, 1.0)]
     assert shares == pytest.approx([0, 0.3, 1], abs=0.02)
 
 
@@ -84,7 +89,7 @@ def test_flips_are_as_likely_as_asked_for() -> None:
     [(30, 0, 0, 0, 1), (0, 20, 0, 0, 1), (0, 0, 0.25, -0.125, 1), (0, 0, 0, 0, 1.3), (-15, 10, 0.125, 0.0625, 0.8)],
 )
 def test_affine_is_torchvisions(angle: float, shear: float, shift_x: float, shift_y: float, scale: float) -> None:
-    ours = augment.Affine(180, 1, (0.5, 2), 45)(IMAGES, rows(angle, shear, shift_x, shift_y, scale))
+    ours = AffineMap(180, 1, (0.5, 2), 45)(IMAGES, rows(angle, shear, shift_x, shift_y, scale))
     theirs = oracle.affine(
         IMAGES,
         angle=angle,
@@ -98,11 +103,11 @@ def test_affine_is_torchvisions(angle: float, shear: float, shift_x: float, shif
 
 
 def test_affine_without_change_changes_nothing() -> None:
-    torch.testing.assert_close(augment.Affine()(IMAGES, rows(0, 0, 0, 0, 1)), IMAGES, atol=1e-5, rtol=0)
+    torch.testing.assert_close(AffineMap()(IMAGES, rows(0, 0, 0, 0, 1)), IMAGES, atol=1e-5, rtol=0)
 
 
 def test_random_resized_crop_is_torchvisions() -> None:
-    crop = augment.RandomResizedCrop(SIZE, (0.1, 1), (0.75, 1.33))
+    crop = ResizedCrop(SIZE, (0.1, 1), (0.75, 1.33))
     draws = rows(0.5, 0.75, 0.25, 1.0)  # 8 wide, 12 high, at left 2, top 4
     theirs = oracle.resized_crop(IMAGES, 4, 2, 12, 8, [SIZE, SIZE], antialias=False)
     inside = slice(1, -1)  # at its edge our crop sees the pixels around it, torchvision's does not
@@ -110,15 +115,15 @@ def test_random_resized_crop_is_torchvisions() -> None:
 
 
 def test_random_resized_crop_of_the_whole_image_has_no_dark_edges() -> None:
-    crop = augment.RandomResizedCrop(2 * SIZE, (1, 1), (1, 1))
+    crop = ResizedCrop(2 * SIZE, (1, 1), (1, 1))
     theirs = oracle.resize(IMAGES, [2 * SIZE, 2 * SIZE], antialias=False)
     torch.testing.assert_close(crop(IMAGES, rows(1, 1, 0.5, 0.5)), theirs, atol=1e-4, rtol=0)
-    white = augment.RandomResizedCrop(SIZE, (0.1, 1), (0.5, 2))(torch.ones_like(IMAGES), rows(0.3, 0.6, 0.0, 1.0))
+    white = ResizedCrop(SIZE, (0.1, 1), (0.5, 2))(torch.ones_like(IMAGES), rows(0.3, 0.6, 0.0, 1.0))
     torch.testing.assert_close(white, torch.ones_like(IMAGES))
 
 
 def test_random_boxes_have_the_area_and_ratio_asked_for() -> None:
-    crop = augment.RandomResizedCrop(SIZE, (0.2, 0.6), (0.5, 2.0))
+    crop = ResizedCrop(SIZE, (0.2, 0.6), (0.5, 2.0))
     width, height = crop.draw(np.random.default_rng(0), 5000)[:, :2].T
     area, ratio = width * height, width / height
     whole = (width < 1) & (height < 1)
@@ -133,12 +138,12 @@ def test_color_jitter_is_torchvisions() -> None:
     expected = oracle.adjust_brightness(IMAGES, 1.2)
     expected = oracle.adjust_contrast(expected, 0.7)
     expected = oracle.adjust_saturation(expected, 1.4)
-    ours = augment.ColorJitter(0.5, 0.5, 0.5)(IMAGES, rows(1.2, 0.7, 1.4))
+    ours = Jitter(0.5, 0.5, 0.5)(IMAGES, rows(1.2, 0.7, 1.4))
     torch.testing.assert_close(ours, expected, atol=2e-3, rtol=0)  # torchvision's weights of grey have a digit more
 
 
 def test_erasing_paints_a_box_with_the_mean_colour() -> None:
-    erase = augment.RandomErasing(0.5, (0.1, 0.3), (0.5, 2), colour=(0.1, 0.2, 0.3))
+    erase = Eraser(0.5, (0.1, 0.3), (0.5, 2), colour=(0.1, 0.2, 0.3))
     draws = rows(0.4, 0.5, 0.25, 0.0, 1.0)  # chosen, 8 wide, 4 high, left, bottom
     draws[1, 0] = 0.6  # not chosen
     ours = erase(IMAGES, draws)
@@ -152,7 +157,7 @@ TARGETS = torch.eye(6)
 
 
 def test_mixup_blends_partners_and_labels_alike() -> None:
-    mixing = augment.Mixing((augment.Mixer("mixup", 0.2, 1.0),))
+    mixing = Mixing((Mixer("mixup", 0.2, 1.0),))
     images, targets = mixing(IMAGES, TARGETS, rows(0.7, 0.0, 0.0, 0.0))
     torch.testing.assert_close(images[2], 0.7 * IMAGES[2] + 0.3 * IMAGES[3])
     torch.testing.assert_close(images[3], 0.7 * IMAGES[3] + 0.3 * IMAGES[2])
@@ -160,7 +165,7 @@ def test_mixup_blends_partners_and_labels_alike() -> None:
 
 
 def test_cutmix_pastes_a_box_and_labels_mix_by_its_area() -> None:
-    mixing = augment.Mixing((augment.Mixer("cutmix", 1.0, 1.0),))
+    mixing = Mixing((Mixer("cutmix", 1.0, 1.0),))
     images, targets = mixing(IMAGES, TARGETS, rows(0.75, 1.0, 0.0, 1.0))  # a quarter: 8 x 8, left, bottom
     assert torch.equal(images[0, :, 8:, :8], IMAGES[1, :, 8:, :8])
     assert torch.equal(images[0, :, :8], IMAGES[0, :, :8])
@@ -168,8 +173,8 @@ def test_cutmix_pastes_a_box_and_labels_mix_by_its_area() -> None:
 
 
 def test_mixing_draws_follow_the_mixers() -> None:
-    mixers = (augment.Mixer("mixup", 0.4, 1.0), augment.Mixer("cutmix", 1.0, 0.5))
-    draws = augment.Mixing(mixers).draw(np.random.default_rng(0), 8001)
+    mixers = (Mixer("mixup", 0.4, 1.0), Mixer("cutmix", 1.0, 0.5))
+    draws = Mixing(mixers).draw(np.random.default_rng(0), 8001)
     assert np.array_equal(draws[0:8000:2], draws[1:8000:2])  # partners share a row
     assert draws[-1].tolist() == [1, 0, 0, 0]  # the odd one out stays as it is
     pairs = draws[0:8000:2]
@@ -204,7 +209,7 @@ def test_epochs_and_seeds_differ_and_repeat() -> None:
 
 def test_without_augmentation_training_sees_what_evaluation_sees() -> None:
     data, plain = split(size=20), pipeline([], stored=20, size=SIZE)
-    order = epoch_order(data.targets, 4, seed=0, epoch=1)
+    order = epoch_order(data.targets, seed=0, epoch=1)
     trained = torch.cat([batch.images for batch in train_batches(data, plain, 8, seed=0, epoch=1)])
     evaluated = torch.cat([batch.images for batch in eval_batches(data, plain.preprocessing, 10)])
     assert torch.equal(trained, evaluated[order])
@@ -228,12 +233,12 @@ def test_a_last_batch_of_one_is_left_out(num_images: int, batch_size: int, steps
 
 
 def test_an_epoch_sees_every_image_once() -> None:
-    assert sorted(epoch_order(torch.zeros(50), 1, seed=0, epoch=1).tolist()) == list(range(50))
+    assert sorted(epoch_order(torch.zeros(50, dtype=torch.int64), seed=0, epoch=1).tolist()) == list(range(50))
 
 
 def test_the_balanced_order_draws_classes_equally() -> None:
     targets = torch.tensor([0] * 900 + [1] * 90 + [2] * 10)
-    order = epoch_order(targets, 3, seed=0, epoch=1, balanced=True)
+    order = epoch_order(targets, seed=0, epoch=1, balanced=True)
     counts = torch.bincount(targets[order], minlength=3)
     assert len(order) == 1000
     assert all(abs(count - 1000 / 3) < 4 * math.sqrt(1000 * 2 / 9) for count in counts.tolist())

@@ -121,17 +121,17 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
 def test_a_damaged_entry_is_made_anew_with_one_line(photos: Path, kind: str, name: str, damage: str) -> None:
     before, notes = prepare(photos, kind)
     assert not notes
-    wanted = before.train.pixels().copy()
+    wanted = before.train.items().copy()
     DAMAGES[damage](entry_file(name))
     again, notes = prepare(photos, kind)
-    np.testing.assert_array_equal(again.train.pixels(), wanted)
+    np.testing.assert_array_equal(again.train.items(), wanted)
     assert again.identity() == before.identity()
     assert again.preprocessing == before.preprocessing
     assert len(notes) == 1
     assert "is damaged" in notes[0]
     assert "made anew from the files" in notes[0]
     after, notes = prepare(photos, kind)  # and then it is whole again
-    np.testing.assert_array_equal(after.train.pixels(), wanted)
+    np.testing.assert_array_equal(after.train.items(), wanted)
     assert not notes
 
 
@@ -158,12 +158,12 @@ def test_an_entry_of_other_images_is_not_taken_for_these(photos: Path, tmp_path:
     write_photos(tmp_path / "others", {"train": 12})
     for path in (tmp_path / "others").rglob("*.png"):
         ImageOps.invert(Image.open(path)).save(path)
-    wanted = prepare(tmp_path / "others", "memory")[0].train.pixels().copy()
+    wanted = prepare(tmp_path / "others", "memory")[0].train.items().copy()
     (others,) = [path.parent for path in cache.folder().glob("*/images.npy") if path.parent != mine]
     shutil.rmtree(others)
     shutil.copytree(mine, others)
     again, notes = prepare(tmp_path / "others", "memory")
-    np.testing.assert_array_equal(again.train.pixels(), wanted)
+    np.testing.assert_array_equal(again.train.items(), wanted)
     assert len(notes) == 1
 
 
@@ -178,7 +178,7 @@ def test_what_is_damaged_while_it_is_mapped_is_decoded_as_it_is_read(photos: Pat
         file.seek(200)
         file.write(bytes(16 * 16 * 3 * 20))
     (batch,) = splits.train.read(order, [slice(0, 27)])
-    np.testing.assert_array_equal(batch[0].permute(0, 2, 3, 1).numpy(), wanted.pixels())
+    np.testing.assert_array_equal(batch[0].numpy(), wanted.items())
     assert len(notes) == 1
     assert not path.exists()  # so that the next start makes all of it anew
 

@@ -362,6 +362,6 @@ def test_photos_that_are_all_jpegs_are_not_decoded_twice(tmp_path: Path, monkeyp
             path = tmp_path / "p" / name / f"{name} {index}.jpg"
             Image.fromarray(rng.integers(0, 255, (9, 12, 3), dtype=np.uint8)).resize((160, 120)).save(path)
             shutil.copy(path, path.with_name(f"copy {path.stem}.jpg"))
-    monkeypatch.setattr("cnntrain.data.copies.decode_image", lambda *args: decoded.append(args[2]))
+    monkeypatch.setattr("cnntrain.data.images.digests.decode_image", lambda *args: decoded.append(args[2]))
     assert not parted(prepare(tmp_path / "p"))
     assert not decoded

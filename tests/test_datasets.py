@@ -27,29 +27,29 @@ def test_digits_are_scikit_learns_split_by_class() -> None:
     for part in parts:
         index = [int(name.split("/")[1]) for name in part.names]
         np.testing.assert_array_equal(part.targets, bunch.target[index])
-        np.testing.assert_allclose(part.pixels().squeeze(-1), bunch.images[index] * 255 / 16, atol=0.5)
+        np.testing.assert_allclose(part.items().squeeze(-1), bunch.images[index] * 255 / 16, atol=0.5)
         shares = torch.bincount(part.targets) / len(part)
         torch.testing.assert_close(shares, torch.full((10,), 0.1), atol=0.01, rtol=0)
 
 
 def test_mean_and_std_are_those_of_the_training_images_alone() -> None:
     splits = prepare_data(Data(source="digits", image_size=8))
-    expected = (splits.train.pixels() / 255).mean()
+    expected = (splits.train.items() / 255).mean()
     assert splits.preprocessing.mean == pytest.approx((float(expected),))
 
 
 def test_the_hash_of_a_split_can_be_computed_by_hand() -> None:
     split = prepare_data(Data(source="digits", image_size=8)).test
     digest = hashlib.sha256()
-    for image, label in zip(split.pixels(), split.targets.tolist(), strict=True):
+    for image, label in zip(split.items(), split.targets.tolist(), strict=True):
         digest.update(hashlib.sha256(image.tobytes()).digest() + struct.pack("<q", label))
     assert split.identity()["sha256"] == digest.hexdigest()
 
 
 def test_grey_images_can_feed_a_colour_network() -> None:
     splits = prepare_data(Data(source="digits", image_size=8, channels=3))
-    assert splits.train.pixels([0]).shape[1:] == (8, 8, 3)
-    assert (splits.train.pixels()[..., 0] == splits.train.pixels()[..., 2]).all()
+    assert splits.train.items([0]).shape[1:] == (8, 8, 3)
+    assert (splits.train.items()[..., 0] == splits.train.items()[..., 2]).all()
     assert len(splits.preprocessing.mean) == 3
 
 
@@ -140,7 +140,7 @@ def test_cifar10_in_its_own_format(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     splits = prepare_data(Data(source="cifar10"), data_root=str(tmp_path))
     assert splits.class_names == tuple(names)
     first = batch["data"].reshape(20, 3, 32, 32).transpose(0, 2, 3, 1)[0]  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(splits.test.pixels([0])[0], first)
+    np.testing.assert_array_equal(splits.test.items([0])[0], first)
 
 
 def test_real_mnist_is_torchvisions(real_data: Path) -> None:
@@ -148,7 +148,7 @@ def test_real_mnist_is_torchvisions(real_data: Path) -> None:
     assert len(splits.train) + len(splits.val) == 60_000
     assert len(splits.val) == pytest.approx(6_000, abs=5)  # a tenth of each class, rounded
     oracle = torchvision.datasets.MNIST(str(real_data), train=False)
-    assert torch.equal(torch.from_numpy(splits.test.pixels()).squeeze(-1), oracle.data)
+    assert torch.equal(torch.from_numpy(splits.test.items()).squeeze(-1), oracle.data)
     assert torch.equal(splits.test.targets, oracle.targets)
     assert splits.preprocessing.mean[0] == pytest.approx(0.1307, abs=5e-4)
     assert splits.preprocessing.std[0] == pytest.approx(0.3081, abs=5e-4)

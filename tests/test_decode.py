@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from cnntrain.data import decode, formats
-from cnntrain.data.decode import decode_image
+from cnntrain.data.images import decode, formats
+from cnntrain.data.images.decode import decode_image
 from cnntrain.errors import DataError
 
 RAMP = np.tile(np.linspace(0, 255, 32).astype(np.uint8), (16, 1))  # 16 high, 32 wide, dark on the left
@@ -188,9 +188,9 @@ import resource, sys
 from io import BytesIO
 from pathlib import Path
 from PIL import Image, features
-from cnntrain.data import decode, formats
-from cnntrain.data.formats import formats
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.images import decode, formats
+from cnntrain.data.images.formats import formats
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CnntrainError
 formats()
 Image.init()

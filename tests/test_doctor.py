@@ -17,7 +17,7 @@ from PIL import Image
 
 from cnntrain.config.loading import load_config
 from cnntrain.data import Splits, prepare_data
-from cnntrain.data.stores import ResidentImages
+from cnntrain.data.stores import ResidentStore
 from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.errors import CheckpointError
 from cnntrain.learner import Learner, build_learner
@@ -202,7 +202,7 @@ def test_a_network_too_small_for_its_images_underfits(tmp_path: Path) -> None:
     assert len(said) == 1  # that it learns no more is known at the end
 
 
-class SlowImages(ResidentImages):
+class SlowImages(ResidentStore):
     """Images that take their time."""
 
     def read(self, *arguments: Any) -> Iterator[torch.Tensor]:
@@ -214,7 +214,7 @@ class SlowImages(ResidentImages):
 def test_a_training_that_waits_for_its_images_is_data_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(*arguments: Any, **how: Any) -> Splits:
         splits = prepare_data(*arguments, **how)
-        images = torch.from_numpy(splits.train.pixels())
+        images = torch.from_numpy(splits.train.items())
         store = SlowImages(images, torch.device("cpu"))
         return replace(splits, train=replace(splits.train, store=store, positions=torch.arange(len(images))))
 

@@ -82,7 +82,7 @@ def save_photo(path: Path, seed: int = 0) -> Path:
 def digit(tmp_path: Path) -> Path:
     split = prepare_data(load_config("digits_lenet").config.data).test
     path = tmp_path / "digit.png"
-    Image.fromarray(next(iter(split.pixels())).squeeze(-1)).save(path)
+    Image.fromarray(next(iter(split.items())).squeeze(-1)).save(path)
     return path
 
 
@@ -216,7 +216,7 @@ def test_what_speaks_for_a_digit_lies_on_its_ink(trained_run: Path, digit: Path)
     trained = load(trained_run / "checkpoints/best.safetensors", torch.device("cpu"))
     model = trained.network
     pixels = torch.from_numpy(np.array(Image.open(digit).convert("L")))
-    image, black = (trained.preprocessing.network_input(p[None, None])[0] for p in (pixels, pixels * 0))
+    image, black = (trained.preprocessing.network_input(p[None, ..., None])[0] for p in (pixels, pixels * 0))
     with torch.inference_mode():
         predicted = int(model(image[None]).argmax())
     heat = attribute(model, image, predicted, method="integrated-gradients", black=black).heat

@@ -28,7 +28,7 @@ from safetensors.torch import load_file
 
 from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_split
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError
 from cnntrain.export import export_network
 from cnntrain.export.agreement import Agreement, Outputs, RealImages, compare
@@ -76,7 +76,7 @@ def make_checkpoint(
     fitting = preprocessing or SMALL
     config = parse_config(json.dumps({"model": model, "data": {"source": "digits"}, "run": {"name": "mine"}}), "test")
     network = build_model(config.model, fitting.inputs, len(NAMES))
-    images = fitting.network_input(torch.from_numpy(spots(fitting, 6)).permute(0, 3, 1, 2))
+    images = fitting.network_input(torch.from_numpy(spots(fitting, 6)))
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = 0.5
@@ -108,7 +108,7 @@ def as_predicted(checkpoint: Path, images: npt.NDArray[np.uint8]) -> npt.NDArray
     """Probabilities by the way of `cnntrain predict`."""
     trained = load(checkpoint, torch.device("cpu"))
     with torch.inference_mode():
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2)
+        batch = torch.from_numpy(images)
         outputs = trained.network(trained.preprocessing.network_input(batch))
         return trained.task.activation(outputs).numpy()
 
@@ -261,7 +261,7 @@ def test_safetensors_of_googlenet_fit_torchvisions(auxiliary: bool, tmp_path: Pa
     network.load_state_dict(load_file(tmp_path / "y.safetensors"))
     images = spots(SMALL, 3)
     with torch.inference_mode():
-        outputs = network.eval()(SMALL.network_input(torch.from_numpy(images).permute(0, 3, 1, 2)))
+        outputs = network.eval()(SMALL.network_input(torch.from_numpy(images)))
     np.testing.assert_allclose(outputs.softmax(1).numpy(), as_predicted(checkpoint, images), atol=1e-5)
 
 
@@ -420,7 +420,7 @@ def test_a_run_is_exported_into_its_own_folder_again_and_again(cli: Cli, trained
     assert cli("evaluate", "--output", tmp_path / "runs").code == 0
     header = load(run / "checkpoints/best.safetensors", torch.device("cpu")).header
     split, _, _ = prepare_split(header.config.data, "test", preprocessing=header.preprocessing)
-    predicted = run_file(target, split.pixels()).argmax(1)
+    predicted = run_file(target, split.items()).argmax(1)
     accuracy = float((predicted == split.targets.numpy()).mean())
     assert accuracy == pytest.approx(json.loads((run / "results.json").read_text())["test"]["accuracy"])
 

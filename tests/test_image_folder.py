@@ -221,9 +221,9 @@ def test_unreadable_images_are_all_named(photos: Path) -> None:
 
 def test_decoded_images_are_cached_until_a_file_changes(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(photos)
-    monkeypatch.setattr("cnntrain.data.folder_part.fit_content", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("cnntrain.data.images.folder_part.fit_content", lambda *_: pytest.fail("decoded again"))
     again = prepare(photos)
-    np.testing.assert_array_equal(first.train.pixels(), again.train.pixels())
+    np.testing.assert_array_equal(first.train.items(), again.train.items())
     assert first.identity() == again.identity()
     victim = next((photos / "train" / "red").iterdir())
     os.utime(victim, ns=(time.time_ns(), time.time_ns()))
@@ -237,7 +237,7 @@ def test_a_damaged_cache_is_built_again(photos: Path) -> None:
     for length in (100, 0):
         for entry in entries.glob("*/images.npy"):
             entry.write_bytes(entry.read_bytes()[:length])
-        np.testing.assert_array_equal(prepare(photos).train.pixels(), first.train.pixels())
+        np.testing.assert_array_equal(prepare(photos).train.items(), first.train.items())
 
 
 def test_a_cache_that_cannot_be_written_costs_nothing_but_time(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,7 +255,7 @@ def test_resize_modes_reach_the_images(photos: Path) -> None:
         for file in folder.iterdir():
             Image.fromarray(wide).save(file)
     means = {
-        mode: float(prepare(photos, resize=mode, group_copies="none").train.pixels().mean())
+        mode: float(prepare(photos, resize=mode, group_copies="none").train.items().mean())
         for mode in ("crop", "squash")
     }
     assert means["crop"] == 255

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from scipy.fft import dctn  # type: ignore[import-untyped]
 from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
+from cnntrain.data.images.similar import chance_limit, near_pairs, perceptual_hash
 from cnntrain.data.reporter import Silent
-from cnntrain.data.similar import chance_limit, near_pairs, perceptual_hash
+from cnntrain.data.sources import SOURCES
+from cnntrain.data.sources.digits import DIGITS, digits
 from cnntrain.inspection.look import look_at
 from cnntrain.inspection.preview import first_images
 from cnntrain.inspection.report import Report, inspect_data
@@ -158,16 +161,13 @@ def test_copies_that_carving_would_part_are_a_leak_with_its_own_seed(tmp_path: P
 
 
 def test_named_sets_are_checked_for_leaks_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    from cnntrain.data import datasets
-
-    source = datasets.digits()
+    source = digits()
     part: Any = source.parts["train"]
     images = part.images.copy()
     images[17] = images[4]  # a one and a four of the same pixels
     changed = type(part)(part.name, images, part.labels)
-    monkeypatch.setattr(
-        "cnntrain.data.layout.digits", lambda: type(source)(source.class_names, {"train": changed}, 1, 32)
-    )
+    other = replace(source, parts={"train": changed})
+    monkeypatch.setitem(SOURCES, "digits", replace(DIGITS, open=lambda _: other))
     report = inspect_data(Data(source="digits"), Silent())
     assert ("digits/4", "digits/17") in found(report)["the same image in several classes"]
     splits = prepare_data(Data(source="digits"))
@@ -493,7 +493,7 @@ def test_the_preview_is_the_first_batch_of_training(cli: Cli, tmp_path: Path, mo
     splits = prepare_data(config.data)
     for epoch, (images, targets) in ((1, batches[0]), (2, batches[len(batches) // 2])):
         preview = first_images(config, Silent(), num_images=32, epoch=epoch)
-        assert np.array_equal(preview.after, splits.preprocessing.pixels(images[:32]).numpy())
+        assert np.array_equal(preview.after, splits.preprocessing.show(images[:32]).numpy())
         for text, target, label in zip(preview.targets, targets, preview.labels, strict=False):
             shares = {splits.class_names[k]: float(target[k]) for k in target.nonzero().flatten().tolist()}
             assert label in shares
@@ -511,7 +511,7 @@ def test_before_are_the_images_as_they_are_stored(tmp_path: Path) -> None:
     names = list(splits.train.names)
     positions = [names.index(name) for name in preview.names]
     assert len(set(positions)) == 60
-    assert np.array_equal(preview.before, splits.train.pixels(positions))
+    assert np.array_equal(preview.before, splits.train.items(positions))
     assert preview.labels == [splits.class_names[k] for k in splits.train.targets[torch.tensor(positions)].tolist()]
 
 

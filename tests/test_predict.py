@@ -20,7 +20,7 @@ def test_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The test images of the digits as files, each named by its position and class."""
     folder = tmp_path_factory.mktemp("digits")
     split = prepare_data(load_config("digits_lenet").config.data).test
-    for index, (image, label) in enumerate(zip(split.pixels(), split.targets.tolist(), strict=True)):
+    for index, (image, label) in enumerate(zip(split.items(), split.targets.tolist(), strict=True)):
         Image.fromarray(image.squeeze(-1)).save(folder / f"{index:03d} {label}.png")
     return folder
 

@@ -4,9 +4,10 @@ import torch
 from conftest import split_of
 from PIL import Image
 
+from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.images.statistics import channel_statistics, count_levels
+from cnntrain.data.images.tensors import centre_crop
 from cnntrain.data.inputs import Inputs, image_inputs
-from cnntrain.data.preprocessing import Preprocessing, centre_crop
-from cnntrain.data.statistics import channel_statistics, count_levels
 
 WIDE = Image.fromarray(np.tile(np.repeat(np.array([0, 128, 255], dtype=np.uint8), 20), (30, 1)))  # 60 x 30, 3 bands
 
@@ -62,10 +63,10 @@ def test_normalise_is_torchvisions() -> None:
     torch.testing.assert_close(fitting.normalise(images.float() / 255), expected)
 
 
-def test_pixels_undo_normalise() -> None:
+def test_show_undoes_normalise() -> None:
     images = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
     fitting = make("crop", 8, 8, channels=3)
-    assert torch.equal(fitting.pixels(fitting.normalise(images)), images.permute(0, 2, 3, 1))
+    assert torch.equal(fitting.show(fitting.normalise(images)), images.permute(0, 2, 3, 1))
 
 
 @pytest.mark.parametrize(("stored", "size"), [(10, 10), (10, 8), (11, 8)])

@@ -260,7 +260,7 @@ def test_wrong_labels_of_real_digits_are_found_after_a_run(reported: Path) -> No
     from cnntrain.data import prepare_split
 
     split, _, _ = prepare_split(trained.header.data_options, "test", preprocessing=trained.preprocessing)
-    images = torch.from_numpy(split.pixels()).permute(0, 3, 1, 2)
+    images = torch.from_numpy(split.items())
     with torch.inference_mode():
         probabilities = trained.network(trained.preprocessing.network_input(images)).softmax(1).numpy()
     labels = split.targets.numpy().copy()

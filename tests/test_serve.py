@@ -24,7 +24,7 @@ from serving import trained as trained
 from serving import url as url
 
 from cnntrain.analysis.activation_maps import activation_maps
-from cnntrain.data.decode import fit_content
+from cnntrain.data.images.decode import fit_content
 from cnntrain.serve.answers import about, seen
 from cnntrain.serve.running import listen
 from cnntrain.trained import Trained, load
@@ -77,7 +77,7 @@ def test_top_says_how_many_classes(url: str) -> None:
 def test_the_map_is_drawn_from_the_activation_map_of_the_class(url: str, trained: Trained) -> None:
     content = encoded(Image.fromarray(noise(32, 32)))
     pixels = fit_content(content, trained.preprocessing, Path("x"))
-    image = trained.preprocessing.network_input(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
+    image = trained.preprocessing.network_input(torch.from_numpy(pixels.copy())[None])
     heats = activation_maps(trained.network, image.expand(10, -1, -1, -1), torch.arange(10)).heat.numpy()
     for number, heat in enumerate(heats):
         picture = np.asarray(unfold(post(url, content, f"?map_class={number}").json()["activation_map"])).astype(int)

@@ -15,7 +15,7 @@ from serving import DIGIT, encoded, noise, post, raw, serving
 from serving import trained as trained
 from serving import url as url
 
-from cnntrain.data.decode import MAX_BYTES
+from cnntrain.data.images.decode import MAX_BYTES
 from cnntrain.serve.guard import page_policy
 from cnntrain.serve.running import address_of, is_local, listen
 from cnntrain.trained import Trained

@@ -18,11 +18,11 @@ from conftest import Cli, write_photos
 from cnntrain.config.schema import Data
 from cnntrain.data import Splits, cache, prepare_data, storage
 from cnntrain.data.batches import train_batches
-from cnntrain.data.decode import decode_image
+from cnntrain.data.images.decode import decode_image
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.data.preprocessing import Pixels
 from cnntrain.data.storage import choose_storage, describe_size
-from cnntrain.data.stores import MappedImages, StreamedImages
+from cnntrain.data.stores import MappedStore, StreamedStore
 from cnntrain.errors import ConfigError, DataError, StorageError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -52,7 +52,7 @@ def test_what_is_trained_on_does_not_depend_on_where_images_are_held(photos: Pat
     for ours, theirs in zip(batches(other), batches(memory), strict=True):
         assert torch.equal(ours, theirs)
     for name in ("val", "test"):
-        np.testing.assert_array_equal(getattr(other, name).pixels(), getattr(memory, name).pixels())
+        np.testing.assert_array_equal(getattr(other, name).items(), getattr(memory, name).items())
 
 
 def counting(shape: tuple[int, int, int] = (2, 2, 1)) -> tuple[Callable[[int], Pixels], list[int]]:
@@ -69,13 +69,13 @@ def test_streamed_images_come_in_the_order_asked_for() -> None:
     decode, _ = counting()
     order = torch.randperm(200)
     spans = [slice(start, start + 30) for start in range(0, 200, 30)]
-    found = torch.cat(list(StreamedImages(decode, (2, 2, 1), 3, CPU).read(order, spans)))
+    found = torch.cat(list(StreamedStore(decode, (2, 2, 1), 3, CPU).read(order, spans)))
     assert torch.equal(found[:, 0, 0, 0], order.to(torch.uint8))
 
 
 def test_streaming_reads_ahead_a_little_and_stops_when_nobody_asks() -> None:
     decode, decoded = counting()
-    store = StreamedImages(decode, (2, 2, 1), 2, CPU)
+    store = StreamedStore(decode, (2, 2, 1), 2, CPU)
     reader = store.read(torch.arange(10_000) % 200, [slice(start, start + 50) for start in range(0, 10_000, 50)])
     next(reader)
     del reader
@@ -90,7 +90,7 @@ def test_the_threads_that_decode_live_on_from_epoch_to_epoch() -> None:
         names.add(threading.current_thread().name)
         return np.zeros((2, 2, 1), dtype=np.uint8)
 
-    store = StreamedImages(decode, (2, 2, 1), 2, CPU)
+    store = StreamedStore(decode, (2, 2, 1), 2, CPU)
     for _ in range(20):
         list(store.read(torch.arange(64), [slice(0, 32), slice(32, 64)]))
     assert len(names) <= 2
@@ -115,7 +115,7 @@ def test_a_broken_image_of_any_split_is_named_before_training_however_images_are
 
 def test_files_that_are_streamed_are_checked_only_once(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(photos, "stream")
-    monkeypatch.setattr("cnntrain.data.folder_part.fit_content", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("cnntrain.data.images.folder_part.fit_content", lambda *_: pytest.fail("decoded again"))
     prepare(photos, "stream")
 
 
@@ -127,7 +127,7 @@ def test_mapped_images_come_in_order_and_are_read_ahead_a_little() -> None:
             asked.extend(positions.tolist())
             return positions.to(torch.uint8).view(-1, 1, 1, 1)
 
-    store, order = MappedImages(Watched(), CPU), torch.randperm(200)  # type: ignore[arg-type]
+    store, order = MappedStore(Watched(), CPU), torch.randperm(200)  # type: ignore[arg-type]
     spans = [slice(start, start + 30) for start in range(0, 200, 30)]
     assert torch.equal(torch.cat(list(store.read(order, spans))).flatten(), order.to(torch.uint8))
     asked.clear()
@@ -153,7 +153,7 @@ def test_an_interrupted_cache_leaves_nothing_behind(photos: Path, monkeypatch: p
 
     before = entries()
     with monkeypatch.context() as patch:
-        patch.setattr("cnntrain.data.folder_part.fit_content", interrupt)
+        patch.setattr("cnntrain.data.images.folder_part.fit_content", interrupt)
         with pytest.raises(KeyboardInterrupt):
             prepare(photos, "cache")
     assert entries() - before == set()

@@ -15,7 +15,7 @@ from cnntrain.config.loading import Config, load_config
 from cnntrain.data import Split, Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.data.stores import ResidentImages
+from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
 from cnntrain.evaluate import eval_batches_with_bar
 from cnntrain.learner import Learner, build_learner
@@ -189,7 +189,7 @@ def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: py
 
     def tampered(*args: Any, **kwargs: Any) -> Splits:
         splits = prepare_data(*args, **kwargs)
-        black = ResidentImages(torch.zeros(1797, 32, 32, 1, dtype=torch.uint8), CPU)
+        black = ResidentStore(torch.zeros(1797, 32, 32, 1, dtype=torch.uint8), CPU)
         return replace(splits, test=replace(splits.test, store=black))
 
     monkeypatch.setattr("cnntrain.train.prepare_data", tampered)

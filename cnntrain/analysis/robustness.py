@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from cnntrain.analysis.attacks import PGD_STEPS, STRENGTHS, Classifier, fgsm, pgd
 from cnntrain.analysis.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupt
-from cnntrain.data.preprocessing import Preprocessing, centre_crop
+from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.images.tensors import centre_crop
 from cnntrain.runtime.device import exact_float32
 
 Attack = Callable[[Classifier, Tensor, Tensor, float], Tensor]
@@ -43,18 +44,19 @@ class Robustness:
 
 
 def robustness(
-    model: nn.Module, images: Tensor, targets: Tensor, preprocessing: Preprocessing, *, batch_size: int = 64
+    model: nn.Module, items: Tensor, targets: Tensor, preprocessing: Preprocessing, *, batch_size: int = 64
 ) -> Robustness:
     """Attacks and corrupts images, and looks what is still right.
 
     Args:
         model: In evaluation mode.
-        images: uint8 (N, C, stored_size, stored_size), on the model's device.
+        items: Images as they are stored, uint8 (N, stored_size, stored_size, C), on the model's device.
         targets: int64 (N,), there too.
         preprocessing: The checkpoint's; attacks see images before it normalises.
         batch_size: Images at once.
     """
-    trial = _Trial(model, centre_crop(images, preprocessing.image_size), targets, preprocessing, batch_size)
+    images = centre_crop(preprocessing.laid_out(items), preprocessing.image_size)
+    trial = _Trial(model, images, targets, preprocessing, batch_size)
     with exact_float32():
         return Robustness(
             num_images=len(targets),

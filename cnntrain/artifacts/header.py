@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter
 
 from cnntrain.artifacts.checking import CLOSED, Text, Values, check, fault, read_json
-from cnntrain.config.schema.data import MIN_STD, Side
+from cnntrain.data.options import MIN_STD, Side
 from cnntrain.errors import CheckpointError
 from cnntrain.names import shortened
 

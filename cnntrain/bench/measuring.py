@@ -17,7 +17,7 @@ from cnntrain.config.loading import Config, dump_config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.data.stores import ResidentImages, StreamedImages
+from cnntrain.data.stores import ResidentStore, StreamedStore
 from cnntrain.errors import CnntrainError
 from cnntrain.evaluate import evaluate
 from cnntrain.learner import Learner
@@ -101,8 +101,8 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
             for name, part in bout.parts.items():
                 found[name].append(bout.rate(part))
     rate = {name: statistics.median(rates) for name, rates in found.items()}
-    resident = isinstance(splits.train.store, ResidentImages)  # else images are read or decoded meanwhile
-    image_bytes = splits.preprocessing.bytes_per_image * sum(map(len, (splits.train, splits.val, splits.test)))
+    resident = isinstance(splits.train.store, ResidentStore)  # else images are read or decoded meanwhile
+    image_bytes = splits.preprocessing.bytes_per_item * sum(map(len, (splits.train, splits.val, splits.test)))
     return Figures(
         name=str(config.run.name),
         network=config.model.name,
@@ -125,7 +125,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         first_step_seconds=first_step_seconds,
         peak_memory_bytes=torch.cuda.max_memory_allocated() if learner.device.type == "cuda" else peak_memory(),
         image_bytes=image_bytes,
-        streamed=isinstance(splits.train.store, StreamedImages),
+        streamed=isinstance(splits.train.store, StreamedStore),
         contention=contention.share(),
     )
 

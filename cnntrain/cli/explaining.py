@@ -130,7 +130,7 @@ def filter(
         cnntrain filter photo.jpg --kernel sobel-x
         cnntrain filter photo.jpg --kernel blur --kernel sharpen --kernel '[[-1, 1], [-1, 1]]' --colour
     """
-    from cnntrain.data.decode import decode_image, read_bytes
+    from cnntrain.data.images.decode import decode_image, read_bytes
     from cnntrain.explain.filtering import filter_image
     from cnntrain.explain.kernels import PADDINGS, parse_kernel
     from cnntrain.explain.saving import Pictures

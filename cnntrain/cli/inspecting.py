@@ -24,7 +24,7 @@ from cnntrain.cli.output import show, show_json
 from cnntrain.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from cnntrain.config.schema import Data
+    from cnntrain.data.options import Data
 
 data = typer.Typer(cls=Group, help="Look at the data before training.", epilog=EPILOG, no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -94,13 +94,13 @@ def check(
 def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple["Data", str | None, bool]:
     """The `data` section, the data root, and whether a configuration says the network's image size."""
     from cnntrain.config.loading import load_config
-    from cnntrain.config.schema import Data
     from cnntrain.config.shipped import shipped_configs
+    from cnntrain.data.options import folder_section
 
     if Path(source).is_dir():
         if set_ or data_root:
             raise ConfigError(f"{source} is a folder; --set and --data-root go with a CONFIG")
-        return Data(source="image_folder", root=str(Path(source).absolute())), None, False
+        return folder_section(Path(source)), None, False
     path = Path(source)
     if not path.exists() and path.suffix not in (".yaml", ".yml") and source not in shipped_configs():
         raise ConfigError(_no_such_folder(path, source))

@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 from platformdirs import user_cache_path
 
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.arrays import Digests, Items
 from cnntrain.errors import DataError, StorageError
 from cnntrain.runtime.machine import available_cores
 
@@ -40,15 +40,15 @@ _VERSION = 4  # to be raised when decoding, fitting or the format of entries cha
 _SEAL_BYTES = 32  # of a sha256
 _AT_ONCE = 512  # images that a thread compares with their seals
 
-Shape = tuple[int, int, int, int]
+Shape = tuple[int, ...]  # (N, *item_shape)
 Say = Callable[[str], None]
 
 
 class CachedImages(NamedTuple):
-    """The images of an entry, uint8 (N, H, W, C), and the sha256 of each, uint8 (N, 32)."""
+    """The images of an entry, uint8 (N, *item_shape), and the sha256 of each, uint8 (N, 32)."""
 
-    images: Pixels
-    seals: Pixels
+    images: Items
+    seals: Digests
 
 
 def folder() -> Path:
@@ -82,7 +82,7 @@ def load_images(key: str, shape: Shape, say: Say, *, mapped: bool, check: bool =
 
     Args:
         key: The entry's name.
-        shape: (N, H, W, C), as they should be.
+        shape: (N, *item_shape), as they should be.
         say: Is told what is damaged.
         mapped: Leave the images in their file, from which the system reads what is asked for; they cannot be written.
         check: Compare all of them with their seals now, which reads them all; else that is left to who reads them.
@@ -114,7 +114,7 @@ def say_damaged(key: str, why: object, say: Say) -> None:
     say(f"     note: the cache entry {folder() / key} is damaged ({reason}); what it held is made anew from the files")
 
 
-def damaged_images(images: Pixels, seals: Pixels) -> int:
+def damaged_images(images: Items, seals: Digests) -> int:
     """How many images do not fit their seals."""
     flat = images.reshape(len(images), -1)
 
@@ -126,8 +126,8 @@ def damaged_images(images: Pixels, seals: Pixels) -> int:
         return sum(pool.map(count, range(0, len(images), _AT_ONCE)))
 
 
-def seal_of(image: Pixels) -> bytes:
-    """The seal of an image, uint8 (H, W, C) or flat."""
+def seal_of(image: Items) -> bytes:
+    """The seal of an image, uint8, of any shape."""
     return hashlib.sha256(image.reshape(-1).data).digest()
 
 
@@ -140,13 +140,13 @@ def remove(key: str) -> None:
         entry.unlink(missing_ok=True)
 
 
-def save_images(key: str, shape: Shape, images: Iterable[Pixels]) -> None:
+def save_images(key: str, shape: Shape, images: Iterable[Items]) -> None:
     """Writes an entry, image by image.
 
     Args:
         key: The entry's name.
-        shape: (N, H, W, C).
-        images: N arrays uint8 (H, W, C).
+        shape: (N, *item_shape).
+        images: N arrays uint8 of that shape.
 
     Raises:
         OSError: The folder cannot be written, or is full.
@@ -229,8 +229,8 @@ def _seal_of_array(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + content).digest()
 
 
-def _open_images(path: Path, shape: Shape, *, mapped: bool) -> Pixels:
-    """Images uint8 (N, H, W, C) in a file; its header must be the one that was written, so nothing in it is parsed."""
+def _open_images(path: Path, shape: Shape, *, mapped: bool) -> Items:
+    """A file of images, uint8 (N, *item_shape); its header must be the one written, so nothing in it is parsed."""
     header = _images_header(shape)
     _check_regular(path)
     with path.open("rb") as file:

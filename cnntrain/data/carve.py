@@ -1,14 +1,12 @@
-"""Carving one set of images into two, class by class; copies stay together."""
+"""Carving one set of examples into two, class by class; copies stay together."""
 
 from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from cnntrain.data.arrays import Indices
 from cnntrain.runtime.seeds import generator
-
-Indices = npt.NDArray[np.int64]
 
 
 class Carved(NamedTuple):

@@ -4,8 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cnntrain.data.carve import Indices
-from cnntrain.data.copies import Groups
+from cnntrain.data.arrays import Groups, Indices
 from cnntrain.data.split import Split
 
 _PAIRS = (("val", "train", "training"), ("test", "train", "training"), ("test", "val", "validation"))

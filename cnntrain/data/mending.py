@@ -7,20 +7,20 @@ from threading import Lock
 from torch import Tensor
 
 from cnntrain.data import cache
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.arrays import Digests, Items
 
 
 class Mending:
-    """Puts damaged images right as they are read.
+    """Puts damaged items right as they are read.
 
     Args:
         key: The cache entry's name; at the first damage it is removed, so that the next start makes it anew.
-        seals: uint8 (N, 32), of its images.
-        decode: Position -> uint8 (H, W, C).
+        seals: uint8 (N, 32), of its items.
+        decode: Position -> an item, uint8.
         say: Is told of the first damage.
     """
 
-    def __init__(self, key: str, seals: Pixels, decode: Callable[[int], Pixels], say: cache.Say) -> None:
+    def __init__(self, key: str, seals: Digests, decode: Callable[[int], Items], say: cache.Say) -> None:
         self._key = key
         self._seals = seals
         self._decode = decode
@@ -29,7 +29,7 @@ class Mending:
         self._lock = Lock()
 
     def __call__(self, rows: Tensor, positions: Tensor) -> None:
-        """Checks images uint8 (B, H, W, C), on the CPU, which were read from these positions, int64 (B,).
+        """Checks items uint8 (B, *item_shape), on the CPU, which were read from these positions, int64 (B,).
 
         Raises:
             DataError: One is damaged, and its file cannot be read any more.

@@ -1,91 +1,107 @@
-"""From a list of augmentations to one function on batches."""
+"""From stored examples to what a network learns from: one function on batches, whatever kind of input it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cnntrain.config import schema
-from cnntrain.data import augment
-from cnntrain.data.preprocessing import Preprocessing
 from cnntrain.runtime.seeds import generator
+
+Table = npt.NDArray[Any]  # float64, or int64 where the numbers are whole
+
+
+class Augmentation(Protocol):
+    """One random change of a batch, on the device that trains.
+
+    The random numbers are drawn once per epoch, as a table with a row for each position in the epoch's order; a batch
+    takes its rows. So the same examples come out whatever the batch size or device.
+    """
+
+    def draw(self, rng: np.random.Generator, num_examples: int, /) -> Table:
+        """A row of random numbers for each example: (num_examples, k), k fixed."""
+
+    def __call__(self, batch: Tensor, draws: Tensor, /) -> Tensor:
+        """Changes a batch (B, C, ...) by its rows, float32 or int64 (B, k)."""
+
+
+class Mixing(Protocol):
+    """A change that mixes each example with its neighbour in the epoch's order, and their targets alike."""
+
+    def draw(self, rng: np.random.Generator, num_examples: int, /) -> Table:
+        """As `Augmentation.draw`."""
+
+    def __call__(self, batch: Tensor, targets: Tensor, draws: Tensor, /) -> tuple[Tensor, Tensor]:
+        """Mixes whole pairs, which the batch must hold; targets are float32 (B, K)."""
+
+
+class ItemPreprocessing(Protocol):
+    """What the preprocessing of each kind of input does with batches of stored items."""
+
+    def laid_out(self, items: Tensor) -> Tensor:
+        """Items (B, *item_shape) as augmentations and networks see them: (B, C, *size), of the same dtype."""
+
+    def normalise(self, batch: Tensor) -> Tensor:
+        """What was laid out, and perhaps augmented, as the network takes it: float32 (B, C, *size)."""
+
+    def network_input(self, items: Tensor) -> Tensor:
+        """Items (B, *item_shape) as the network takes them where nothing is augmented: float32 (B, C, *size)."""
+
+    def resized(self, batch: Tensor, size: int) -> Tensor:
+        """A batch as the network takes it, at another size."""
+
+    def augmentation(self, options: Sequence[Any], num_outputs: int) -> "AugmentationPipeline":
+        """What a list of augmentations does to stored items."""
 
 
 @dataclass(frozen=True)
 class AugmentationPipeline:
-    """What happens to training images between memory and network.
+    """What happens to training examples between memory and network.
 
     Attributes:
         steps: Augmentations in the order given, the crop to the network's size among them.
-        mixing: Last, and on the labels too; None where labels stay whole.
-        preprocessing: Normalises what comes out.
-        num_classes: K.
+        mixing: Last, and on the targets too; None where these stay whole.
+        preprocessing: Lays out what goes in, and normalises what comes out.
+        num_outputs: K.
     """
 
-    steps: tuple[augment.Augmentation, ...]
-    mixing: augment.Mixing | None
-    preprocessing: Preprocessing
-    num_classes: int
+    steps: tuple[Augmentation, ...]
+    mixing: Mixing | None
+    preprocessing: ItemPreprocessing
+    num_outputs: int
 
-    def draw(self, seed: int, epoch: int, num_images: int) -> list[Tensor]:
+    def draw(self, seed: int, epoch: int, num_examples: int) -> list[Tensor]:
         """The tables of an epoch, float32 or int64 on the CPU: a row for each position in its order."""
-        drawers: list[augment.Augmentation | augment.Mixing] = [*self.steps, *([self.mixing] if self.mixing else [])]
+        drawers: list[Augmentation | Mixing] = [*self.steps, *([self.mixing] if self.mixing else [])]
         tables = [
-            drawer.draw(generator("augment", seed, epoch, index), num_images) for index, drawer in enumerate(drawers)
+            drawer.draw(generator("augment", seed, epoch, index), num_examples) for index, drawer in enumerate(drawers)
         ]
         return [torch.from_numpy(table.astype(np.float32) if table.dtype == np.float64 else table) for table in tables]
 
-    def __call__(self, images: Tensor, targets: Tensor, draws: list[Tensor]) -> tuple[Tensor, Tensor]:
+    def __call__(self, items: Tensor, targets: Tensor, draws: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Augments and normalises a batch.
 
         Args:
-            images: uint8 (B, C, stored_size, stored_size).
+            items: (B, *item_shape), as stored.
             targets: int64 (B,).
             draws: The batch's rows of each table.
 
         Returns:
-            float32 (B, C, image_size, image_size), and int64 (B,) or, where labels are mixed, float32 (B, K).
+            float32 (B, C, *size), and int64 (B,) or, where targets are mixed, float32 (B, K).
         """
+        batch = self.preprocessing.laid_out(items)
         for step, rows in zip(self.steps, draws, strict=False):
-            images = step(images, rows)
+            batch = step(batch, rows)
         if self.mixing:
-            targets = F.one_hot(targets, self.num_classes).float()
-            images, targets = self.mixing(images, targets, draws[-1])
-        return self.preprocessing.normalise(images), targets
+            targets = F.one_hot(targets, self.num_outputs).float()
+            batch, targets = self.mixing(batch, targets, draws[-1])
+        return self.preprocessing.normalise(batch), targets
 
 
-def build_pipeline(
-    config: tuple[schema.Augmentation, ...], preprocessing: Preprocessing, num_classes: int
-) -> AugmentationPipeline:
-    """The augmentations that a configuration lists; without a random crop the central one is taken first."""
-    size = preprocessing.image_size
-    steps: list[augment.Augmentation] = []
-    mixers: list[augment.Mixer] = []
-    for item in config:
-        match item:
-            case schema.RandomCrop():
-                steps.append(augment.RandomCrop(size, item.padding, preprocessing.stored_size))
-            case schema.RandomResizedCrop():
-                steps.append(augment.RandomResizedCrop(size, item.scale, item.ratio))
-            case schema.HorizontalFlip():
-                steps.append(augment.Flip(3, item.probability))
-            case schema.VerticalFlip():
-                steps.append(augment.Flip(2, item.probability))
-            case schema.Rotation():
-                steps.append(augment.Affine(degrees=item.degrees))
-            case schema.Affine():
-                steps.append(augment.Affine(item.degrees, item.translate, item.scale, item.shear))
-            case schema.ColorJitter():
-                steps.append(augment.ColorJitter(item.brightness, item.contrast, item.saturation))
-            case schema.RandomErasing():
-                colour = preprocessing.mean
-                steps.append(augment.RandomErasing(item.probability, item.scale, item.ratio, colour))
-            case schema.Mixup() | schema.Cutmix():
-                mixers.append(augment.Mixer(item.name, item.alpha, item.probability))
-    crops = any(isinstance(step, augment.RandomCrop | augment.RandomResizedCrop) for step in steps)
-    if preprocessing.stored_size > size and not crops:
-        steps.insert(0, augment.CentreCrop(size))
-    mixing = augment.Mixing(tuple(mixers)) if mixers else None
-    return AugmentationPipeline(tuple(steps), mixing, preprocessing, num_classes)
+def build_pipeline(options: Sequence[Any], preprocessing: ItemPreprocessing, num_outputs: int) -> AugmentationPipeline:
+    """The augmentations that a configuration lists in `data.augment`, for this preprocessing."""
+    return preprocessing.augmentation(options, num_outputs)

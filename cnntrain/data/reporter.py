@@ -29,3 +29,6 @@ class Silent:
     def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """See `Reporter`."""
         return items
+
+
+SILENT = Silent()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from cnntrain.data import cache
+from cnntrain.data.sources.image_folder import IMAGE_FOLDER
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.runtime.machine import available_memory
 
@@ -27,6 +28,11 @@ class Storage:
     def home(self) -> torch.device:
         """The device whose memory holds images, where memory does."""
         return self.device if self.kind == "device" else torch.device("cpu")
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether memory holds the images, so that reading them once more costs little."""
+        return self.kind in ("device", "memory")
 
     def describe(self, num_bytes: int) -> str:
         """For people."""
@@ -58,7 +64,7 @@ def choose_storage(
     """
     if not from_files and said in ("cache", "stream"):
         raise ConfigError(
-            f"{said} is for image_folder; other data sets come as one array (allowed: auto, device, memory)",
+            f"{said} is for {IMAGE_FOLDER.name}; other data sets come as one array (allowed: auto, device, memory)",
             key="data.storage",
         )
     if said != "auto":

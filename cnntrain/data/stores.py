@@ -1,4 +1,7 @@
-"""Where images wait to be asked for: in memory, or in their files, from which they are read ahead."""
+"""Where examples wait to be asked for: in memory, or in their files, from which they are read ahead.
+
+A store holds items (N, *item_shape) of one dtype, and does not know what they are.
+"""
 
 import math
 from collections import deque
@@ -9,62 +12,62 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.arrays import Items
 
 
-class ImageStore(Protocol):
-    """All images of a part of a data set, fitted, by position."""
+class Store(Protocol):
+    """All examples of a part of a data set, fitted, by position."""
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """For each span of an order the images at those positions.
+        """For each span of an order the items at those positions.
 
         Args:
             order: int64 (M,), on the CPU.
             spans: Pieces of it, in the order in which they will be asked for; they may overlap.
 
         Yields:
-            uint8 (B, H, W, C), on the device that trains.
+            (B, *item_shape), on the device that trains.
         """
 
 
-class ResidentImages:
-    """Images in the memory of the device that trains, or in that of the host, or mapped there from a file.
+class ResidentStore:
+    """Items in the memory of the device that trains, or in that of the host, or mapped there from a file.
 
     Args:
-        images: uint8 (N, H, W, C).
+        items: (N, *item_shape).
         device: Where batches are wanted.
     """
 
-    def __init__(self, images: Tensor, device: torch.device) -> None:
-        self.images = images
+    def __init__(self, items: Tensor, device: torch.device) -> None:
+        self.items = items
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """See `ImageStore`."""
-        order = order.to(self.images.device)
+        """See `Store`."""
+        order = order.to(self.items.device)
         for span in spans:
-            yield self._upload(self.images.index_select(0, order[span]))
+            yield self._upload(self.items.index_select(0, order[span]))
 
 
-class MappedImages:
-    """Images in a file that is mapped into memory; threads read ahead, so that training need not wait for the disk.
+class MappedStore:
+    """Items in a file that is mapped into memory; threads read ahead, so that training need not wait for the disk.
 
     Args:
-        images: uint8 (N, H, W, C).
+        items: (N, *item_shape).
         device: Where batches are wanted.
-        mend: Is given what was read, uint8 (B, H, W, C), with its positions, int64 (B,), and may put it right.
+        mend: Is given what was read, (B, *item_shape), with its positions, int64 (B,), and may put it right.
     """
 
     def __init__(
-        self, images: Tensor, device: torch.device, mend: Callable[[Tensor, Tensor], None] = lambda *_: None
+        self, items: Tensor, device: torch.device, mend: Callable[[Tensor, Tensor], None] = lambda *_: None
     ) -> None:
-        self._images = images
+        self._items = items
         self._mend = mend
         self._pool = ThreadPoolExecutor(_BATCHES_AHEAD + 1, thread_name_prefix="read")
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """See `ImageStore`."""
+        """See `Store`."""
         waiting: deque[Future[Tensor]] = deque()
         for span in spans:
             waiting.append(self._pool.submit(self._rows, order[span]))
@@ -74,37 +77,43 @@ class MappedImages:
             yield self._upload(waiting.popleft().result())
 
     def _rows(self, positions: Tensor) -> Tensor:
-        rows = self._images.index_select(0, positions)
+        rows = self._items.index_select(0, positions)
         self._mend(rows, positions)
         return rows
 
 
-class StreamedImages:
-    """Images decoded when they are wanted, by threads that read ahead and live as long as the store.
+class StreamedStore:
+    """Items decoded when they are wanted, by threads that read ahead and live as long as the store.
 
     Threads, because Pillow decodes outside Python's lock: they need no copies, and start at once.
 
     Args:
-        decode: Position -> uint8 (H, W, C).
-        shape: (H, W, C).
+        decode: Position -> an item.
+        item_shape: Of each.
         num_threads: How many decode at once; 0: the one that asks.
         device: Where batches are wanted.
+        dtype: Of items.
     """
 
     def __init__(
-        self, decode: Callable[[int], Pixels], shape: tuple[int, int, int], num_threads: int, device: torch.device
+        self,
+        decode: Callable[[int], Items],
+        item_shape: tuple[int, ...],
+        num_threads: int,
+        device: torch.device,
+        dtype: torch.dtype = torch.uint8,
     ) -> None:
         self._decode = decode
-        self._shape = shape
+        self._item_shape, self._dtype = item_shape, dtype
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode") if num_threads else _AtOnce()
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """See `ImageStore`.
+        """See `Store`.
 
         Raises:
-            DataError: An image cannot be read.
+            DataError: An item cannot be read.
         """
         waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
         try:
@@ -120,13 +129,13 @@ class StreamedImages:
                     task.cancel()
 
     def _num_ahead(self, batch_size: int) -> int:
-        # Enough that no thread runs dry while a batch is finished, and no more: a batch of photos is large.
+        # Enough that no thread runs dry while a batch is finished, and no more: a batch may be large.
         if not self._num_threads:
             return 0
         return max(2, math.ceil(4 * self._num_threads * _CHUNK / batch_size))
 
     def _begin(self, positions: list[int]) -> tuple[Tensor, list[Future[None]]]:
-        batch = self._upload.buffer((len(positions), *self._shape))
+        batch = self._upload.buffer((len(positions), *self._item_shape), self._dtype)
         rows = batch.numpy()
 
         def fill(start: int) -> None:
@@ -155,11 +164,11 @@ class _AtOnce(Executor):
 
 
 _BATCHES_AHEAD = 2  # read from a mapped file before they are asked for
-_CHUNK = 8  # images a task: a task for each would cost small images a third of the time
+_CHUNK = 8  # items a task: a task for each would cost small ones a third of the time
 
 
 class Upload:
-    """Brings batches, uint8 (B, H, W, C), to the device; on a GPU while it computes, from memory that stays in place.
+    """Brings batches to the device; on a GPU while it computes, from memory that stays in place.
 
     Args:
         device: Where to.
@@ -169,17 +178,17 @@ class Upload:
         self._device = device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def buffer(self, shape: tuple[int, ...]) -> Tensor:
-        """Memory of the host from which a batch of bytes is quickly brought over."""
-        return torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
+    def buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        """Memory of the host from which a batch is quickly brought over."""
+        return torch.empty(shape, dtype=dtype, pin_memory=self._stream is not None)
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """The same images on the device; nothing happens to those that are there already."""
-        if self._stream is None or images.is_cuda:
-            return images.to(self._device)
-        images = images if images.is_pinned() else images.pin_memory()
+    def __call__(self, batch: Tensor) -> Tensor:
+        """The same items on the device; nothing happens to those that are there already."""
+        if self._stream is None or batch.is_cuda:
+            return batch.to(self._device)
+        batch = batch if batch.is_pinned() else batch.pin_memory()
         with torch.cuda.stream(self._stream):
-            there = images.to(self._device, non_blocking=True)
+            there = batch.to(self._device, non_blocking=True)
         current = torch.cuda.current_stream(self._device)
         current.wait_stream(self._stream)
         there.record_stream(current)  # or its memory would be given away while it is still read

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from cnntrain.data.decode import is_hidden
 from cnntrain.errors import DataError
 
 
@@ -19,6 +18,11 @@ class Listing(NamedTuple):
     def visible(self) -> list[str]:
         """The folders that are not hidden."""
         return [name for name in self.folders if not is_hidden(name)]
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is one that people do not see, such as .DS_Store or __MACOSX."""
+    return name.startswith((".", "__"))
 
 
 def list_folder(folder: Path) -> Listing:

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.config.faults import suggest
-from cnntrain.data.decode import fit_content, read_bytes
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.images.decode import fit_content, read_bytes
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.explain import LAYERS, Question
 from cnntrain.explain.attribution import attribute
@@ -101,7 +101,7 @@ def explain(trained: Trained, subject: Subject, question: Question) -> Explained
         ConfigError: The network has no such class, or the method nothing to show of this network.
     """
     image = _network_input(trained, subject.pixels)
-    seen = trained.preprocessing.pixels(image[None])[0].numpy()
+    seen = trained.preprocessing.show(image[None])[0].numpy()
     if question.method == LAYERS:
         return _walk(trained, subject, image, seen, question.top)
     chosen = subject.ranked[0][0] if question.class_name is None else question.class_name
@@ -138,5 +138,4 @@ def _walk(trained: Trained, subject: Subject, image: Tensor, seen: Pixels, top: 
 
 
 def _network_input(trained: Trained, pixels: Pixels) -> Tensor:
-    images = torch.tensor(pixels, device=trained.device).permute(2, 0, 1)[None]
-    return trained.preprocessing.network_input(images)[0]
+    return trained.preprocessing.network_input(torch.tensor(pixels, device=trained.device)[None])[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from cnntrain.data.decode import is_image_name
+from cnntrain.data.images.decode import is_image_name
 from cnntrain.errors import ConfigError, StorageError
 from cnntrain.records.files import write_bytes
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.errors import CheckpointError
 from cnntrain.trained import Trained
 
@@ -125,8 +125,9 @@ def run_trained(trained: Trained) -> Run:
 
     @torch.inference_mode()
     def run(images: Pixels) -> Outputs:
-        batch = torch.from_numpy(images).permute(0, 3, 1, 2)
-        logits = trained.network(trained.preprocessing.network_input(batch)) / trained.task.temperature
+        logits = (
+            trained.network(trained.preprocessing.network_input(torch.from_numpy(images))) / trained.task.temperature
+        )
         return Outputs(logits.numpy(), logits.softmax(1).numpy())
 
     return run

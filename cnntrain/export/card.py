@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cnntrain import __version__
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.records.files import json_text
 from cnntrain.trained import Trained
 

@@ -5,7 +5,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data.preprocessing import centre_crop
+from cnntrain.data.images.tensors import centre_crop
 from cnntrain.models.googlenet import GoogLeNet
 from cnntrain.trained import Trained
 

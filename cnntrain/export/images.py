@@ -7,7 +7,7 @@ from typing import TypeVar
 import numpy as np
 
 from cnntrain.data import Reporter
-from cnntrain.data.decode import fit_content, read_bytes
+from cnntrain.data.images.decode import fit_content, read_bytes
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.export.agreement import RealImages
 from cnntrain.trained import Trained
@@ -39,7 +39,7 @@ def images_of_run(trained: Trained, *, data_root: str | None, reporter: Reporter
         error.add_note("an export is compared with the original on real images: --images PATH takes others")
         raise
     chosen = _evenly(range(len(split)))
-    return RealImages(split.pixels(chosen), f"{len(chosen)} of {len(split):,} {_KINDS[name]} images")
+    return RealImages(split.items(chosen), f"{len(chosen)} of {len(split):,} {_KINDS[name]} images")
 
 
 def given_images(trained: Trained, arguments: Sequence[str]) -> RealImages:

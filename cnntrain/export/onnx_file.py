@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import torch
 
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.errors import CheckpointError
 from cnntrain.export.agreement import Outputs, Run
 from cnntrain.export.deployable import Deployable

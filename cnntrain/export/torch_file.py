@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.export.agreement import Outputs, Run
 from cnntrain.export.deployable import Deployable
 from cnntrain.records.files import to_json

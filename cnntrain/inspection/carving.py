@@ -7,31 +7,31 @@ from pathlib import Path
 
 import numpy as np
 
-from cnntrain.config import schema
-from cnntrain.data import Reporter, carved_fractions, lay_out, parts_in_order
-from cnntrain.data.copies import Groups, exact_copies, joined, near_copies
-from cnntrain.data.folder_part import FolderPart
-from cnntrain.data.preprocessing import Pixels
-from cnntrain.data.similar import THUMBNAIL
+from cnntrain.data import Reporter
+from cnntrain.data.arrays import Groups
+from cnntrain.data.copies import exact_copies, joined
+from cnntrain.data.images.folder_part import FolderPart
+from cnntrain.data.images.preprocessing import Pixels
+from cnntrain.data.images.similar import THUMBNAIL, near_copies
+from cnntrain.data.layout import carved_fractions, lay_out, parts_in_order
+from cnntrain.data.options import Data
 from cnntrain.data.source import Source
 from cnntrain.errors import DataError
 from cnntrain.inspection.look import Look
 from cnntrain.inspection.samples import Inventory, Sample
 
 
-def carve_as_training(
-    inventory: Inventory, looks: Sequence[Look], config: schema.Data, reporter: Reporter
-) -> Inventory:
+def carve_as_training(inventory: Inventory, looks: Sequence[Look], options: Data, reporter: Reporter) -> Inventory:
     """The same images, each in the split that training gives it.
 
     Args:
         inventory: With splits that were carved before anybody knew of copies.
         looks: What was seen of its images.
-        config: The `data` section.
+        options: The `data` section.
         reporter: Shows a bar.
     """
     source = inventory.source
-    if source is None or config.group_copies == "none" or not any(carved_fractions(config, source).values()):
+    if source is None or options.group_copies == "none" or not any(carved_fractions(options, source).values()):
         return inventory
     places = _places(inventory.samples, source)
     num_train = len(source.parts["train"].labels)
@@ -40,12 +40,12 @@ def carve_as_training(
         train = [looks[place] for place in places[:num_train]]
         digests = np.frombuffer(b"".join(map(_digest, train, range(num_train))), dtype=np.uint8).reshape(-1, 32)
         exact = exact_copies(digests)
-        if config.group_copies != "near":
+        if options.group_copies != "near":
             return exact
         return joined(near_copies(np.stack([_thumbnail(looks[place]) for place in places]), reporter), exact)
 
     try:
-        layout = lay_out(config, source, groups)
+        layout = lay_out(options, source, groups)
     except DataError as error:
         return replace(inventory, refusal=str(error))
     samples = list(inventory.samples)

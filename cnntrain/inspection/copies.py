@@ -8,7 +8,7 @@ import numpy as np
 
 from cnntrain.data import Reporter
 from cnntrain.data.copies import connected
-from cnntrain.data.similar import near_pairs
+from cnntrain.data.images.similar import near_pairs
 from cnntrain.inspection.findings import Finding, Item, Severity
 from cnntrain.inspection.look import Look
 from cnntrain.inspection.samples import NO_CLASS, UNUSED, Inventory, Sample

@@ -61,6 +61,22 @@ def counted(number: int, unit: str) -> str:
     return f"{number:,} {unit}{plural}"
 
 
+class Check(NamedTuple):
+    """Something that may be odd about a single image.
+
+    Attributes:
+        name: As in `Finding`.
+        severity: Likewise.
+        advice: Likewise.
+        detail: What there is to say of an image; empty where it is not odd.
+    """
+
+    name: str
+    severity: Severity
+    advice: str
+    detail: Callable[[Look], str]
+
+
 def look_findings(
     inventory: Inventory, looks: Sequence[Look], *, min_side: int | None, channels: int, skips: bool
 ) -> list[Finding]:
@@ -73,86 +89,110 @@ def look_findings(
         channels: What the network takes.
         skips: Whether training would leave out what it cannot read.
     """
-    names = [sample.name for sample in inventory.samples]
-    readable = [look for look in looks if not look.fault]
+    checks = [*_reading_checks(skips), *_size_checks(min_side), *_colour_checks(looks, channels), *_NOTICES]
     findings = []
-
-    def add(name: str, severity: Severity, advice: str, detail: Callable[[Look], str]) -> None:
-        texts = [detail(look) for look in looks]
-        items = tuple(Item((names[i],), text, (i,)) for i, text in enumerate(texts) if text)
+    for check in checks:
+        details = [check.detail(look) for look in looks]
+        items = tuple(Item((inventory.samples[i].name,), text, (i,)) for i, text in enumerate(details) if text)
         if items:
-            findings.append(Finding(name, severity, advice, items))
-
-    worst: Severity = "warning" if skips else "problem"
-    left_out = "training leaves them out (data.on_error: skip)" if skips else "repair or remove them; training stops"
-    add("no image, though named like one", worst, left_out, lambda look: look.fault if not look.is_image else "")
-    unread_out = left_out if skips else "install what they need, or convert them; training stops"
-    add("of a format that is not read here", worst, unread_out, lambda look: look.fault if look.is_unread else "")
-    add(
-        "damaged, cut off or not there",
-        worst,
-        left_out,
-        lambda look: look.fault if look.is_image and not look.is_unread else "",
-    )
-    side, what = (min_side, "the network's image_size") if min_side else (MIN_SIDE_PX, "usual")
-    add(
-        f"smaller than {what} ({side} px)" if min_side else f"very small (below {side} px)",
-        "warning" if min_side else "notice",
-        "they are enlarged and will look soft; use larger ones, or a smaller data.image_size",
-        lambda look: _size(look) if _is_picture(look) and min(look.width, look.height) < side else "",
-    )
-    add(
-        f"long and narrow (over {MAX_ASPECT:g} : 1)",
-        "warning",
-        "only their middle is seen with data.resize: crop; letterbox keeps all",
-        lambda look: _size(look) if _is_picture(look) and _aspect(look) > MAX_ASPECT else "",
-    )
-    add(
-        "of a single colour",
-        "warning",
-        "look whether there is something to see; else remove them",
-        lambda look: _size(look) if not look.fault and look.contrast < MIN_CONTRAST else "",
-    )
-    add(
-        "CMYK",
-        "warning",
-        "colours are converted without their profile and may be off; save them as RGB",
-        lambda look: "CMYK" if not look.fault and look.mode == "CMYK" else "",
-    )
-    _add_notices(add, readable, channels)
+            findings.append(Finding(check.name, check.severity, check.advice, items))
     return findings
 
 
-def _add_notices(add: Callable[..., None], readable: Sequence[Look], channels: int) -> None:
-    pictures = [look for look in readable if _is_picture(look)]
+def _reading_checks(skips: bool) -> list[Check]:
+    worst: Severity = "warning" if skips else "problem"
+    left_out = "training leaves them out (data.on_error: skip)" if skips else "repair or remove them; training stops"
+    unread_out = left_out if skips else "install what they need, or convert them; training stops"
+    return [
+        Check("no image, though named like one", worst, left_out, lambda look: "" if look.is_image else look.fault),
+        Check(
+            "of a format that is not read here", worst, unread_out, lambda look: look.fault if look.is_unread else ""
+        ),
+        Check(
+            "damaged, cut off or not there",
+            worst,
+            left_out,
+            lambda look: look.fault if look.is_image and not look.is_unread else "",
+        ),
+    ]
+
+
+def _size_checks(min_side: int | None) -> list[Check]:
+    side = min_side or MIN_SIDE_PX
+    return [
+        Check(
+            f"smaller than the network's image_size ({side} px)" if min_side else f"very small (below {side} px)",
+            "warning" if min_side else "notice",
+            "they are enlarged and will look soft; use larger ones, or a smaller data.image_size",
+            lambda look: _size(look) if _is_picture(look) and min(look.width, look.height) < side else "",
+        ),
+        Check(
+            f"long and narrow (over {MAX_ASPECT:g} : 1)",
+            "warning",
+            "only their middle is seen with data.resize: crop; letterbox keeps all",
+            lambda look: _size(look) if _is_picture(look) and _aspect(look) > MAX_ASPECT else "",
+        ),
+    ]
+
+
+def _colour_checks(looks: Sequence[Look], channels: int) -> list[Check]:
+    checks = [
+        Check(
+            "of a single colour",
+            "warning",
+            "look whether there is something to see; else remove them",
+            lambda look: _size(look) if not look.fault and look.contrast < MIN_CONTRAST else "",
+        ),
+        Check(
+            "CMYK",
+            "warning",
+            "colours are converted without their profile and may be off; save them as RGB",
+            lambda look: "CMYK" if not look.fault and look.mode == "CMYK" else "",
+        ),
+    ]
+    pictures = [look for look in looks if _is_picture(look)]
     num_grey = sum(_is_grey(look) for look in pictures)
     if channels == 3 and 0 < num_grey < len(pictures):
         rare = num_grey <= len(pictures) / 2
-        name = "grey among colour" if rare else "colour among grey"
-        advice = "make sure that colour does not tell the classes apart by accident"
-        add(name, "notice", advice, lambda look: look.mode if _is_picture(look) and _is_grey(look) == rare else "")
-    kinds: Mapping[str, tuple[str, Callable[[Look], str]]] = {
-        "with transparency": ("it is shown on white", lambda look: look.mode if look.has_alpha else ""),
-        "with a palette": (
-            "they are converted to RGB; palettes have few colours",
-            lambda look: look.mode if look.mode in ("P", "PA") else "",
-        ),
-        "of more than 8 bits": (
-            "they are scaled to 8 bits",
-            lambda look: look.mode if look.mode.startswith(("I", "F")) else "",
-        ),
-        "with several frames": ("the first one is taken", lambda look: look.format if look.is_animated else ""),
-        "turned by their EXIF data": (
-            "they are shown upright, as people see them",
-            lambda look: f"orientation {look.orientation}" if look.orientation in range(2, 9) else "",
-        ),
-        f"very large (over {MANY_PIXELS // 10**6} megapixels)": (
-            "decoding takes long; smaller copies train as well",
-            lambda look: _size(look) if look.width * look.height > MANY_PIXELS else "",
-        ),
-    }
-    for name, (advice, detail) in kinds.items():
-        add(name, "notice", advice, lambda look, detail=detail: "" if look.fault else detail(look))
+        checks.append(
+            Check(
+                "grey among colour" if rare else "colour among grey",
+                "notice",
+                "make sure that colour does not tell the classes apart by accident",
+                lambda look: look.mode if _is_picture(look) and _is_grey(look) == rare else "",
+            )
+        )
+    return checks
+
+
+def _of_readable(name: str, advice: str, detail: Callable[[Look], str]) -> Check:
+    return Check(name, "notice", advice, lambda look: "" if look.fault else detail(look))
+
+
+_NOTICES = (
+    _of_readable("with transparency", "it is shown on white", lambda look: look.mode if look.has_alpha else ""),
+    _of_readable(
+        "with a palette",
+        "they are converted to RGB; palettes have few colours",
+        lambda look: look.mode if look.mode in ("P", "PA") else "",
+    ),
+    _of_readable(
+        "of more than 8 bits",
+        "they are scaled to 8 bits",
+        lambda look: look.mode if look.mode.startswith(("I", "F")) else "",
+    ),
+    _of_readable("with several frames", "the first one is taken", lambda look: look.format if look.is_animated else ""),
+    _of_readable(
+        "turned by their EXIF data",
+        "they are shown upright, as people see them",
+        lambda look: f"orientation {look.orientation}" if look.orientation in range(2, 9) else "",
+    ),
+    _of_readable(
+        f"very large (over {MANY_PIXELS // 10**6} megapixels)",
+        "decoding takes long; smaller copies train as well",
+        lambda look: _size(look) if look.width * look.height > MANY_PIXELS else "",
+    ),
+)
 
 
 def stray_findings(strays: Mapping[str, list[str]], *, skips: bool) -> list[Finding]:

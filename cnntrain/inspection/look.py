@@ -13,11 +13,11 @@ from typing import Any
 from PIL import Image
 
 from cnntrain.data import Reporter
-from cnntrain.data.copies import is_jpeg, pixel_digest
-from cnntrain.data.decode import convert, decode_image, faults_explained, read_bytes
-from cnntrain.data.formats import formats, unread_image
-from cnntrain.data.preprocessing import Pixels
-from cnntrain.data.similar import ENOUGH_PX, thumbnail
+from cnntrain.data.images.decode import convert, decode_image, faults_explained, read_bytes
+from cnntrain.data.images.digests import is_jpeg, pixel_digest
+from cnntrain.data.images.formats import formats, unread_image
+from cnntrain.data.images.preprocessing import Pixels
+from cnntrain.data.images.similar import ENOUGH_PX, thumbnail
 from cnntrain.errors import DataError
 from cnntrain.inspection.samples import Sample
 from cnntrain.names import printable

@@ -15,8 +15,8 @@ from torch import Tensor
 from cnntrain.config import schema
 from cnntrain.data import Reporter, prepare_data, resolve_data_root
 from cnntrain.data.batches import epoch_order, train_batches
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.data.preprocessing import Pixels
 from cnntrain.errors import ConfigError
 from cnntrain.names import printable
 from cnntrain.recipe.resizing import training_size
@@ -81,11 +81,11 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
     )
     taken = list(islice(batches, -(-num_images // recipe.batch_size)))
     images, targets = (torch.cat(parts)[:num_images] for parts in zip(*taken, strict=True))
-    order = epoch_order(train.targets, splits.num_classes, seed=seed, epoch=epoch, balanced=balanced)[: len(images)]
+    order = epoch_order(train.targets, seed=seed, epoch=epoch, balanced=balanced)[: len(images)]
     positions = order.tolist()
     return Preview(
-        train.pixels(positions),
-        fitting.pixels(images).numpy(),
+        train.items(positions),
+        fitting.show(images).numpy(),
         [printable(splits.class_names[label]) for label in train.targets[order].tolist()],
         [_target_text(target, splits.class_names) for target in targets],
         [train.names[position] for position in positions],

@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from cnntrain.config import schema
 from cnntrain.data import Reporter
-from cnntrain.data.cropping import ADVICE, MUCH, SOME, cut_share, measure_cut
-from cnntrain.data.datasets import FACTS
-from cnntrain.data.image_folder import CHANNELS, IMAGE_SIZE
-from cnntrain.data.layout import network_input
+from cnntrain.data.images.cropping import ADVICE, MUCH, SOME, cut_share, measure_cut
+from cnntrain.data.images.resolving import resolve_inputs
+from cnntrain.data.options import Data
+from cnntrain.data.sources import SOURCES
 from cnntrain.inspection.balance import Counts, balance_findings, count_classes
 from cnntrain.inspection.carving import carve_as_training
 from cnntrain.inspection.copies import copy_findings
@@ -77,13 +76,11 @@ class Report:
         return {"detail": item.detail, "members": named or [{"name": name} for name in item.names]}
 
 
-def inspect_data(
-    config: schema.Data, reporter: Reporter, *, data_root: str | None = None, knows_size: bool = True
-) -> Report:
+def inspect_data(options: Data, reporter: Reporter, *, data_root: str | None = None, knows_size: bool = True) -> Report:
     """Looks at every image of a data set, once.
 
     Args:
-        config: The `data` section.
+        options: The `data` section.
         reporter: Tells the user what takes its time.
         data_root: As `resolve_data_root` takes it.
         knows_size: Whether the configuration is the user's, so that images can be too small for it.
@@ -92,28 +89,27 @@ def inspect_data(
         ConfigError: The configuration contradicts itself.
         DataError: There is no such folder; or a data set is not there and cannot be downloaded.
     """
-    inventory = take_inventory(config, data_root, reporter)
+    inventory = take_inventory(options, data_root, reporter)
     reporter.say(f"looking at {len(inventory.samples):,} images of {inventory.place}")
-    num_threads = available_cores() if config.num_workers is None else max(1, config.num_workers)
-    facts = FACTS.get(config.source)
-    channels, _ = network_input(config, facts.channels if facts else CHANNELS, IMAGE_SIZE)
-    looks = look_at_all(inventory.samples, num_threads, reporter, channels=channels)
-    inventory = carve_as_training(inventory, looks, config, reporter)
-    min_side = config.image_size or (facts.image_size if facts else IMAGE_SIZE)
+    num_threads = available_cores() if options.num_workers is None else max(1, options.num_workers)
+    source = SOURCES[options.source]
+    inputs = resolve_inputs(options, source.channels, source.image_size)
+    looks = look_at_all(inventory.samples, num_threads, reporter, channels=inputs.channels)
+    inventory = carve_as_training(inventory, looks, options, reporter)
     counts = count_classes(inventory)
     findings = [
         *_layout_findings(inventory),
         *look_findings(
             inventory,
             looks,
-            min_side=min_side if knows_size else None,
-            channels=channels,
-            skips=config.on_error == "skip",
+            min_side=inputs.size[0] if knows_size else None,
+            channels=inputs.channels,
+            skips=options.on_error == "skip",
         ),
-        *copy_findings(inventory, looks, reporter, near_are_copies=config.group_copies == "near"),
+        *copy_findings(inventory, looks, reporter, near_are_copies=options.group_copies == "near"),
         *balance_findings(inventory, counts),
-        *stray_findings(inventory.strays, skips=config.on_error == "skip"),
-        *_cut_findings(inventory, looks, config.resize),
+        *stray_findings(inventory.strays, skips=options.on_error == "skip"),
+        *_cut_findings(inventory, looks, options.resize),
         *_size_findings(inventory, looks),
     ]
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))

@@ -5,15 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnntrain.config import schema
-from cnntrain.data import Layout, Reporter, find_source, lay_out, resolve_data_root
+from cnntrain.data import Reporter
 from cnntrain.data.class_names import class_warnings
-from cnntrain.data.decode import is_hidden, is_image_name
-from cnntrain.data.folder_part import FolderPart
-from cnntrain.data.preprocessing import Pixels
-from cnntrain.data.source import ArrayPart, Source
+from cnntrain.data.images.array_part import ArrayPart
+from cnntrain.data.images.decode import is_image_name
+from cnntrain.data.images.folder_part import FolderPart
+from cnntrain.data.images.preprocessing import Pixels
+from cnntrain.data.layout import Layout, find_source, lay_out
+from cnntrain.data.options import Data
+from cnntrain.data.places import whereabouts
+from cnntrain.data.source import Source
+from cnntrain.data.sources import SOURCES
 from cnntrain.data.split_folders import SPLIT_WORDS
-from cnntrain.data.walking import list_folder, walk
+from cnntrain.data.walking import is_hidden, list_folder, walk
 from cnntrain.errors import DataError
 from cnntrain.names import printable
 
@@ -63,7 +67,7 @@ class Inventory:
     warnings: Sequence[str] = ()
 
 
-def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporter) -> Inventory:
+def take_inventory(options: Data, data_root: str | None, reporter: Reporter) -> Inventory:
     """Finds the images and the split that training with this configuration gives each.
 
     Raises:
@@ -73,18 +77,18 @@ def take_inventory(config: schema.Data, data_root: str | None, reporter: Reporte
     source: Source | None = None
     layout: Layout | None = None
     refusal = ""
-    root = Path(resolve_data_root(config.source, data_root)) / Path(config.root or "").expanduser()
+    is_folder, root = SOURCES[options.source].is_folder, whereabouts(options, data_root, reporter).root
     try:
-        source = find_source(config, str(resolve_data_root(config.source, data_root)), reporter).source
-        layout = lay_out(config, source)
+        source = find_source(options, data_root, reporter).source
+        layout = lay_out(options, source)
     except DataError as error:
-        if config.source != "image_folder" or not os.path.isdir(root):  # noqa: PTH112 (false without permission)
+        if not is_folder or not os.path.isdir(root):  # noqa: PTH112 (false without permission)
             raise
         refusal = str(error)
-    if source and layout and config.source != "image_folder":
-        samples, origins = _from_arrays(source, layout), _origins(config, source, layout)
-        return Inventory(config.source, samples, source.class_names, origins, source=source)
-    return _from_folders(config, root, source if layout else None, layout, refusal)
+    if source and layout and not is_folder:
+        samples, origins = _from_arrays(source, layout), _origins(options, source, layout)
+        return Inventory(options.source, samples, source.class_names, origins, source=source)
+    return _from_folders(options, root, source if layout else None, layout, refusal)
 
 
 def _from_arrays(source: Source, layout: Layout) -> list[Sample]:
@@ -103,11 +107,9 @@ def _from_arrays(source: Source, layout: Layout) -> list[Sample]:
     return samples
 
 
-def _from_folders(
-    config: schema.Data, root: Path, source: Source | None, layout: Layout | None, refusal: str
-) -> Inventory:
+def _from_folders(options: Data, root: Path, source: Source | None, layout: Layout | None, refusal: str) -> Inventory:
     split_of: dict[str, str] = {}
-    folders = _folders_by_name(config, root)
+    folders = _folders_by_name(options, root)
     if source and layout:
         parts = {name: part for name, part in source.parts.items() if isinstance(part, FolderPart)}
         folders = {name: part.folder for name, part in parts.items()}
@@ -129,14 +131,14 @@ def _from_folders(
             strays.setdefault(kind, []).append(printable(f"{name}/" if is_folder else name))
     found = sorted({sample.class_name for sample in samples} - {NO_CLASS})
     class_names = tuple(map(printable, source.class_names)) if source else tuple(found)
-    origins = _origins(config, source, layout) if source and layout else {}
+    origins = _origins(options, source, layout) if source and layout else {}
     warnings = class_warnings(str(folders["train"]), parts["train"].files) if source and layout else []
     return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays, source, warnings)
 
 
-def _folders_by_name(config: schema.Data, root: Path) -> dict[str, Path]:
+def _folders_by_name(options: Data, root: Path) -> dict[str, Path]:
     """The folders that seem to be meant, where training would refuse the layout."""
-    said = {part: name for part, name in (config.splits.model_dump() if config.splits else {}).items() if name}
+    said = {part: name for part, name in (options.splits.model_dump() if options.splits else {}).items() if name}
     present = {name.lower(): root / name for name in list_folder(root).folders}
     found = {part: root / name for part, name in said.items() if (root / name).is_dir()}
     for part, words in SPLIT_WORDS.items():
@@ -207,10 +209,10 @@ def _stray(name: str, *, is_loose: bool, with_loose: bool) -> str:
     return "loose images" if is_loose and not with_loose else ""
 
 
-def _origins(config: schema.Data, source: Source, layout: Layout) -> dict[str, str]:
+def _origins(options: Data, source: Source, layout: Layout) -> dict[str, str]:
     """Where each split comes from, in words."""
     carved = [name for name in ("test", "val") if layout.owners[name] == "train" and name != "train"]
-    fractions = {"val": config.val_fraction, "test": config.test_fraction}
+    fractions = {"val": options.val_fraction, "test": options.test_fraction}
     words: dict[str, str] = {}
     for split in ("train", "val", "test"):
         owner = layout.owners[split]
@@ -218,7 +220,7 @@ def _origins(config: schema.Data, source: Source, layout: Layout) -> dict[str, s
         name = f"{part.folder.name}/" if isinstance(part, FolderPart) else part.name_of(0).split("/")[0]
         if split in carved:
             rest = " of what is left after test" if split == "val" and "test" in carved else ""
-            share = f"{100 * fractions[split]:g} % of each class{rest}, data.split_seed {config.split_seed}"
+            share = f"{100 * fractions[split]:g} % of each class{rest}, data.split_seed {options.split_seed}"
             words[split] = f"carved from {name}: {share}" if fractions[split] else f"none (data.{split}_fraction: 0)"
         else:
             words[split] = name + (", what is left" if split == "train" and carved else "")

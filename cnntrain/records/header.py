@@ -11,7 +11,7 @@ from cnntrain.artifacts.header import check_agreement, read_header
 from cnntrain.config import schema
 from cnntrain.config.loading import Config, parse_config
 from cnntrain.config.reader import write_yaml
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model, build_outline
 from cnntrain.tasks.single_label import SingleLabel

@@ -10,7 +10,7 @@ import torch
 
 from cnntrain.config.loading import Config, dump_config, load_config
 from cnntrain.config.schema.run import MAX_THREADS
-from cnntrain.data.image_folder import moved_images
+from cnntrain.data.places import moved_images
 from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.records.changes import SPLITTING, merge
 from cnntrain.records.checkpoints import Header, Saved, newest_training

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from cnntrain.data.sources import is_folder
 from cnntrain.names import shortened
 from cnntrain.records.plain_text import aligned
 from cnntrain.records.run_folder import is_in_use
@@ -82,7 +83,7 @@ def _describe(run: Path, *, newest: bool) -> RunLine:
         val_accuracy=_share(results, "val") if results else _share(best[-1], "val") if best else None,
         test_accuracy=_share(results, "test"),
         network=_text(config, "model", "name"),
-        data=Path(root).name if source == "image_folder" and root else source,
+        data=Path(root).name if root and is_folder(source) else source,
         damaged=tuple(damaged),
         newest=newest,
     )

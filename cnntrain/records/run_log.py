@@ -146,7 +146,7 @@ class RunLog:
         if self._to_draw:
             (images, targets), splits = self._to_draw
             captions = [_caption(target, splits.class_names) for target in targets.cpu()]
-            grid = image_grid(splits.preprocessing.pixels(images).numpy(), captions)
+            grid = image_grid(splits.preprocessing.show(images).numpy(), captions)
             self._tensorboard.picture(0, "train/augmented", grid)
             self._to_draw = None
 
@@ -258,7 +258,7 @@ class RunLog:
                 f"is {printable(tested.class_names[tested.targets[index]])}\n{test.names[index]}"
                 for index in worst
             ]
-            images = test.pixels(worst.tolist())
+            images = test.items(worst.tolist())
             self._tensorboard.picture(step, "test/worst_mistakes", image_grid(images, captions))
 
     def close(self) -> None:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from cnntrain.analysis.activation_maps import activation_maps
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.pages import picture
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.report.findings import Findings, Outcome
@@ -84,7 +84,7 @@ class Examples:
         stored, _ = next(outcome.split.read(torch.as_tensor(np.asarray(positions)), [slice(None)]))
         images = self._preprocessing.network_input(stored)
         said = torch.from_numpy(outcome.predictions[positions])
-        pixels, maps = self._preprocessing.pixels(images).numpy(), self._maps(images, said.to(self._trained.device))
+        pixels, maps = self._preprocessing.show(images).numpy(), self._maps(images, said.to(self._trained.device))
         return [
             self._example(outcome, int(position), shown, heat)
             for position, shown, heat in zip(positions, pixels, maps, strict=True)
@@ -144,8 +144,8 @@ class Examples:
         for label, name in enumerate(self._class_names[:most]):
             members = np.flatnonzero(outcome.targets == label)[:1]
             if len(members):
-                stored = torch.from_numpy(outcome.split.pixels(members.tolist()))
-                shown = self._preprocessing.pixels(self._preprocessing.network_input(stored.permute(0, 3, 1, 2)))
+                stored = torch.from_numpy(outcome.split.items(members.tolist()))
+                shown = self._preprocessing.show(self._preprocessing.network_input(stored))
                 found.append((name, thumbnail(shown[0].numpy(), f"an image of {name}")))
         return found
 

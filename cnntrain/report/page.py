@@ -252,7 +252,7 @@ def _stages(trained: Trained, test: Outcome) -> list[tuple[str, str, Markup]]:
     position = int(test.right.argmax())  # the first that is right
     stored, _ = next(test.split.read(torch.tensor([position]), [slice(None)]))
     image = trained.preprocessing.network_input(stored.to(trained.device))
-    pixels = trained.preprocessing.pixels(image)[0].numpy()
+    pixels = trained.preprocessing.show(image)[0].numpy()
     name = trained.task.class_names[test.targets[position]]
     found = [("image", "x".join(map(str, pixels.shape)), picture(as_picture(pixels), f"an image of {name}", "pixels"))]
     with exact_float32():

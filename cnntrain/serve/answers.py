@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from cnntrain.analysis.activation_maps import ActivationMaps, activation_maps
-from cnntrain.data.decode import decode_image, fit_content
-from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.images.decode import decode_image, fit_content
+from cnntrain.data.images.preprocessing import Pixels, Preprocessing
 from cnntrain.records.pictures import heat_overlay
 from cnntrain.records.runs import BEST
 from cnntrain.runtime.device import exact_float32, memory_explained
@@ -62,7 +62,7 @@ def activation_map(trained: Trained, content: bytes, class_name: str) -> tuple[I
     """
     preprocessing, target = trained.preprocessing, trained.task.class_names.index(class_name)
     pixels = fit_content(content, preprocessing, _SENT)
-    images = torch.from_numpy(pixels[None].copy()).to(trained.device).permute(0, 3, 1, 2)
+    images = torch.from_numpy(pixels[None].copy()).to(trained.device)
     classes = torch.tensor([target], device=trained.device)
     with memory_explained(_ADVICE), exact_float32():
         try:

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 
 from cnntrain.data import Reporter, Split, prepare_split
-from cnntrain.data.image_folder import moved_images
 from cnntrain.data.layout import SPLITS
+from cnntrain.data.places import moved_images
 from cnntrain.errors import CheckpointError, DataError
 from cnntrain.evaluate import eval_batches_with_bar, evaluate
 from cnntrain.names import quoted

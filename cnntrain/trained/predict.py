@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from PIL import Image, ImageFile, ImageOps
 
-from cnntrain.data.decode import convert, faults_explained, fit_content, is_hidden, is_image_name, read_bytes
-from cnntrain.data.preprocessing import Pixels, Preprocessing
-from cnntrain.data.walking import walk
+from cnntrain.data.images.decode import convert, faults_explained, fit_content, is_image_name, read_bytes
+from cnntrain.data.images.preprocessing import Pixels, Preprocessing
+from cnntrain.data.walking import is_hidden, walk
 from cnntrain.errors import DataError
 from cnntrain.names import printable, shortened
 from cnntrain.runtime.device import exact_float32
@@ -104,7 +104,7 @@ def classify(trained: "Trained", pixels: Sequence[Pixels], top: int) -> list[Dec
     Raises:
         CheckpointError: The outputs are no finite numbers.
     """
-    images = torch.from_numpy(np.stack(pixels)).to(trained.device).permute(0, 3, 1, 2)
+    images = torch.from_numpy(np.stack(pixels)).to(trained.device)
     with exact_float32():
         outputs = trained.network(trained.preprocessing.network_input(images))
     return trained.task.decode(outputs, top)

@@ -17,7 +17,7 @@ from typing import NoReturn
 import torch
 
 from cnntrain.__main__ import entry
-from cnntrain.data.datasets import digits
+from cnntrain.data.sources.digits import digits
 
 torch.set_num_threads(1)  # and so no thread but this one, which is all that a fork takes along
 digits()

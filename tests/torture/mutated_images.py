@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnntrain.data.decode import fit_content
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.images.decode import fit_content
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import DataError
 
 

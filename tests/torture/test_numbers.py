@@ -158,7 +158,7 @@ def test_decoding_has_no_processes_that_could_die_and_no_shared_memory_that_coul
         {"source": "image_folder", "root": str(root), "image_size": 16, "storage": "stream", "num_workers": 4}
     )
     splits = prepare_data(config)
-    splits.train.pixels()
+    splits.train.items()
     assert (children.read_text() if children.exists() else "") == before
     if shared:
         assert set(os.listdir("/dev/shm")) <= shared  # noqa: PTH208

@@ -5,20 +5,6 @@ The docstrings and descriptions are what editors show (through `cnntrain schema`
 
 from typing import Self
 
-from cnntrain.config.schema.augmentation import (
-    Affine,
-    Augmentation,
-    ColorJitter,
-    Cutmix,
-    HorizontalFlip,
-    Mixup,
-    RandomCrop,
-    RandomErasing,
-    RandomResizedCrop,
-    Rotation,
-    VerticalFlip,
-)
-from cnntrain.config.schema.data import Data
 from cnntrain.config.schema.expect import Expect
 from cnntrain.config.schema.model import (
     Alexnet,
@@ -47,44 +33,34 @@ from cnntrain.config.schema.recipe import (
 )
 from cnntrain.config.schema.run import Run
 from cnntrain.config.section import Section
+from cnntrain.data.options import Data
 
 __all__ = [
     "Adam",
     "Adamw",
-    "Affine",
     "Alexnet",
-    "Augmentation",
     "CifarResnet",
-    "ColorJitter",
     "Config",
     "Constant",
     "Cosine",
-    "Cutmix",
     "Data",
     "Ema",
     "Expect",
     "Googlenet",
-    "HorizontalFlip",
     "Lenet5",
-    "Mixup",
     "Model",
     "MultiStep",
     "OneCycle",
     "Optimizer",
-    "RandomCrop",
-    "RandomErasing",
-    "RandomResizedCrop",
     "Recipe",
     "ReduceOnPlateau",
     "Resnet",
     "Resnet9",
-    "Rotation",
     "Run",
     "Schedule",
     "Sequential",
     "Sgd",
     "StepDecay",
-    "VerticalFlip",
 ]
 
 

@@ -2,24 +2,28 @@
 
 import difflib
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from cnntrain.config import schema
 from cnntrain.data.class_names import alike, check_names, class_warnings
-from cnntrain.data.decode import is_hidden, is_image_name
-from cnntrain.data.folder_part import FolderPart
-from cnntrain.data.formats import SUFFIXES
-from cnntrain.data.source import Source
-from cnntrain.data.split_folders import SPLIT_WORDS, choose_folders
-from cnntrain.data.walking import Listing, list_folder, walk
+from cnntrain.data.images.decode import is_image_name
+from cnntrain.data.images.folder_part import FolderPart
+from cnntrain.data.images.formats import SUFFIXES
+from cnntrain.data.split_folders import choose_folders
+from cnntrain.data.walking import Listing, is_hidden, list_folder, walk
 from cnntrain.errors import DataError
 from cnntrain.names import quoted
 
-CHANNELS, IMAGE_SIZE = 3, 224  # where the configuration says nothing else
+
+class Scan(NamedTuple):
+    """What a folder of images holds: the names of its classes, its parts, and what the user should know."""
+
+    class_names: tuple[str, ...]
+    parts: Mapping[str, FolderPart]
+    notices: tuple[str, ...]
 
 
 class _Class(NamedTuple):
@@ -36,7 +40,7 @@ class _Class(NamedTuple):
 
 def scan_image_folder(
     root: Path, folders: Mapping[str, str | None], num_workers: int | None = None, on_error: str = "auto"
-) -> Source:
+) -> Scan:
     """Finds the images below `root`.
 
     Args:
@@ -69,7 +73,7 @@ def scan_image_folder(
         _refuse_unreadable([line for part in found.values() for known in part.values() for line in known.unreadable])
     parts = {part: _part(folder, class_names, found[part], num_workers) for part, folder in folders_of.items()}
     notices += class_warnings(str(folders_of["train"]), parts["train"].files)
-    return Source(class_names, parts, channels=CHANNELS, image_size=IMAGE_SIZE, notices=tuple(notices))
+    return Scan(class_names, parts, tuple(notices))
 
 
 def _look_into(folder: Path, class_name: str) -> _Class:
@@ -185,18 +189,3 @@ def _part(folder: Path, class_names: Sequence[str], found: Mapping[str, _Class],
     labels = np.repeat([label for label, _ in present], [len(known.images) for _, known in present]).astype(np.int64)
     unreadable = tuple(line for _, known in present for line in known.unreadable)
     return FolderPart(folder, files, labels, num_workers, unreadable_folders=unreadable)
-
-
-def moved_images(data: schema.Data, data_root: Path, class_names: Collection[str]) -> schema.Data:
-    """The `data` section for images that are looked for in `data_root`, where they were elsewhere in training.
-
-    The folder of images is named by `data.root` below it, or it is `data_root` itself.
-    """
-    if data.source != "image_folder":
-        return data
-    below = data_root / str(data.root)
-    there = list_folder(data_root).folders if data_root.is_dir() else []
-    itself = any(name in class_names or name.lower() in SPLIT_WORDS["train"] for name in there)
-    if below.is_relative_to(data_root) and (below.is_dir() or not itself):
-        return data
-    return data.model_copy(update={"root": "."})

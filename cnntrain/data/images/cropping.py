@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from PIL import Image
 
-from cnntrain.data.folder_part import FolderPart
-from cnntrain.data.formats import formats
+from cnntrain.data.images.folder_part import FolderPart
+from cnntrain.data.images.formats import formats
 from cnntrain.data.source import Part
 
 ADVICE = "data.resize: letterbox keeps all of them, with black borders; squash keeps all, out of proportion"

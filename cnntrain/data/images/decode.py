@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cnntrain.data.formats import SUFFIXES, formats, what_else
-from cnntrain.data.preprocessing import Pixels, Preprocessing
+from cnntrain.data.images.formats import SUFFIXES, formats, what_else
+from cnntrain.data.images.preprocessing import Pixels, Preprocessing
 from cnntrain.errors import CnntrainError, DataError, DeviceError
 
 MAX_BYTES = 10**9  # of memory while one image is decoded: a PNG of 48 KB can unfold to 400 megapixels
@@ -26,11 +26,6 @@ _COEFFICIENTS = 6  # bytes a pixel, of a JPEG that comes in several scans, at wh
 def is_image_name(name: str) -> bool:
     """Whether a file is named like an image, of a format that is read here or would be with an extra."""
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (text, for speed)
-
-
-def is_hidden(name: str) -> bool:
-    """Whether a file or folder is one that people do not see, such as .DS_Store or __MACOSX."""
-    return name.startswith((".", "__"))
 
 
 def fit_content(

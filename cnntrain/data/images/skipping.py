@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cnntrain.data.folder_part import FolderPart
-from cnntrain.data.preprocessing import Preprocessing
+from cnntrain.data.images.folder_part import FolderPart
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.source import Part, Source
 from cnntrain.errors import DataError

@@ -1,6 +1,7 @@
 """The one preprocessing that training, validation, test and predict share."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
@@ -8,10 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from cnntrain.data.images.augmentations.crops import CentreCrop
+from cnntrain.data.images.augmentations.mixing import Mixer, Mixing
+from cnntrain.data.images.augmentations.options import AugmentationOptions
+from cnntrain.data.images.tensors import centre_crop
 from cnntrain.data.inputs import Inputs, image_inputs
+from cnntrain.data.pipeline import AugmentationPipeline
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -45,9 +52,14 @@ class Preprocessing:
         return image_inputs(self.channels, self.image_size)
 
     @property
-    def bytes_per_image(self) -> int:
+    def item_shape(self) -> tuple[int, int, int]:
+        """Of an image as it is stored: (stored_size, stored_size, channels)."""
+        return (self.stored_size, self.stored_size, self.channels)
+
+    @property
+    def bytes_per_item(self) -> int:
         """Of an image as it is stored."""
-        return self.stored_size**2 * self.channels
+        return math.prod(self.item_shape)
 
     def fit(self, image: Image.Image) -> Pixels:
         """An image of mode L or RGB as uint8 (stored_size, stored_size, channels)."""
@@ -62,6 +74,10 @@ class Preprocessing:
                     image = image.resize(size, Image.Resampling.BILINEAR)
         return np.asarray(image, dtype=np.uint8).reshape(*size, self.channels)
 
+    def laid_out(self, items: Tensor) -> Tensor:
+        """Stored images uint8 (N, H, W, C) as augmentations take them: (N, C, H, W), channels last in memory."""
+        return items.permute(0, 3, 1, 2)
+
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 or float32 in [0, 1], (N, C, H, W) -> float32: (image - mean) / std, channels last in memory."""
         factor, shift = _rows_of(self.mean, self.std, images.dtype, images.shape[3], images.device)
@@ -70,15 +86,35 @@ class Preprocessing:
         rows.flatten(2).mul_(factor).add_(shift)
         return rows.permute(0, 3, 1, 2)
 
-    def pixels(self, images: Tensor) -> Tensor:
-        """The inverse of `normalise`, for people to look at: uint8 (N, H, W, C) on the CPU."""
+    def show(self, images: Tensor) -> Tensor:
+        """What the network was given, for people to look at: float32 (N, C, H, W) -> uint8 (N, H, W, C) on the CPU."""
         std, mean = torch.tensor(self.std), torch.tensor(self.mean)
         levels = (images.float().cpu().permute(0, 2, 3, 1) * std + mean) * 255
         return levels.round().clamp(0, 255).to(torch.uint8)
 
-    def network_input(self, images: Tensor) -> Tensor:
-        """Stored images uint8 (N, C, stored_size, stored_size) -> float32 (N, C, image_size, image_size)."""
-        return self.normalise(centre_crop(images, self.image_size))
+    def network_input(self, items: Tensor) -> Tensor:
+        """Stored images uint8 (N, stored_size, stored_size, C) -> float32 (N, C, image_size, image_size)."""
+        return self.normalise(centre_crop(self.laid_out(items), self.image_size))
+
+    def resized(self, images: Tensor, size: int) -> Tensor:
+        """Normalised images at another size, px: float32 (N, C, H, W) -> (N, C, size, size)."""
+        if size == images.shape[-1]:
+            return images
+        return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+
+    def augmentation(self, options: Sequence[AugmentationOptions], num_outputs: int) -> AugmentationPipeline:
+        """What a list of augmentations does to stored images; where none of them crops, the central crop is first.
+
+        Args:
+            options: `data.augment`.
+            num_outputs: K, the width of targets where labels are mixed.
+        """
+        built = [option.build(self) for option in options]
+        steps = [made for made in built if not isinstance(made, Mixer)]
+        mixers = tuple(made for made in built if isinstance(made, Mixer))
+        if self.stored_size > self.image_size and not any(option.crops for option in options):
+            steps.insert(0, CentreCrop(self.image_size))
+        return AugmentationPipeline(tuple(steps), Mixing(mixers) if mixers else None, self, num_outputs)
 
     def sizes(self) -> dict[str, int]:
         """The keys of the `data` section that may be left open, as they were resolved."""
@@ -95,12 +131,6 @@ class Preprocessing:
 
 
 @cache
-def per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """Constants float32 (1, C, 1, 1), sent to the device once, because sending them again would make it wait."""
-    return torch.tensor(values, device=device).view(1, -1, 1, 1)
-
-
-@cache
 def _rows_of(
     mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, width: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
@@ -109,9 +139,3 @@ def _rows_of(
     values = [[1 / (scale * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)]]
     factor, shift = torch.tensor(values, device=device).repeat(1, width)
     return factor, shift
-
-
-def centre_crop(images: Tensor, size: int) -> Tensor:
-    """(N, C, H, W) -> (N, C, size, size), any dtype."""
-    top, left = (images.shape[2] - size) // 2, (images.shape[3] - size) // 2
-    return images[:, :, top : top + size, left : left + size]

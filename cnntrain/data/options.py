@@ -1,12 +1,15 @@
 """The `data` section: where images and labels come from, and how they reach the network."""
 
 from collections import Counter
+from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 
-from cnntrain.config.schema.augmentation import Augmentation
 from cnntrain.config.section import ChannelValues, ProperFraction, Section
+from cnntrain.data.images.augmentations import AUGMENTATIONS, Augmentation
+from cnntrain.data.sources import SOURCES, SourceName
+from cnntrain.data.sources.image_folder import IMAGE_FOLDER
 
 # Of what a network is given; a checkpoint that says something else is refused (`artifacts.header`).
 MAX_SIDE = 10_000  # px: what is read of a square image, 100 megapixels
@@ -27,7 +30,7 @@ class SplitFolders(Section):
 class Data(Section):
     """Where images and labels come from, and how they reach the network."""
 
-    source: Literal["digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "image_folder"]
+    source: SourceName
     root: str | None = Field(
         None,
         description="image_folder: the folder, relative to --data-root when given, else to the working folder. "
@@ -72,11 +75,12 @@ class Data(Section):
 
     @model_validator(mode="after")
     def _check_source(self) -> Self:
-        if self.source == "image_folder" and self.root is None:
-            raise ValueError("source image_folder needs data.root, the folder that holds train/<class>/*")
-        if self.source == "digits" and self.root is not None:
-            raise ValueError("data.root has no meaning for digits, which come with scikit-learn; remove it")
-        if self.source != "image_folder" and self.splits is not None:
+        source = SOURCES[self.source]
+        if source.is_folder and self.root is None:
+            raise ValueError(f"source {self.source} needs data.root, the folder that holds train/<class>/*")
+        if source.without_root and self.root is not None:
+            raise ValueError(f"data.root has no meaning for {self.source}, {source.without_root}; remove it")
+        if not source.is_folder and self.splits is not None:
             raise ValueError(f"data.splits names folders of an image_folder; {self.source} has its own splits")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
@@ -109,6 +113,13 @@ class Data(Section):
         counts = Counter(augmentation.name for augmentation in self.augment)
         if repeated := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"augment lists {', '.join(repeated)} more than once")
-        if counts["random_crop"] and counts["random_resized_crop"]:
-            raise ValueError("augment has both random_crop and random_resized_crop; an image is cropped once")
+        crops = [options for options in AUGMENTATIONS if options.crops and counts[options.model_fields["name"].default]]
+        if len(crops) > 1:
+            names = " and ".join(options.model_fields["name"].default for options in crops)
+            raise ValueError(f"augment has both {names}; an image is cropped once")
         return self
+
+
+def folder_section(folder: Path) -> Data:
+    """The section for the images of a folder, where there is no configuration."""
+    return Data(source=IMAGE_FOLDER.name, root=str(folder.absolute()))

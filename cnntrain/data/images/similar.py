@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from cnntrain.data.preprocessing import Pixels
+from cnntrain.data.arrays import Groups, Pairs
+from cnntrain.data.copies import connected
+from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.reporter import Reporter
 
 THUMBNAIL = 16  # side, px: what images are compared by
@@ -21,12 +23,29 @@ _MOST_UNLIKE = 0.04  # at most this share of a thumbnail's variance may differ
 _FLAT = 8  # levels between darkest and brightest, below which a thumbnail has nothing to compare
 _SAMPLE = 2000  # images from which the variety of a set is estimated
 
-Pairs = npt.NDArray[np.int64]
-
 
 def thumbnail(picture: Image.Image) -> Pixels:
     """An image in RGB, of any size, as uint8 (16, 16, 3)."""
     return np.asarray(picture.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX), dtype=np.uint8)
+
+
+def near_copies(thumbnails: Pixels, reporter: Reporter) -> Groups:
+    """Which images have nearly the same thumbnail, int64 (N,); those in a row of small changes are together.
+
+    What counts as near follows from all thumbnails, so other splits belong to them, wherever groups are asked for.
+
+    Args:
+        thumbnails: uint8 (N, 16, 16, 3).
+        reporter: Shows a bar.
+    """
+    num_images = len(thumbnails)
+    rows = np.ascontiguousarray(thumbnails).reshape(num_images, -1)
+    _, first, which = np.unique(rows.view(f"V{rows.shape[1]}").ravel(), return_index=True, return_inverse=True)
+    seen = np.sort(first)  # each thumbnail once, in order: a thousand copies would be half a million pairs
+    twins = np.flatnonzero(is_lively(thumbnails))  # flat ones that look the same need not be
+    links = [np.stack([twins, first[which[twins]]], axis=1)]
+    links += [seen[pairs] for pairs in near_pairs(thumbnails[seen], reporter)]
+    return connected(links, num_images)
 
 
 def perceptual_hash(thumbnails: Pixels) -> npt.NDArray[np.bool_]:

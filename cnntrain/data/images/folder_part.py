@@ -13,16 +13,17 @@ import torch
 from PIL import Image
 
 from cnntrain.data import cache
-from cnntrain.data.copies import is_jpeg, pixel_digest
-from cnntrain.data.decode import decode_image, enough_for, fit_content, read_bytes
-from cnntrain.data.formats import formats
+from cnntrain.data.arrays import Labels
+from cnntrain.data.images.decode import decode_image, enough_for, fit_content, read_bytes
+from cnntrain.data.images.digests import is_jpeg, pixel_digest
+from cnntrain.data.images.formats import formats
+from cnntrain.data.images.preprocessing import Pixels, Preprocessing
+from cnntrain.data.images.similar import ENOUGH_PX, THUMBNAIL, thumbnail
 from cnntrain.data.mending import Mending
-from cnntrain.data.preprocessing import Pixels, Preprocessing
 from cnntrain.data.reporter import Reporter
-from cnntrain.data.similar import ENOUGH_PX, THUMBNAIL, thumbnail
-from cnntrain.data.source import Labels, Stored
+from cnntrain.data.source import Stored
 from cnntrain.data.storage import Storage, describe_size
-from cnntrain.data.stores import ImageStore, MappedImages, ResidentImages, StreamedImages
+from cnntrain.data.stores import MappedStore, ResidentStore, Store, StreamedStore
 from cnntrain.errors import DataError, StorageError
 from cnntrain.runtime.machine import available_cores
 
@@ -62,8 +63,7 @@ class FolderPart:
             DataError: Images cannot be used.
             StorageError: The images were to be kept on disk, and cannot be.
         """
-        size, files_key = preprocessing.stored_size, cache.key_of(self.folder, self.files)
-        shape = (len(self.files), size, size, preprocessing.channels)
+        files_key, shape = cache.key_of(self.folder, self.files), (len(self.files), *preprocessing.item_shape)
 
         def decode(index: int) -> Pixels:
             path = self.folder / self.files[index]
@@ -71,7 +71,7 @@ class FolderPart:
 
         if storage.kind == "stream":
             digests = self._digests(files_key, shape, preprocessing, reporter)
-            store: ImageStore = StreamedImages(decode, shape[1:], self._num_threads, storage.device)
+            store: Store = StreamedStore(decode, shape[1:], self._num_threads, storage.device)
             return Stored(store, digests[:, :32], digests[:, 32:])
 
         key, is_mapped = _images_key(files_key, preprocessing), storage.kind == "cache"
@@ -86,9 +86,9 @@ class FolderPart:
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
             images = torch.from_numpy(found.images)
         if is_mapped:
-            store = MappedImages(images, storage.device, Mending(key, found.seals, decode, reporter.say))
+            store = MappedStore(images, storage.device, Mending(key, found.seals, decode, reporter.say))
         else:
-            store = ResidentImages(images.to(storage.home), storage.device)
+            store = ResidentStore(images.to(storage.home), storage.device)
         return Stored(store, digests[:, :32], digests[:, 32:])
 
     def thumbnails(self, reporter: Reporter) -> Pixels:
@@ -162,6 +162,10 @@ class FolderPart:
         found = {int(index): fault(int(index)) for index in positions}
         return {index: text for index, text in found.items() if text}
 
+    def among_formats(self, *, is_mixed: bool) -> "FolderPart":
+        """The same, of which is known whether files of several formats are among the images of its source."""
+        return replace(self, is_mixed=is_mixed)
+
     def without(self, positions: Container[int]) -> "FolderPart":
         """The same without some images."""
         kept = [index for index in range(len(self.files)) if index not in positions]
@@ -174,7 +178,7 @@ class FolderPart:
     def is_cached(self, preprocessing: Preprocessing) -> bool:
         """Whether the decoded images are on disk, as far as can be seen without reading them."""
         key = _images_key(cache.key_of(self.folder, self.files), preprocessing)
-        shape = (len(self.files), preprocessing.stored_size, preprocessing.stored_size, preprocessing.channels)
+        shape = (len(self.files), *preprocessing.item_shape)
         return cache.load_images(key, shape, lambda _: None, mapped=True, check=False) is not None
 
     def _decode_all(
@@ -236,7 +240,7 @@ class FolderPart:
                 faults.append(str(error))
                 return np.zeros(shape[1:], dtype=np.uint8)
 
-        store = StreamedImages(decode, shape[1:], self._num_threads, torch.device("cpu"))
+        store = StreamedStore(decode, shape[1:], self._num_threads, torch.device("cpu"))
         order, spans = torch.arange(len(self.files)), [slice(i, i + 256) for i in range(0, len(self.files), 256)]
         images = (image for batch in store.read(order, spans) for image in batch.numpy())
         yield from reporter.progress(images, len(self.files), f"decoding {self.folder.name}")

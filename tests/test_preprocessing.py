@@ -87,7 +87,7 @@ def test_it_survives_a_checkpoint() -> None:
 
 def test_a_preprocessing_gives_the_inputs_that_it_names() -> None:
     preprocessing = Preprocessing(3, 8, 10, "crop", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
-    batch = preprocessing.network_input(torch.zeros(2, 3, 10, 10, dtype=torch.uint8))
+    batch = preprocessing.network_input(torch.zeros(2, 10, 10, 3, dtype=torch.uint8))
     assert (batch.shape[1:], batch.dtype) == (preprocessing.inputs.shape, preprocessing.inputs.dtype)
 
 

@@ -18,7 +18,7 @@ from test_doctor import in_epochs, kinds
 from cnntrain.artifacts.records import check_metrics
 from cnntrain.doctor import examine
 from cnntrain.errors import CheckpointError
-from cnntrain.report.verdict import verdict
+from cnntrain.report.conclusions import conclusions
 from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import difference_interval, mean_interval, widest_spread, wilson_interval
 from cnntrain.tasks.metrics import SingleLabelEvaluation
@@ -159,22 +159,22 @@ def test_a_network_is_better_than_guessing_only_where_images_can_tell(
     targets = [index % 2 for index in range(total)]
     predictions = [target if index < right else 1 - target for index, target in enumerate(targets)]
     metrics = summary_of(targets, predictions, 2)
-    sentence = verdict({"test": metrics, "val": metrics}, None)[0]
+    sentence = conclusions({"test": metrics, "val": metrics}, None)[0]
     assert sentence.tone == tone
     assert sentence.text.startswith(said)
 
 
 def test_a_test_of_one_class_is_no_praise() -> None:
     metrics = summary_of([0] * 50, [0] * 50, 3)
-    texts = [sentence.text for sentence in verdict({"test": metrics, "val": metrics}, None)]
+    texts = [sentence.text for sentence in conclusions({"test": metrics, "val": metrics}, None)]
     assert "cannot tell what the network knows of others" in texts[0]
     assert "2 of 3 have none (b, c)" in texts[1]
 
 
 def test_a_pair_that_is_mistaken_once_does_not_stand_out() -> None:
     once, twice = summary_of([0, 0, 1, 1], [0, 1, 1, 1], 2), summary_of([0, 0, 0, 1], [0, 1, 1, 1], 2)
-    assert "more than once" in verdict({"test": once, "val": once}, None)[-1].text
-    assert "Most often, a is taken for b (2 of 3 times)" in verdict({"test": twice, "val": twice}, None)[-1].text
+    assert "more than once" in conclusions({"test": once, "val": once}, None)[-1].text
+    assert "Most often, a is taken for b (2 of 3 times)" in conclusions({"test": twice, "val": twice}, None)[-1].text
 
 
 @pytest.mark.report

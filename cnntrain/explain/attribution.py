@@ -68,22 +68,22 @@ def attribute(model: nn.Module, image: Tensor, class_index: int, *, method: str,
 
 def _grad_cam(model: nn.Module, image: Tensor, class_index: int) -> Attribution:
     try:
-        found = activation_maps(model, image[None], torch.tensor([class_index], device=image.device))
+        maps = activation_maps(model, image[None], torch.tensor([class_index], device=image.device))
     except ValueError as error:
         raise ConfigError(
             "Grad-CAM shows a layer that keeps the image's plane, and this network has none: its first layer "
             "sees the image as a row of values; take --method occlusion or --method integrated-gradients"
         ) from error
-    heat = found.heat[0].cpu()
-    how = f"Grad-CAM: which places of the network's inside raise the class's score, in {found.described}"
-    facts = {"map": list(heat.shape), "layer": found.layer, "coarse": found.is_coarse}
+    heat = maps.heat[0].cpu()
+    how = f"Grad-CAM: which places of the network's inside raise the class's score, in {maps.described}"
+    facts = {"map": list(heat.shape), "layer": maps.layer, "coarse": maps.is_coarse}
     return Attribution(heat, how, facts, smooth=True)
 
 
 def _integrated_gradients(model: nn.Module, image: Tensor, class_index: int, black: Tensor) -> Attribution:
     from captum.attr import IntegratedGradients
 
-    found, delta = IntegratedGradients(model).attribute(
+    shares, delta = IntegratedGradients(model).attribute(
         image[None].clone().requires_grad_(),
         baselines=black[None],
         target=class_index,
@@ -92,7 +92,7 @@ def _integrated_gradients(model: nn.Module, image: Tensor, class_index: int, bla
         return_convergence_delta=True,
     )
     square = max(1, image.shape[1] // 28)  # single pixels of a photo are too fine to see
-    sums = F.avg_pool2d(found.detach().sum(1), square, ceil_mode=True, divisor_override=1)[0].float().cpu()
+    sums = F.avg_pool2d(shares.detach().sum(1), square, ceil_mode=True, divisor_override=1)[0].float().cpu()
     squares = f"; summed over squares of {square} px" if square > 1 else ""
     how = f"Integrated gradients: what each pixel adds to the class's score, from a black image on, in {STEPS} steps"
     facts = {"baseline": "black image", "steps": STEPS, "square_px": square, "convergence_delta": float(delta)}
@@ -105,7 +105,7 @@ def _occlusion(model: nn.Module, image: Tensor, class_index: int) -> Attribution
     channels, side, _ = image.shape
     stride = max(1, side // (14 if side <= 64 else 10))  # fewer places where each costs more: about 10 x 10
     window = 2 * stride
-    found = Occlusion(model).attribute(
+    falls = Occlusion(model).attribute(
         image[None],
         sliding_window_shapes=(channels, window, window),
         strides=(channels, stride, stride),
@@ -115,4 +115,4 @@ def _occlusion(model: nn.Module, image: Tensor, class_index: int) -> Attribution
     )
     how = f"Occlusion: how much the class's score falls where a grey square of {window} px, moved by {stride}, lies"
     facts = {"fill": "the mean that images are normalised by", "window_px": window, "stride_px": stride}
-    return Attribution(found[0, 0].float().cpu(), how, facts)
+    return Attribution(falls[0, 0].float().cpu(), how, facts)

@@ -73,7 +73,7 @@ def walk_picture(
         shown = filters[:_MOST_FILTERS]
         facts = [f"{height}x{width}x{arriving}, {_of(len(shown), count)} filters", "grey: 0" if arriving != 3 else ""]
         parts.append(_row("first weights", facts, filter_grid(shown)))
-    parts += [_stage_row(found, stage) for found, stage in walk]
+    parts += [_stage_row(stage_map, stage) for stage_map, stage in walk]
     parts.append(_row("probabilities", [], ranking(ranked, ranked[0][0], top=len(ranked), width=520)))
     colours = legend("below 0", "above 0; each map by its own largest value", signed=True, on_image=False)
     return with_margin(below([one_line(title, 28, 900), colours, *parts], gap=22))
@@ -82,17 +82,17 @@ def walk_picture(
 _MOST_CHANNELS, _MOST_VALUES, _MOST_FILTERS = 16, 200, 64
 
 
-def _stage_row(found: StageMap, stage: Stage) -> Image.Image:
-    activations = found.activations
+def _stage_row(stage_map: StageMap, stage: Stage) -> Image.Image:
+    activations = stage_map.activations
     height, width = stage.receptive_field_px
     sees = f"each sees {height} px" if height == width else f"each sees {height}x{width} px"
     if activations.ndim == 3:
         channels, *sides = activations.shape
         facts = [shape_text((*sides, channels)), sees, f"{_of(min(channels, _MOST_CHANNELS), channels)} channels"]
-        return _row(found.name, facts, feature_grid(activations, most=_MOST_CHANNELS))
+        return _row(stage_map.name, facts, feature_grid(activations, most=_MOST_CHANNELS))
     count = len(activations)
     facts = [f"{count:,} values", sees, "" if count <= _MOST_VALUES else f"the {_MOST_VALUES} strongest"]
-    return _row(found.name, facts, vector_bars(activations, most=_MOST_VALUES))
+    return _row(stage_map.name, facts, vector_bars(activations, most=_MOST_VALUES))
 
 
 def _of(shown: int, count: int) -> str:

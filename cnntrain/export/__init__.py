@@ -133,11 +133,11 @@ def _explained(kind: str) -> Iterator[None]:
         ) from error
 
 
-def _refusal(found: Agreement, kind: str) -> str:
+def _refusal(agreement: Agreement, kind: str) -> str:
     return (
-        f"the network exported as {kind} is not the original: on {found.images} its probabilities "
-        f"differ by up to {found.max_difference_probabilities:.2g} (allowed: {TOLERANCE:g}), its logits by up to "
-        f"{found.max_difference_logits:.2g} (allowed: {found.logits_tolerance:.2g}), and its top class in "
-        f"{found.num_other_class} cases; nothing was written. Another --format, or another release of torch or "
+        f"the network exported as {kind} is not the original: on {agreement.images} its probabilities "
+        f"differ by up to {agreement.max_difference_probabilities:.2g} (allowed: {TOLERANCE:g}), its logits by up to "
+        f"{agreement.max_difference_logits:.2g} (allowed: {agreement.logits_tolerance:.2g}), and its top class in "
+        f"{agreement.num_other_class} cases; nothing was written. Another --format, or another release of torch or "
         f"onnxruntime, may do better"
     )

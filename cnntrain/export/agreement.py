@@ -106,15 +106,15 @@ def compare(original: Run, exported: Run, images: RealImages) -> Agreement:
         raise CheckpointError("the network's outputs are not finite on these images, so there is nothing to compare")
     order = np.arange(max(3, len(pixels))) % len(pixels)
     batches = [order[:1], order[:2], *_chunks(order)]
-    found = _joined(exported(pixels[batch]) for batch in batches)
+    outputs = _joined(exported(pixels[batch]) for batch in batches)
     compared = np.concatenate(batches)
-    other = found.logits.argmax(1) != expected.logits[compared].argmax(1)
+    other = outputs.logits.argmax(1) != expected.logits[compared].argmax(1)
     return Agreement(
         images=images.origin,
         num_images=len(pixels),
         batch_sizes=tuple(sorted({len(batch) for batch in batches})),
-        max_difference_logits=_largest(found.logits - expected.logits[compared]),
-        max_difference_probabilities=_largest(found.probabilities - expected.probabilities[compared]),
+        max_difference_logits=_largest(outputs.logits - expected.logits[compared]),
+        max_difference_probabilities=_largest(outputs.probabilities - expected.probabilities[compared]),
         largest_logit=_largest(expected.logits),
         num_other_class=len(np.unique(compared[other])),
     )

@@ -78,10 +78,10 @@ class Group:
     @cached_property
     def by_seed(self) -> dict[Any, Compared]:
         """The first run of each seed: doing the same again shows no spread."""
-        found: dict[Any, Compared] = {}
+        first: dict[Any, Compared] = {}
         for run in self.runs:
-            found.setdefault(run.results.get("seed"), run)
-        return found
+            first.setdefault(run.results.get("seed"), run)
+        return first
 
     @cached_property
     def spread(self) -> Spread:
@@ -136,7 +136,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Group]:
 
 def comparison_summary(groups: Sequence[Group]) -> list[dict[str, Any]]:
     """The figures of a comparison as plain values, for `--json`: an entry for each run, the most accurate first."""
-    found = []
+    entries = []
     for group in groups:
         spread = group.spread
         whole = {
@@ -148,7 +148,7 @@ def comparison_summary(groups: Sequence[Group]) -> list[dict[str, Any]]:
             "max": max(spread.accuracies),
             "interval": list(spread.interval) if spread.interval else None,
         }
-        found += [
+        entries += [
             {
                 "run": str(run.folder),
                 "name": run.name,
@@ -159,7 +159,7 @@ def comparison_summary(groups: Sequence[Group]) -> list[dict[str, Any]]:
             }
             for run in group.runs
         ]
-    return sorted(found, key=lambda entry: -entry["accuracy"])
+    return sorted(entries, key=lambda entry: -entry["accuracy"])
 
 
 def _compared(folder: Path, out: Path) -> Compared:
@@ -180,17 +180,20 @@ def _compared(folder: Path, out: Path) -> Compared:
 
 def _grouped(runs: Sequence[Compared]) -> list[Group]:
     """The runs by configuration, the most accurate first, all with names."""
-    found: dict[Hashable, list[Compared]] = {}
+    by_experiment: dict[Hashable, list[Compared]] = {}
     for run in runs:
-        found.setdefault(experiment(run.records), []).append(run)
-    members = [sorted(one, key=lambda run: run.results.get("seed", 0)) for one in found.values()]
-    members.sort(key=lambda one: -float(np.mean([run.accuracy for run in one])))
-    names = labels([one[0].records.config for one in members])
-    names = [name or run_title(one[0].records.config) for name, one in zip(names, members, strict=True)]
+        by_experiment.setdefault(experiment(run.records), []).append(run)
+    members = [sorted(group, key=lambda run: run.results.get("seed", 0)) for group in by_experiment.values()]
+    members.sort(key=lambda group: -float(np.mean([run.accuracy for run in group])))
+    names = labels([group[0].records.config for group in members])
+    names = [name or run_title(group[0].records.config) for name, group in zip(names, members, strict=True)]
     titles = [
-        name if names.count(name) == 1 else f"{name}, {one[0].where}" for name, one in zip(names, members, strict=True)
+        name if names.count(name) == 1 else f"{name}, {group[0].where}"
+        for name, group in zip(names, members, strict=True)
     ]
-    return [Group(title, _with_names(title, one, len(members) > 1)) for title, one in zip(titles, members, strict=True)]
+    return [
+        Group(title, _with_names(title, group, len(members) > 1)) for title, group in zip(titles, members, strict=True)
+    ]
 
 
 def _with_names(title: str, runs: Sequence[Compared], among_others: bool) -> list[Compared]:
@@ -219,7 +222,7 @@ def _title(groups: Sequence[Group]) -> str:
 
 def _pairs(runs: Sequence[Compared]) -> list[Difference]:
     """Of each pair of runs whose predictions were kept."""
-    right = {run.name: found for run in runs if (found := kept_predictions(run.records)) is not None}
+    right = {run.name: kept for run in runs if (kept := kept_predictions(run.records)) is not None}
     pairs = combinations(right.items(), 2)
     return [mcnemar(*first, *second) for first, second in pairs if len(first[1]) == len(second[1])]
 
@@ -230,21 +233,21 @@ def _different_settings(groups: Sequence[Group], runs: Sequence[Compared], seede
     Of runs with several seeds there is a column for each configuration, without what differs among its runs.
     """
     if seeded:
-        names, flat = [one.name for one in groups], [settings_of(one.runs[0].records.config) for one in groups]
+        names, flat = [group.name for group in groups], [settings_of(group.runs[0].records.config) for group in groups]
     else:
         names, flat = [run.name for run in runs], [flatten(run.records.config) for run in runs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not key.startswith(_OWN)]
-    values = {key: [as_yaml(one[key]) if key in one else "" for one in flat] for key in keys}
+    keys = [key for key in dict.fromkeys(key for settings in flat for key in settings) if not key.startswith(_OWN)]
+    values = {key: [as_yaml(settings[key]) if key in settings else "" for settings in flat] for key in keys}
     return {"names": names, "rows": {key: row for key, row in values.items() if len(set(row)) > 1}}
 
 
 def _classes(runs: Sequence[Compared]) -> list[tuple[str, int, list[float]]]:
     """The images and the recall of each class in each run, where all know the same classes and images."""
     rows = [run.results["test"]["per_class"] for run in runs]
-    known = [[(row["class"], row["support"]) for row in one] for one in rows]
-    if any(one != known[0] for one in known):
+    known = [[(row["class"], row["support"]) for row in classes] for classes in rows]
+    if any(classes != known[0] for classes in known):
         return []
-    return [(*row, [one[index]["recall"] for one in rows]) for index, row in enumerate(known[0])]
+    return [(*row, [classes[index]["recall"] for classes in rows]) for index, row in enumerate(known[0])]
 
 
 def _courses(groups: Sequence[Group], seeded: bool) -> Mapping[str, Course]:

@@ -32,15 +32,15 @@ class Example:
     Attributes:
         name: The file's, or the position in a set that comes as one array.
         label: The class that it is said to be.
-        said: What the network says.
+        predicted: What the network says.
         confidence: Of that, in [0, 1].
         image: As the network saw it.
-        map: The same under its class-activation map for `said`; empty for networks that have none.
+        map: The same under its class-activation map for `predicted`; empty for networks that have none.
     """
 
     name: str
     label: str
-    said: str
+    predicted: str
     confidence: float
     image: Markup
     map: Markup
@@ -56,7 +56,7 @@ class ConfusedPair(NamedTuple):
     """
 
     truth: str
-    said: str
+    predicted: str
     num_mistaken: int
     support: int
     examples: list[Example]
@@ -83,8 +83,8 @@ class Examples:
             return []
         stored, _ = next(outcome.split.read(torch.as_tensor(np.asarray(positions)), [slice(None)]))
         images = self._preprocessing.network_input(stored)
-        said = torch.from_numpy(outcome.predictions[positions])
-        pixels, maps = self._preprocessing.show(images).numpy(), self._maps(images, said.to(self._trained.device))
+        predicted = torch.from_numpy(outcome.predictions[positions])
+        pixels, maps = self._preprocessing.show(images).numpy(), self._maps(images, predicted.to(self._trained.device))
         return [
             self._example(outcome, int(position), shown, heat)
             for position, shown, heat in zip(positions, pixels, maps, strict=True)
@@ -93,23 +93,23 @@ class Examples:
     def _maps(self, images: torch.Tensor, classes: torch.Tensor) -> list[npt.NDArray[np.float32] | None]:
         with exact_float32():
             try:
-                found = activation_maps(self._trained.network, images, classes)
+                maps = activation_maps(self._trained.network, images, classes)
             except ValueError:  # no layer keeps the plane
                 return [None] * len(images)
-        self.map_described = found.described
-        return list(found.heat.cpu().numpy())
+        self.map_described = maps.described
+        return list(maps.heat.cpu().numpy())
 
     def _example(
         self, outcome: Outcome, position: int, pixels: Pixels, heat: npt.NDArray[np.float32] | None
     ) -> Example:
-        label, said = (self._class_names[found[position]] for found in (outcome.targets, outcome.predictions))
-        alt = f"an image labelled {label}, called {said}"
-        seen_at = f"where the network sees {said} in it"
+        label, predicted = (self._class_names[at[position]] for at in (outcome.targets, outcome.predictions))
+        alt = f"an image labelled {label}, called {predicted}"
+        seen_at = f"where the network sees {predicted} in it"
         overlay = Markup() if heat is None else thumbnail_of(heat_overlay(pixels, heat), seen_at)
         return Example(
             outcome.split.names[position],
             label,
-            said,
+            predicted,
             float(outcome.confidences[position]),
             thumbnail(pixels, alt),
             overlay,
@@ -128,26 +128,26 @@ class Examples:
 
     def confused_pairs(self, findings: Findings) -> list[ConfusedPair]:
         """For the pairs that were mistaken most often: of each, the surest mistakes."""
-        test, found = findings.test, []
+        test, pairs = findings.test, []
         confusion = Confusion.of(test.targets, test.predictions, len(self._class_names))
         for pair in most_confused(confusion, self._class_names, _PAIRS):
-            truth, said = (self._class_names.index(pair[key]) for key in ("true", "predicted"))
-            members = np.flatnonzero((test.targets == truth) & (test.predictions == said))
+            truth, predicted = (self._class_names.index(pair[key]) for key in ("true", "predicted"))
+            members = np.flatnonzero((test.targets == truth) & (test.predictions == predicted))
             surest = members[np.argsort(-test.confidences[members], kind="stable")][:_PER_PAIR]
             support = int((test.targets == truth).sum())
-            found.append(ConfusedPair(pair["true"], pair["predicted"], pair["count"], support, self.draw(test, surest)))
-        return found
+            pairs.append(ConfusedPair(pair["true"], pair["predicted"], pair["count"], support, self.draw(test, surest)))
+        return pairs
 
     def of_each_class(self, outcome: Outcome, most: int = 40) -> list[tuple[str, Markup]]:
         """The first image of each class, up to `most` classes."""
-        found = []
+        thumbnails = []
         for label, name in enumerate(self._class_names[:most]):
             members = np.flatnonzero(outcome.targets == label)[:1]
             if len(members):
                 stored = torch.from_numpy(outcome.split.items(members.tolist()))
                 shown = self._preprocessing.show(self._preprocessing.network_input(stored))
-                found.append((name, thumbnail(shown[0].numpy(), f"an image of {name}")))
-        return found
+                thumbnails.append((name, thumbnail(shown[0].numpy(), f"an image of {name}")))
+        return thumbnails
 
 
 def thumbnail(pixels: Pixels, alt: str) -> Markup:

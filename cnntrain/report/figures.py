@@ -37,9 +37,9 @@ def curves(records: RunRecords) -> dict[str, Markup]:
         return {"training": course("train", key, factor), **validation}
 
     def ends(key: str, spoken: str) -> str:
-        found = (format(epochs[-1][part].get(key, np.nan), spoken) for part in ("train", "val"))
-        said = "At the end {} in training, {} in validation." if validated else "At the end {} in training."
-        return said.format(*found).replace("%", "\u00a0%")
+        values = (format(epochs[-1][part].get(key, np.nan), spoken) for part in ("train", "val"))
+        text = "At the end {} in training, {} in validation." if validated else "At the end {} in training."
+        return text.format(*values).replace("%", "\u00a0%")
 
     speeds = [line["images_per_second"] for line in epochs]
     chart = partial(line_chart, x_label="epoch")
@@ -99,22 +99,22 @@ def _positive(value: float | None) -> float:
     return value if value and value > 0 else float("nan")
 
 
-def reliability_chart(found: Reliability, title: str) -> Markup:
+def reliability_chart(bins: Reliability, title: str) -> Markup:
     """Accuracy by confidence; a calibrated network's bars end on the diagonal.
 
     Args:
-        found: Of test images.
+        bins: Of test images.
         title: Above the chart.
     """
-    middles = (found.edges[:-1] + found.edges[1:]) / 2
-    error, num_images = found.expected_calibration_error, int(found.counts.sum())
+    middles = (bins.edges[:-1] + bins.edges[1:]) / 2
+    error, num_images = bins.expected_calibration_error, int(bins.counts.sum())
     title = f"{title} ({counted(num_images, 'image')})"
 
     def draw(axes: "Axes") -> None:
         width = 1 / len(middles)
-        axes.bar(middles, found.accuracy, width * 0.92, color=COLOURS[0], label="accuracy")
+        axes.bar(middles, bins.accuracy, width * 0.92, color=COLOURS[0], label="accuracy")
         axes.plot([0, 1], [0, 1], "--", color=INK, linewidth=0.9, label="as sure as right")
-        share = found.counts / found.counts.sum()
+        share = bins.counts / bins.counts.sum()
         axes.plot(middles, share, "o-", color=COLOURS[1], markersize=2.5, linewidth=1, label="share of images")
         axes.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1), title=title)
         axes.legend(frameon=False, fontsize=8, loc="upper left")
@@ -123,28 +123,28 @@ def reliability_chart(found: Reliability, title: str) -> Markup:
     return svg(draw, alt, (4.2, 3.6))
 
 
-def robustness_charts(found: Robustness) -> dict[str, Markup]:
+def robustness_charts(robustness: Robustness) -> dict[str, Markup]:
     """Accuracy under attacks and corruptions, by caption."""
-    chance = f" ({_chance(found.num_images)})"
-    levels = [0.0, *(255 * strength for strength in found.strengths)]
+    chance = f" ({_chance(robustness.num_images)})"
+    levels = [0.0, *(255 * strength for strength in robustness.strengths)]
 
     def lines(x: Sequence[float], rows: Mapping[str, Sequence[float]]) -> dict[str, Line]:
-        return {name: Line(x, [100 * value for value in (found.clean, *row)], "o-") for name, row in rows.items()}
+        return {name: Line(x, [100 * value for value in (robustness.clean, *row)], "o-") for name, row in rows.items()}
 
     def ends(rows: Mapping[str, Sequence[float]]) -> str:
         return ", ".join(f"{name} {row[-1]:.1%}" for name, row in rows.items())
 
     return {
         f"Attacks: accuracy by the largest change of a pixel{chance}": line_chart(
-            lines(levels, found.attacked),
-            f"Accuracy {found.clean:.1%} without an attack; at the strongest: {ends(found.attacked)}.",
+            lines(levels, robustness.attacked),
+            f"Accuracy {robustness.clean:.1%} without an attack; at the strongest: {ends(robustness.attacked)}.",
             x_label="largest change of a pixel, of 255",
             y_label="accuracy, %",
             y_range=(0, 101),
         ),
         f"Corruptions: accuracy by severity{chance}": line_chart(
-            lines(range(6), found.corrupted),
-            f"Accuracy {found.clean:.1%} without corruption; at severity 5: {ends(found.corrupted)}.",
+            lines(range(6), robustness.corrupted),
+            f"Accuracy {robustness.clean:.1%} without corruption; at severity 5: {ends(robustness.corrupted)}.",
             x_label="severity",
             y_label="accuracy, %",
             y_range=(0, 101),

@@ -52,20 +52,20 @@ class Outcome:
     @cached_property
     def predictions(self) -> npt.NDArray[np.int64]:
         """The likeliest class, int64 (N,)."""
-        found: npt.NDArray[np.int64] = self.probabilities.argmax(1)
-        return found
+        predictions: npt.NDArray[np.int64] = self.probabilities.argmax(1)
+        return predictions
 
     @cached_property
     def confidences(self) -> npt.NDArray[np.float32]:
         """Its probability, float32 (N,)."""
-        found: npt.NDArray[np.float32] = self.probabilities.max(1)
-        return found
+        confidences: npt.NDArray[np.float32] = self.probabilities.max(1)
+        return confidences
 
     @cached_property
     def right(self) -> npt.NDArray[np.bool_]:
         """Whether it is the label, bool (N,)."""
-        found: npt.NDArray[np.bool_] = self.predictions == self.targets
-        return found
+        right: npt.NDArray[np.bool_] = self.predictions == self.targets
+        return right
 
     @property
     def confidence_may_be_off_by(self) -> float:

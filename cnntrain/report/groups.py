@@ -72,9 +72,9 @@ def experiment(records: RunRecords) -> Hashable:
 
 def differences(first: Spread, others: Sequence[Spread]) -> list[SpreadDifference | None]:
     """Compares each of the others with the first; None where seeds are too few, or show no spread, to tell."""
-    found = [_welch(first, other) if _can_tell(first, other) else None for other in others]
-    adjusted = iter(_holm([one.p_value for one in found if one]))
-    return [one and replace(one, p_value=next(adjusted)) for one in found]
+    raw = [_welch(first, other) if _can_tell(first, other) else None for other in others]
+    adjusted = iter(_holm([difference.p_value for difference in raw if difference]))
+    return [difference and replace(difference, p_value=next(adjusted)) for difference in raw]
 
 
 def _can_tell(first: Spread, other: Spread) -> bool:
@@ -84,9 +84,9 @@ def _can_tell(first: Spread, other: Spread) -> bool:
 
 def _welch(first: Spread, other: Spread) -> SpreadDifference:
     """Without taking the variances for equal. Welch: "The generalization of Student's problem", Biometrika 1947."""
-    sizes = [len(one.accuracies) for one in (first, other)]
-    variances = [variance(one.accuracies) / size for one, size in zip((first, other), sizes, strict=True)]
-    freedom = sum(variances) ** 2 / sum(one**2 / (size - 1) for one, size in zip(variances, sizes, strict=True))
+    sizes = [len(spread.accuracies) for spread in (first, other)]
+    variances = [variance(spread.accuracies) / size for spread, size in zip((first, other), sizes, strict=True)]
+    freedom = sum(variances) ** 2 / sum(share**2 / (size - 1) for share, size in zip(variances, sizes, strict=True))
     difference, error = other.mean - first.mean, sum(variances) ** 0.5
     reach = float(stats.t.ppf(0.975, freedom)) * error
     p_value = 2 * float(stats.t.sf(abs(difference) / error, freedom))

@@ -1,7 +1,7 @@
 """The page of one run."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,11 +22,11 @@ from cnntrain.records.pictures import as_picture, confusion_picture
 from cnntrain.records.run_records import RunRecords, read_records
 from cnntrain.records.runs import BEST
 from cnntrain.report import figures
+from cnntrain.report.conclusions import conclusions, guesses
 from cnntrain.report.examples import MOST, Examples
 from cnntrain.report.findings import Findings, Outcome, find
 from cnntrain.report.short import write_short_report
 from cnntrain.report.tables import predictions_csv, suspects_csv
-from cnntrain.report.verdict import guesses, verdict
 from cnntrain.runtime.device import exact_float32
 from cnntrain.tasks.evidence import evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import Interval, spoken, widest_spread, wilson_interval
@@ -86,22 +86,24 @@ def write_report(
         write_short_report(records, path)
         return Written(path, (test or {}).get("accuracy"), {}, None)
     trained = load(folder / BEST, device)
-    findings, missing = None, ""
     try:
-        findings = find(trained, data_root=data_root, reporter=reporter, num_robustness=num_robustness)
+        findings, missing = find(trained, data_root=data_root, reporter=reporter, num_robustness=num_robustness), ""
     except DataError as error:
         if out is None and path.exists():
             error.add_note(f"{path} stays as it is; --out FILE writes a report without images, from the records alone")
             raise
-        missing = str(error)
+        findings, missing = None, str(error)
         reporter.say(f"     note: the report does without images: {'; '.join(error.lines)}")
     page = _page(records, trained, findings, missing)
     if findings and out is None:
-        class_names = trained.task.class_names
-        write_text(folder / "predictions.csv", predictions_csv(findings.test, class_names))
-        write_text(folder / "suspected_labels.csv", suspects_csv(findings, class_names))
+        _write_tables(folder, findings, trained.task.class_names)
     write_text(path, page)  # last: where it is, the others are
     return Written(path, test["accuracy"], confidence_intervals(test), findings)
+
+
+def _write_tables(folder: Path, findings: Findings, class_names: Sequence[str]) -> None:
+    write_text(folder / "predictions.csv", predictions_csv(findings.test, class_names))
+    write_text(folder / "suspected_labels.csv", suspects_csv(findings, class_names))
 
 
 def _page(records: RunRecords, trained: Trained, findings: Findings | None, missing: str) -> str:
@@ -123,7 +125,7 @@ def _page(records: RunRecords, trained: Trained, findings: Findings | None, miss
         title=run_title(records.config),
         where=folder_title(records.folder),
         guesses=guesses(test),
-        verdict=verdict(records.results, findings),
+        conclusions=conclusions(records.results, findings),
         **_of_classes(test, Confusion.from_values(test), trained.task.class_names),
         by_chance=widest_spread,
         few=FEW_TO_JUDGE,
@@ -140,16 +142,16 @@ def _page(records: RunRecords, trained: Trained, findings: Findings | None, miss
 
 def report_summary(written: Written) -> dict[str, Any]:
     """The figures of a report as plain values, for `--json`."""
-    found: dict[str, Any] = {
+    figures_of_test: dict[str, Any] = {
         "report": str(written.path),
         "accuracy": written.accuracy,
         "intervals": {key: list(interval) for key, interval in written.intervals.items()},
     }
     findings = written.findings
     if findings is None:
-        return found
+        return figures_of_test
     calibration = findings.calibration
-    return found | {
+    return figures_of_test | {
         "temperature": calibration.temperature,
         "temperature_interval": list(calibration.temperature_interval),
         "num_test_images": len(findings.test.targets),
@@ -157,7 +159,7 @@ def report_summary(written: Written) -> dict[str, Any]:
         "expected_calibration_error_by_chance": calibration.by_chance,
         "expected_calibration_error": calibration.before.expected_calibration_error,
         "expected_calibration_error_scaled": calibration.after.expected_calibration_error,
-        "suspected_labels": {name: len(found) for name, found in findings.suspects.items()},
+        "suspected_labels": {name: len(positions) for name, positions in findings.suspects.items()},
         "robustness": asdict(findings.robustness) if findings.robustness else None,
     }
 
@@ -254,7 +256,7 @@ def _stages(trained: Trained, test: Outcome) -> list[tuple[str, str, Markup]]:
     image = trained.preprocessing.network_input(stored.to(trained.device))
     pixels = trained.preprocessing.show(image)[0].numpy()
     name = trained.task.class_names[test.targets[position]]
-    found = [("image", "x".join(map(str, pixels.shape)), picture(as_picture(pixels), f"an image of {name}", "pixels"))]
+    rows = [("image", "x".join(map(str, pixels.shape)), picture(as_picture(pixels), f"an image of {name}", "pixels"))]
     with exact_float32():
         for stage, activations in stage_maps(trained.network, image[0]):
             plane = activations.ndim == 3
@@ -262,5 +264,5 @@ def _stages(trained: Trained, test: Outcome) -> list[tuple[str, str, Markup]]:
             shape = (*activations.shape[1:], activations.shape[0]) if plane else activations.shape
             kind = "feature maps" if plane else "values"
             alt = f"{kind} of stage {stage}"
-            found.append((stage, "x".join(map(str, shape)), picture(drawn, alt, "pixels")))
-    return found
+            rows.append((stage, "x".join(map(str, shape)), picture(drawn, alt, "pixels")))
+    return rows

@@ -13,7 +13,7 @@ def predictions_csv(test: Outcome, class_names: Sequence[str]) -> str:
     rows = zip(test.split.names, test.targets, test.predictions, test.confidences, strict=True)
     return _csv(
         ("image", "label", "predicted", "confidence"),
-        ((name, class_names[label], class_names[said], _spoken(share)) for name, label, said, share in rows),
+        ((name, class_names[label], class_names[predicted], _spoken(share)) for name, label, predicted, share in rows),
     )
 
 
@@ -22,9 +22,9 @@ def suspects_csv(findings: Findings, class_names: Sequence[str]) -> str:
 
     def rows(part: str, outcome: Outcome) -> Iterator[tuple[str, ...]]:
         for position in findings.suspects[part]:
-            label, said = int(outcome.targets[position]), int(outcome.predictions[position])
-            shares = (_spoken(outcome.probabilities[position, known]) for known in (label, said))
-            yield part, outcome.split.names[position], class_names[label], class_names[said], *shares
+            label, predicted = int(outcome.targets[position]), int(outcome.predictions[position])
+            shares = (_spoken(outcome.probabilities[position, known]) for known in (label, predicted))
+            yield part, outcome.split.names[position], class_names[label], class_names[predicted], *shares
 
     header = ("split", "image", "label", "predicted", "probability_of_label", "probability_of_predicted")
     return _csv(header, [*rows("val", findings.val), *rows("test", findings.test)])

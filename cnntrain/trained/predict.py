@@ -80,15 +80,15 @@ def find_images(arguments: Sequence[str]) -> Iterator[Path | DataError]:
 def _images_in(folder: Path) -> Iterator[Path | DataError]:
     """The images of a folder and of those below it; also why some of these cannot be looked into."""
     unreadable: list[str] = []
-    found = sorted(
+    images = sorted(
         Path(parent, name)
         for parent, _, files in walk(folder, unreadable)
         for name in files
         if is_image_name(name) and not is_hidden(name)
     )
-    yield from found
+    yield from images
     yield from map(DataError, unreadable)
-    if not found and not unreadable:
+    if not images and not unreadable:
         yield DataError(f"{folder}: no images in this folder")
 
 

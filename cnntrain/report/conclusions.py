@@ -17,7 +17,7 @@ _BEYOND_CHANCE = 0.003  # three standard deviations
 
 
 class Sentence(NamedTuple):
-    """A sentence of the verdict.
+    """A sentence of the conclusions.
 
     Attributes:
         tone: `good`, `warn` or `bad`, or empty.
@@ -28,21 +28,21 @@ class Sentence(NamedTuple):
     text: str
 
 
-def verdict(results: Mapping[str, Any], findings: Findings | None) -> list[Sentence]:
+def conclusions(results: Mapping[str, Any], findings: Findings | None) -> list[Sentence]:
     """The sentences that come first on the page.
 
     Args:
         results: Of results.json.
         findings: Of the images, where they are at hand.
     """
-    found = [_beside_guessing(results["test"])]
+    sentences = [_beside_guessing(results["test"])]
     if doubt := doubtful_classes(results["test"]):
-        found.append(Sentence("warn", f"In test, {doubt}."))
-    found += _reach(results)
+        sentences.append(Sentence("warn", f"In test, {doubt}."))
+    sentences += _reach(results)
     if findings:
-        found += _trust(findings)
-    found += _confused(results["test"])
-    return found
+        sentences += _trust(findings)
+    sentences += _confused(results["test"])
+    return sentences
 
 
 def _beside_guessing(test: Mapping[str, Any]) -> Sentence:
@@ -86,9 +86,9 @@ def _reach(results: Mapping[str, Any]) -> Iterator[Sentence]:
 
 
 def _trust(findings: Findings) -> Iterator[Sentence]:
-    found, num_images = findings.calibration, len(findings.test.targets)
-    before, after = found.before.expected_calibration_error, found.after.expected_calibration_error
-    error = after if found.saved else before
+    calibration, num_images = findings.calibration, len(findings.test.targets)
+    before, after = calibration.before.expected_calibration_error, calibration.after.expected_calibration_error
+    error = after if calibration.saved else before
     measured = f"expected calibration error {percent(error)}"
     off_by = findings.test.confidence_may_be_off_by
     cannot_tell = f"Whether its confidence can be taken at its word, {counted(num_images, 'image')} cannot tell"
@@ -98,11 +98,13 @@ def _trust(findings: Findings) -> Iterator[Sentence]:
         yield Sentence(tone, f"Its confidence can be taken at its word ({measured}, on {on}).")
     elif error < _WELL_CALIBRATED:
         yield Sentence("", f"{cannot_tell}: it and the accuracy may still lie {percent(off_by)} apart ({measured}).")
-    elif error <= found.by_chance:
-        yield Sentence("", f"{cannot_tell} ({measured}, of which chance alone explains {percent(found.by_chance)}).")
+    elif error <= calibration.by_chance:
+        yield Sentence(
+            "", f"{cannot_tell} ({measured}, of which chance alone explains {percent(calibration.by_chance)})."
+        )
     else:
         how = "more" if findings.test.confidences.mean() > findings.test.right.mean() else "less"
-        mends = not found.saved and after < before and not _contains_one(findings)
+        mends = not calibration.saved and after < before and not _contains_one(findings)
         advice = "; recipe.temperature_scaling mends what it can" if mends else ""
         text = f"It is {how} sure than it is right ({measured}, on {counted(num_images, 'image')}){advice}."
         yield Sentence("bad" if error > _BADLY_CALIBRATED else "warn", text)
@@ -128,12 +130,14 @@ def _confused(test: Mapping[str, Any]) -> Iterator[Sentence]:
     pairs = test["most_confused"]
     if not pairs:
         return
-    truth, said, count = (pairs[0][key] for key in ("true", "predicted", "count"))
+    truth, predicted, count = (pairs[0][key] for key in ("true", "predicted", "count"))
     support = sum(row["support"] for row in test["per_class"] if row["class"] == truth)
     others = sum(pair["count"] == count for pair in pairs[1:])
     if count == 1:
         yield Sentence("", "No class is taken for the same other one more than once.")
     elif others:
-        yield Sentence("", f"{truth} is taken for {said} ({count:,} of {support:,}), and other pairs are as often.")
+        yield Sentence(
+            "", f"{truth} is taken for {predicted} ({count:,} of {support:,}), and other pairs are as often."
+        )
     else:
-        yield Sentence("", f"Most often, {truth} is taken for {said} ({count:,} of {support:,} times).")
+        yield Sentence("", f"Most often, {truth} is taken for {predicted} ({count:,} of {support:,} times).")

@@ -3,6 +3,7 @@
 import os
 import runpy
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -11,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from cnntrain.config.loading import parse_config
+from cnntrain.config.loading import load_config, parse_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import DataError
 
@@ -394,3 +397,50 @@ def test_several_checkouts_stand_beside_each_other() -> None:
     for title, here, again in rows:
         assert here == again, title
         assert float(here) > 0 or "files over" in title
+
+
+def test_checkouts_differ_in_words_and_weights_but_not_in_times(
+    script: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    names = script("comparing.py")
+
+    def leave(
+        folder: str, *, weight: float = 0.5, word: str = "best", seconds: float = 1.5, speed: str = "1,024"
+    ) -> Any:
+        run = tmp_path / folder / f"20260131-1200{len(folder):02}"
+        run.mkdir(parents=True)
+        save_file({"weight": torch.tensor([weight]), "bias": torch.zeros(2)}, run / "best.safetensors")
+        (run / "metrics.jsonl").write_text(f'{{"loss": 0.25, "seconds": {seconds}}}\n')
+        torch.save({"step": 3, "optimizer": {0: torch.ones(2)}, "seconds": seconds}, run / "step-00000003.pt")
+        return names["folder_contents"](run.parent) | {"stderr": f"lr 0.1  {speed} images/s  data 3%  {word}\n"}
+
+    def differing(**changes: Any) -> list[str]:
+        after = leave("_".join(changes), **changes)
+        return [name for name, _ in names["differences"](before, after)]
+
+    before = leave("")
+    assert differing(seconds=9.25, speed="17") == []
+    assert differing(word="worst") == ["stderr"]
+    assert differing(weight=0.5000001) == ["TIME/best.safetensors"]
+
+
+def test_configurations_of_the_comparison_can_be_read(script: Callable[[str], dict[str, Any]], tmp_path: Path) -> None:
+    names = script("compared_trainings.py")
+    compared = names["trainings"](SCRIPTS.parent)
+    assert set(compared) == {*shipped_configs(), *names["EVERYTHING"]}
+    for name, training in compared.items():
+        (tmp_path / "my.yaml").write_text(names["EVERYTHING"].get(name, ""))
+        config = name if name in shipped_configs() else str(tmp_path / "my.yaml")
+        assert load_config(config, training.settings).config.recipe.epochs <= 5
+
+
+def test_a_compared_training_is_stopped_at_the_step_that_was_asked_for(
+    script: Callable[[str], dict[str, Any]], tmp_path: Path
+) -> None:
+    side = script("comparing.py")["Side"](SCRIPTS.parent, tmp_path / "work")
+    folder = side.emptied("stopped")
+    arguments = ["train", "digits_lenet", "--batch-size", "256", "--set", "run.tensorboard=false"]
+    seen = side.run(*arguments, folder=folder, stop=(4, signal.SIGTERM))
+    side.end()
+    assert seen["exit code"] == "75", seen["stderr"]
+    assert [path.name for path in folder.rglob("step-*.pt")] == ["step-00000004.pt"]

@@ -6,7 +6,7 @@ from torch import nn
 from cnntrain.config import schema
 from cnntrain.data import Splits
 from cnntrain.errors import ConfigError
-from cnntrain.models import build_model, count_parameters, torchvision_name
+from cnntrain.models import build_model, count_parameters
 from cnntrain.models.pretrained import Weights, load_weights, read_weights
 from cnntrain.runtime.device import memory_explained
 
@@ -22,7 +22,7 @@ def initial_weights(config: schema.Config) -> tuple[schema.Config, Weights | Non
     """
     if config.model.weights is None:
         return config, None
-    weights = read_weights(config.model.weights, torchvision_name(config.model))
+    weights = read_weights(config.model.weights, config.model.published)
     said = config.data.model_dump(exclude_unset=True, exclude_none=True)
     known = {key: value for key, value in weights.preprocessing.items() if key not in said}
     if "image_size" in said:

@@ -4,12 +4,10 @@ from dataclasses import dataclass
 
 from pydantic import TypeAdapter
 
-from cnntrain.config import schema
 from cnntrain.config.loading import Config
 from cnntrain.data import expect_data
-from cnntrain.data.inputs import image_inputs
-from cnntrain.models import build_outline
-from cnntrain.models.catalogue import CATALOGUE, Entry
+from cnntrain.models import CATALOGUE, NETWORKS, Model, build_outline
+from cnntrain.models.options import Entry
 from cnntrain.models.stages import frozen_stages
 from cnntrain.models.summary import Shape, Summary, summarise
 
@@ -85,14 +83,14 @@ def summarise_config(config: Config, num_classes: int | None = None) -> ConfigSu
 
 
 def catalogue_figures() -> list[Figures]:
-    """All networks, measured."""
-    return [*(_measure(entry) for entry in CATALOGUE), Figures("sequential", "")]
+    """All networks, measured as they are usually trained; then those that are never alike."""
+    unmeasured = [network.model_fields["name"].default for network in NETWORKS if not network.usual]
+    return [*(_measure(entry) for entry in CATALOGUE), *(Figures(name, "") for name in unmeasured)]
 
 
 def _measure(entry: Entry) -> Figures:
-    config = TypeAdapter[schema.Model](schema.Model).validate_python(entry.config)
-    inputs = image_inputs(entry.in_channels, entry.image_size)
-    summary = summarise(build_outline(config, inputs, entry.num_classes), inputs)
+    options = TypeAdapter[Model](Model).validate_python(entry.config)
+    summary = summarise(build_outline(options, entry.inputs, entry.num_outputs), entry.inputs)
     totals = summary.totals
     return Figures(
         name=entry.name,
@@ -100,8 +98,8 @@ def _measure(entry: Entry) -> Figures:
         parameters=totals.parameters - totals.training_parameters,
         parameters_with_auxiliary=totals.parameters if totals.training_parameters else None,
         multiply_adds=totals.multiply_adds,
-        smallest_image_size=entry.smallest_image_size,
+        smallest_image_size=entry.smallest_size,
         input_shape=summary.walk[0],
-        num_classes=entry.num_classes,
+        num_classes=entry.num_outputs,
         paper=entry.paper,
     )

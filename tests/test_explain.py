@@ -17,15 +17,14 @@ from torch import nn
 
 from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.config.loading import load_config, parse_config
-from cnntrain.config.schema import Model
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.inputs import image_inputs
 from cnntrain.explain import METHODS
 from cnntrain.explain.attribution import attribute
 from cnntrain.explain.drawing import legend
 from cnntrain.explain.kernels import KERNELS, convolve, parse_kernel, show
-from cnntrain.models import build_model
-from cnntrain.models.catalogue import CATALOGUE, Entry
+from cnntrain.models import CATALOGUE, Model, build_model
+from cnntrain.models.options import Entry
 from cnntrain.models.stages import stages
 from cnntrain.models.summary import summarise
 from cnntrain.records.checkpoints import Header, network_bytes
@@ -55,11 +54,11 @@ def built(config: dict[str, Any], channels: int = 3, size: int = 32, classes: in
 
 
 def of_entry(entry: Entry) -> tuple[nn.Module, torch.Tensor]:
-    size = max(entry.smallest_image_size, 16)
+    size = max(entry.smallest_size, 16)
     torch.manual_seed(0)
-    image = torch.rand(entry.in_channels, size, size) * 2 - 1
+    image = torch.rand(entry.inputs.channels, size, size) * 2 - 1
     init = {"init": "kaiming"} if entry.name == "googlenet" else {}  # its own starts with outputs near 0
-    return built(entry.config | init, entry.in_channels, size), image
+    return built(entry.config | init, entry.inputs.channels, size), image
 
 
 def save_run(folder: Path, model: dict[str, Any], class_names: tuple[str, ...], size: int = 32) -> Path:
@@ -98,7 +97,7 @@ def working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_every_network_shows_the_stages_that_summary_prints(entry: Entry) -> None:
     model, image = of_entry(entry)
     maps = stage_maps(model, image)
-    printed = summarise(model, image_inputs(entry.in_channels, image.shape[1])).stages
+    printed = summarise(model, image_inputs(entry.inputs.channels, image.shape[1])).stages
     assert [found.name for found in maps] == [stage.name for stage in printed] == list(stages(model))
     for (name, activations), stage in zip(maps, printed, strict=True):
         *sides, channels = stage.output_shape
@@ -109,7 +108,7 @@ def test_every_network_shows_the_stages_that_summary_prints(entry: Entry) -> Non
         assert tuple(activations.shape) == shape, name
     filters = first_layer_filters(model)
     assert filters is not None
-    assert filters.shape[1] == entry.in_channels
+    assert filters.shape[1] == entry.inputs.channels
     assert not any(module._forward_hooks for module in model.modules())
 
 

@@ -33,8 +33,7 @@ from cnntrain.errors import CheckpointError
 from cnntrain.export import export_network
 from cnntrain.export.agreement import Agreement, Outputs, RealImages, compare
 from cnntrain.export.images import _evenly as evenly
-from cnntrain.models import build_model
-from cnntrain.models.catalogue import CATALOGUE
+from cnntrain.models import CATALOGUE, build_model
 from cnntrain.records.checkpoints import Header, network_bytes
 from cnntrain.trained import load
 
@@ -146,9 +145,9 @@ def test_every_family_exports_for_any_batch_size(model: dict[str, Any], kind: st
 @pytest.mark.proof
 @pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: f"{entry.name} {entry.variant}".strip())
 def test_every_network_of_the_catalogue_exports_to_onnx(entry: Any, tmp_path: Path) -> None:
-    side = max(32, entry.smallest_image_size)
+    side = max(32, entry.smallest_size)
     fitting = Preprocessing(
-        entry.in_channels, side, side, "squash", (0.5,) * entry.in_channels, (0.25,) * entry.in_channels
+        entry.inputs.channels, side, side, "squash", (0.5,) * entry.inputs.channels, (0.25,) * entry.inputs.channels
     )
     # Untrained deep networks see little difference between images; spreading it further would spread rounding errors.
     checkpoint = make_checkpoint(tmp_path / "x.safetensors", entry.config, preprocessing=fitting, spread=0.2)

@@ -10,14 +10,14 @@ from pydantic import TypeAdapter
 from torch import nn
 
 from cnntrain.config.loading import parse_config
-from cnntrain.config.schema import Config, Model
+from cnntrain.config.schema import Config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.learner import Learner, build_learner
-from cnntrain.models import build_model
+from cnntrain.models import Model, build_model
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages
 from cnntrain.recipe.freezing import Freezing
 from cnntrain.train import train_step

@@ -9,9 +9,8 @@ from conftest import Cli
 from pydantic import TypeAdapter
 from torch import nn
 
-from cnntrain.config.schema import Model
 from cnntrain.data.inputs import image_inputs
-from cnntrain.models import build_model
+from cnntrain.models import Model, build_model
 from cnntrain.models.lenet_original import LeNet5Original, SparseConv2d, Subsampling
 
 
@@ -77,7 +76,7 @@ def test_lenets_paper_weights_are_uniform_by_fan_in() -> None:
 
 def test_the_original_lenets_own_layers_start_by_fan_in_too() -> None:
     torch.manual_seed(0)
-    models = [LeNet5Original(1, 10, 32) for _ in range(40)]
+    models = [LeNet5Original(image_inputs(1, 32), 10, padding=0) for _ in range(40)]
     sparse = [module for model in models for module in model.modules() if isinstance(module, SparseConv2d)]
     connections = torch.tensor(sparse[0].maps_seen)
     weights = torch.stack([module.weight.detach() for module in sparse])

@@ -6,13 +6,12 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from cnntrain.config.schema import Model
 from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import ConfigError
-from cnntrain.models import build_model, count_parameters
+from cnntrain.models import Model, build_model, count_parameters
 from cnntrain.models.alexnet import LocalResponseNorm
 from cnntrain.models.googlenet import GoogLeNet
-from cnntrain.models.lenet import LeNet5
+from cnntrain.models.lenet import Lenet5
 from cnntrain.models.lenet_original import ClassCodes, LeNet5Original, ScaledTanh, class_codes
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.models.residual import PaddingShortcut
@@ -48,7 +47,7 @@ def test_known_parameter_counts(name: str, channels: int, classes: int, size: in
 
 
 def test_padded_lenet_on_28_px_is_the_32_px_network() -> None:
-    assert count_parameters(LeNet5(1, 10, 28, padding=2)) == 61_706
+    assert count_parameters(Lenet5(padding=2).build(image_inputs(1, 28), 10)) == 61_706
 
 
 @pytest.mark.parametrize("name", SMALLEST)
@@ -94,7 +93,7 @@ def test_building_leaves_the_global_generator_alone() -> None:
 
 
 def test_the_original_lenet_connects_c3_by_the_papers_table() -> None:
-    layer = LeNet5Original(1, 10, 32).c3
+    layer = LeNet5Original(image_inputs(1, 32), 10, padding=0).c3
     table = torch.zeros(16 * 6, dtype=torch.bool).index_fill(0, layer.places, True).view(16, 6)
     assert table.sum(1).tolist() == [3] * 6 + [4] * 9 + [6]
     assert table[:3].nonzero()[:, 1].tolist() == [0, 1, 2, 1, 2, 3, 2, 3, 4]

@@ -9,18 +9,18 @@ import torch
 import torchvision
 import yaml
 from conftest import Cli, without_dropout, write_photos
+from pydantic import TypeAdapter
 from safetensors.torch import load_file, save, save_file
 from torch import nn
 
 from cnntrain.config.loading import parse_config
+from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import CheckpointError
-from cnntrain.models.alexnet import AlexNet
-from cnntrain.models.googlenet import GoogLeNet
-from cnntrain.models.lenet import LeNet5
+from cnntrain.models import Model
+from cnntrain.models.googlenet import Googlenet
+from cnntrain.models.options import Published
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.models.pretrained import PREPROCESSING, Weights, load_weights, read_weights
-from cnntrain.models.resnet import ResNet
-from cnntrain.models.sequential import SequentialNet
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.start import initial_weights
 
@@ -38,29 +38,27 @@ def randomised(model: nn.Module) -> nn.Module:
     return model
 
 
+def network(channels: int, classes: int, size: int, **options: Any) -> Any:
+    return TypeAdapter[Model](Model).validate_python(options).build(image_inputs(channels, size), classes)
+
+
 def images(size: int) -> torch.Tensor:
     return torch.randn(4, 3, size, size, generator=torch.Generator().manual_seed(0))
 
 
 NETWORKS = [
-    ("alexnet", lambda: AlexNet(3, 1000, 96), {}),
-    ("googlenet", lambda: GoogLeNet(3, 1000, 96), {"init_weights": False}),
-    ("resnet18", lambda: ResNet(18, 3, 1000, 64), {}),
-    ("resnet34", lambda: ResNet(34, 3, 1000, 64), {}),
-    ("resnet50", lambda: ResNet(50, 3, 1000, 64), {}),
-    ("resnet101", lambda: ResNet(101, 3, 1000, 64), {}),
-    ("resnet152", lambda: ResNet(152, 3, 1000, 64), {}),
+    ("alexnet", 96, {}),
+    ("googlenet", 96, {"init_weights": False}),
+    *((name, 64, {}) for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")),
 ]
 
 
-@pytest.mark.parametrize(("name", "build", "options"), NETWORKS, ids=[name for name, *_ in NETWORKS])
-def test_torchvisions_weights_load_strictly_and_give_its_outputs(
-    name: str, build: Any, options: dict[str, Any]
-) -> None:
+@pytest.mark.parametrize(("name", "size", "options"), NETWORKS, ids=[name for name, *_ in NETWORKS])
+def test_torchvisions_weights_load_strictly_and_give_its_outputs(name: str, size: int, options: dict[str, Any]) -> None:
     theirs = randomised(getattr(torchvision.models, name)(**options))
-    ours = build()
+    ours = network(3, 1000, size, name=name)
     ours.load_state_dict(theirs.state_dict(), strict=True)
-    batch = images(96 if name in ("alexnet", "googlenet") else 64)
+    batch = images(size)
     with torch.no_grad():
         torch.testing.assert_close(ours.eval()(batch), theirs.eval()(batch), rtol=1e-5, atol=1e-5)
         found, expected = without_dropout(ours).train()(batch), without_dropout(theirs).train()(batch)
@@ -76,7 +74,7 @@ def test_torchvisions_weights_load_strictly_and_give_its_outputs(
 
 def test_the_published_googlenet_sees_its_own_normalisation_as_torchvision_gives_it() -> None:
     theirs = randomised(torchvision.models.googlenet(init_weights=False, transform_input=True)).eval()
-    ours = GoogLeNet(3, 1000, 96).eval()
+    ours = network(3, 1000, 96, name="googlenet").eval()
     ours.load_state_dict(theirs.state_dict())
     pixels = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
@@ -105,14 +103,14 @@ def save_as(kind: str, weights: dict[str, torch.Tensor], folder: Path) -> Path:
 def test_state_dicts_of_every_kind_are_read(kind: str, tmp_path: Path) -> None:
     theirs = torchvision.models.resnet18(num_classes=7)
     path = save_as(kind, theirs.state_dict(), tmp_path)
-    ours = ResNet(18, 3, 7, 32)
-    assert load_weights(ours, read_weights(str(path), "resnet18"), "abcdefg") == []
+    ours = network(3, 7, 32, name="resnet18")
+    assert load_weights(ours, read_weights(str(path), Published("resnet18")), "abcdefg") == []
     assert all(torch.equal(tensor, theirs.state_dict()[name]) for name, tensor in ours.state_dict().items())
 
 
 def test_a_head_of_another_size_is_replaced_and_said_so() -> None:
     theirs = torchvision.models.googlenet(init_weights=False, num_classes=5)
-    ours = GoogLeNet(3, 3, 32)
+    ours = network(3, 3, 32, name="googlenet")
     fresh = ours.fc.weight.detach().clone()
     notices = load_weights(ours, Weights("", Path("x.pth"), theirs.state_dict()), "abc")
     assert sorted(notice.split(" starts at random")[0] for notice in notices) == ["aux1.fc2", "aux2.fc2", "fc"]
@@ -124,20 +122,20 @@ def test_a_head_of_another_size_is_replaced_and_said_so() -> None:
 def test_auxiliary_classifiers_may_be_missing_on_either_side() -> None:
     with_heads = torchvision.models.googlenet(init_weights=False, num_classes=3).state_dict()
     without = {name: tensor for name, tensor in with_heads.items() if not name.startswith("aux")}
-    plain = GoogLeNet(3, 3, 32, auxiliary=False)
+    plain = network(3, 3, 32, name="googlenet", auxiliary=False)
     assert load_weights(plain, Weights("", Path("x"), with_heads), "abc") == []
-    notices = load_weights(GoogLeNet(3, 3, 32), Weights("", Path("x"), without), "abc")
+    notices = load_weights(network(3, 3, 32, name="googlenet"), Weights("", Path("x"), without), "abc")
     assert notices == ["the auxiliary classifiers start at random: the file has none that were trained"]
 
 
 def test_weights_of_another_network_list_what_differs() -> None:
     weights = Weights("", Path("x.pth"), torchvision.models.resnet18(num_classes=3).state_dict())
     with pytest.raises(CheckpointError) as caught:
-        load_weights(ResNet(34, 3, 3, 32), weights, "abc")
+        load_weights(network(3, 3, 32, name="resnet34"), weights, "abc")
     assert "x.pth: these are the weights of another network" in str(caught.value)
     assert "not in the file: layer1.2.conv1.weight, " in str(caught.value)
     with pytest.raises(CheckpointError) as caught:
-        load_weights(ResNet(18, 1, 3, 32), weights, "abc")
+        load_weights(network(1, 3, 32, name="resnet18"), weights, "abc")
     assert "1 of another shape: conv1.weight (64, 3, 7, 7) instead of (64, 1, 7, 7)" in str(caught.value)
 
 
@@ -168,14 +166,14 @@ def test_a_run_of_ours_can_be_started_from(trained_run: Path) -> None:
     step = sorted(trained_run.glob("checkpoints/step-*.pt"))[-1]
     kept = torch.load(step, weights_only=True)["kept"]  # the average, which differs from the weights in training
     for source, expected in ((best, load_file(best)), (trained_run, load_file(best)), (step, kept)):
-        model = LeNet5(1, 10, 32)
+        model = network(1, 10, 32, name="lenet5")
         assert load_weights(model, read_weights(str(source), None), "0123456789") == []
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, expected[name])
 
 
 def test_a_head_for_other_classes_of_the_same_number_starts_anew(trained_run: Path) -> None:
-    model = LeNet5(1, 10, 32)
+    model = network(1, 10, 32, name="lenet5")
     head = model.get_submodule("classifier.5")
     assert isinstance(head, nn.Linear)
     fresh = head.weight.detach().clone()
@@ -185,12 +183,9 @@ def test_a_head_for_other_classes_of_the_same_number_starts_anew(trained_run: Pa
 
 
 def test_only_the_layers_that_give_classes_count_as_a_head() -> None:
-    def build(first: int, last: int) -> SequentialNet:
-        layers: list[dict[str, Any]] = [
-            {"name": "flatten"},
-            *({"name": "linear", "out_features": n, "bias": True} for n in (first, last)),
-        ]
-        return SequentialNet(1, last, 4, layers=layers)
+    def build(first: int, last: int) -> Any:
+        layers = ["flatten", *({"linear": n} for n in (first, last))]
+        return network(1, last, 4, name="sequential", layers=layers)
 
     with pytest.raises(CheckpointError, match=r"of another shape: layers.1.weight"):
         load_weights(build(10, 10), Weights("", Path("x"), build(7, 10).state_dict()), "0123456789")
@@ -287,7 +282,8 @@ def test_published_auxiliary_classifiers_count_as_untrained(tmp_path: Path, monk
     file = tmp_path / "hub/checkpoints" / Path(torchvision.models.GoogLeNet_Weights.DEFAULT.url).name
     file.parent.mkdir(parents=True)
     torch.save(torchvision.models.googlenet(init_weights=False, num_classes=3).state_dict(), file)
-    notices = load_weights(GoogLeNet(3, 3, 32), read_weights("torchvision", "googlenet"), "abc")
+    published = read_weights("torchvision", Googlenet().published)
+    notices = load_weights(network(3, 3, 32, name="googlenet"), published, "abc")
     assert notices == ["the auxiliary classifiers start at random: the file has none that were trained"]
 
 
@@ -300,7 +296,7 @@ def test_a_download_is_verified_by_its_hash(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", download)
-    read_weights("torchvision", "resnet18")
+    read_weights("torchvision", Published("resnet18"))
     assert asked["hash_prefix"] == torchvision.models.ResNet18_Weights.DEFAULT.url.rpartition("-")[2].split(".")[0]
 
 

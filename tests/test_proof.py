@@ -19,15 +19,14 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cnntrain.config.loading import load_config
-from cnntrain.config.schema import Model
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import train_batches
 from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.learner import build_learner
-from cnntrain.models import build_model
-from cnntrain.models.catalogue import CATALOGUE, Entry
+from cnntrain.models import CATALOGUE, Model, build_model
+from cnntrain.models.options import Entry
 from cnntrain.tasks.losses import CrossEntropy
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.train import train_step
@@ -63,7 +62,7 @@ every_network_slowly = pytest.mark.parametrize(
 
 def size_for(entry: Entry) -> int:
     """Small enough to be quick."""
-    return max(entry.smallest_image_size, 16)
+    return max(entry.smallest_size, 16)
 
 
 def build(config: Any, channels: int, size: int, classes: int = 10) -> nn.Module:
@@ -72,17 +71,17 @@ def build(config: Any, channels: int, size: int, classes: int = 10) -> nn.Module
 
 
 def build_entry(entry: Entry) -> nn.Module:
-    return build(entry.config, entry.in_channels, size_for(entry))
+    return build(entry.config, entry.inputs.channels, size_for(entry))
 
 
 def example(entry: Entry, num_images: int = 4) -> Tensor:
-    shape = (num_images, entry.in_channels, size_for(entry), size_for(entry))
+    shape = (num_images, entry.inputs.channels, size_for(entry), size_for(entry))
     return torch.randn(shape, generator=torch.Generator().manual_seed(0))
 
 
 def real_images(entry: Entry, folder: Path | None) -> tuple[Tensor, Tensor]:
     """32 real images of 8 classes: of CIFAR-10 where it can be had, else the digits of scikit-learn."""
-    mode, size = ("L" if entry.in_channels == 1 else "RGB"), size_for(entry)
+    mode, size = ("L" if entry.inputs.channels == 1 else "RGB"), size_for(entry)
     if folder is not None:
         classes = sorted((folder / "cifar10-jpeg/train").iterdir())[:8]
         pictures: list[Image.Image] = [Image.open(file) for name in classes for file in sorted(name.iterdir())[:4]]
@@ -231,7 +230,7 @@ GOLDEN = {  # first logit and standard deviation of the logits
 @every_network
 def test_a_forward_value_at_a_fixed_seed_stays_what_it_is(entry: Entry) -> None:
     model, size = build_entry(entry).eval(), size_for(entry)
-    images = torch.linspace(-1, 1, entry.in_channels * size * size).reshape(1, entry.in_channels, size, size)
+    images = torch.linspace(-1, 1, entry.inputs.channels * size * size).reshape(1, entry.inputs.channels, size, size)
     with torch.no_grad():
         outputs = model(images)[0]
     found = [float(outputs[0]), float(outputs.std())]
@@ -253,14 +252,14 @@ def test_training_starts_near_the_loss_at_chance(entry: Entry) -> None:
 
 @every_network
 def test_the_smallest_size_is_true(entry: Entry) -> None:
-    smallest = entry.smallest_image_size
+    smallest = entry.smallest_size
     with torch.no_grad():
-        outputs = build(entry.config, entry.in_channels, smallest).eval()(
-            torch.zeros(2, entry.in_channels, smallest, smallest)
+        outputs = build(entry.config, entry.inputs.channels, smallest).eval()(
+            torch.zeros(2, entry.inputs.channels, smallest, smallest)
         )
     assert outputs.shape == (2, 10)
     with pytest.raises(ConfigError, match=f"needs images of at least {smallest} px .got {smallest - 1}.") as caught:
-        build(entry.config, entry.in_channels, smallest - 1)
+        build(entry.config, entry.inputs.channels, smallest - 1)
     assert caught.value.key == "data.image_size"
 
 

@@ -12,11 +12,10 @@ from conftest import Cli
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from cnntrain.config.schema import Sequential
 from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, count_parameters
-from cnntrain.models.sequential import SequentialNet
+from cnntrain.models.sequential import Sequential, SequentialNet
 
 DATA = "data: {source: digits, image_size: 32}\n"
 AS_SPOKEN: list[Any] = [

@@ -12,12 +12,12 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from cnntrain.config.schema import Data, Model
+from cnntrain.config.schema import Data
 from cnntrain.data import expect_data, prepare_data
 from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import ConfigError
-from cnntrain.models import build_model, build_outline, count_parameters
-from cnntrain.models.catalogue import CATALOGUE, Entry
+from cnntrain.models import CATALOGUE, Model, build_model, build_outline, count_parameters
+from cnntrain.models.options import Entry
 from cnntrain.models.stages import stages
 from cnntrain.models.summary import Summary, summarise
 from cnntrain.records.plain_text import memory, quantity, shape_text
@@ -47,11 +47,8 @@ def outline(config: dict[str, Any], channels: int, classes: int, size: int) -> n
 @functools.cache
 def all_usual() -> dict[str, tuple[nn.Module, Summary]]:
     """Every network at its usual size and its summary, by title."""
-    models = {title(e): outline(e.config, e.in_channels, e.num_classes, e.image_size).eval() for e in CATALOGUE}
-    return {
-        title(e): (models[title(e)], summarise(models[title(e)], image_inputs(e.in_channels, e.image_size)))
-        for e in CATALOGUE
-    }
+    models = {title(e): outline(e.config, e.inputs.channels, e.num_outputs, e.inputs.size[0]).eval() for e in CATALOGUE}
+    return {title(e): (models[title(e)], summarise(models[title(e)], e.inputs)) for e in CATALOGUE}
 
 
 def summary_of(channels: int = 3, size: int = 224, classes: int = 1000, **config: Any) -> Summary:
@@ -76,7 +73,7 @@ def test_known_parameters_of_every_network() -> None:
 def test_multiply_adds_agree_with_torchs_counter_and_parameters_with_the_network(entry: Entry) -> None:
     model, summary = all_usual()[title(entry)]
     with FlopCounterMode(display=False) as counter:
-        model(torch.empty(1, entry.in_channels, entry.image_size, entry.image_size, device="meta"))
+        model(torch.empty(1, entry.inputs.channels, entry.inputs.size[0], entry.inputs.size[0], device="meta"))
     class_codes = 10 * 84 if entry.variant == "original" else 0  # distances, which the counter does not know
     assert summary.totals.multiply_adds == counter.get_total_flops() // 2 + class_codes
     assert summary.totals.parameters == count_parameters(model)
@@ -97,17 +94,17 @@ def test_every_stage_learns_and_every_parameter_belongs_to_one_stage(entry: Entr
 
 @ALL
 def test_the_smallest_size_is_true(entry: Entry) -> None:
-    smallest = entry.smallest_image_size
-    model = outline(entry.config, entry.in_channels, 7, smallest).eval()
-    assert model(torch.empty(1, entry.in_channels, smallest, smallest, device="meta")).shape == (1, 7)
+    smallest = entry.smallest_size
+    model = outline(entry.config, entry.inputs.channels, 7, smallest).eval()
+    assert model(torch.empty(1, entry.inputs.channels, smallest, smallest, device="meta")).shape == (1, 7)
     with pytest.raises(ConfigError, match=f"at least {smallest} px"):
-        outline(entry.config, entry.in_channels, 7, smallest - 1)
+        outline(entry.config, entry.inputs.channels, 7, smallest - 1)
 
 
 @ALL
 def test_the_head_sees_the_whole_image(entry: Entry) -> None:
     _, summary = all_usual()[title(entry)]
-    assert min(summary.stages[-1].receptive_field_px) >= entry.image_size
+    assert min(summary.stages[-1].receptive_field_px) >= entry.inputs.size[0]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pydantic_core import ErrorDetails
 
 from cnntrain.config.reader import Document, Keys, dotted
 from cnntrain.config.schema import Config
-from cnntrain.config.schema.layers import SPOKEN
+from cnntrain.models.layers import SPOKEN
 
 _WANTED = {
     "int_type": "a whole number",

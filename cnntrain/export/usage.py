@@ -2,10 +2,8 @@
 
 from pathlib import Path
 
-from cnntrain.config.schema import Googlenet
 from cnntrain.export.card import FIT
 from cnntrain.export.torch_file import EXTRA_FILE
-from cnntrain.models import torchvision_name
 from cnntrain.trained import Trained
 
 _ONNX = """\
@@ -85,9 +83,9 @@ def usage(kind: str, file: str | Path, trained: Trained) -> str:
 
 def _network(trained: Trained) -> str:
     """Torchvision's network where it has this one; else whoever takes the weights must have a network for them."""
-    model = trained.header.network_options
-    name = torchvision_name(model) if trained.preprocessing.channels == 3 else None
-    if name is None:
-        return f"...  # yours: {model.name}, with layers of the names in `weights`; --format torch-export needs none"
-    options = f", aux_logits={model.auxiliary}, init_weights=False" if isinstance(model, Googlenet) else ""
-    return f"torchvision.models.{name}(num_classes={len(trained.task.class_names)}{options})"
+    options = trained.header.network_options
+    published = options.published if trained.preprocessing.channels == 3 else None
+    if published is None:
+        return f"...  # yours: {options.name}, with layers of the names in `weights`; --format torch-export needs none"
+    arguments = ", ".join((f"num_classes={len(trained.task.class_names)}", *published.arguments))
+    return f"torchvision.models.{published.name}({arguments})"

@@ -5,12 +5,45 @@ Krizhevsky: "One weird trick for parallelizing convolutional neural networks", a
 Parameters for 1,000 classes: 60,965,224 as in the paper, 61,100,840 as in torchvision.
 """
 
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 from torch import Tensor, nn
 
-from cnntrain.models.checks import check_image_size
+from cnntrain.data.inputs import Inputs
+from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import initialise
+from cnntrain.models.options import CIFAR, IMAGENET, Entry, NetworkOptions, Published
 
 SMALLEST_INPUT = {"paper": 63, "torchvision": 63, "small": 15}
+_PAPER = "Krizhevsky et al. 2012"
+
+
+class Alexnet(NetworkOptions):
+    """AlexNet (Krizhevsky et al. 2012)."""
+
+    usual: ClassVar = (
+        Entry({"name": "alexnet", "variant": "paper"}, *IMAGENET, SMALLEST_INPUT["paper"], f"{_PAPER}, NIPS"),
+        Entry(
+            {"name": "alexnet", "variant": "torchvision"}, *IMAGENET, SMALLEST_INPUT["torchvision"], "arXiv:1404.5997"
+        ),
+        Entry({"name": "alexnet", "variant": "small"}, *CIFAR, SMALLEST_INPUT["small"], f"after {_PAPER}"),
+    )
+
+    name: Literal["alexnet"] = "alexnet"
+    variant: Literal["paper", "torchvision", "small"] = Field(
+        "torchvision", description="small: 3x3 convolutions without stride, for images around 32 px."
+    )
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+    def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
+        """See `NetworkOptions.build`."""
+        return AlexNet(inputs, num_outputs, variant=self.variant, dropout=self.dropout)
+
+    @property
+    def published(self) -> Published | None:
+        """See `NetworkOptions.published`."""
+        return Published("alexnet") if self.variant == "torchvision" else None
 
 
 class AlexNet(nn.Module):
@@ -24,29 +57,20 @@ class AlexNet(nn.Module):
     - `small`: for images around 32 px: 3x3 convolutions without stride, and linear layers of 1,024. Not in any paper.
 
     Args:
-        in_channels: 1 for grey, 3 for colour images.
-        num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 63 (15 for `small`).
+        inputs: Images of at least 63 px (15 for `small`).
+        num_outputs: Size of the output.
         variant: See above.
         dropout: Probability of dropping a value before each of the two hidden linear layers.
 
     Raises:
-        ConfigError: The image is too small.
+        ConfigError: The images are too small, or it is no image that arrives.
     """
 
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        variant: str = "torchvision",
-        dropout: float = 0.5,
-    ) -> None:
+    def __init__(self, inputs: Inputs, num_outputs: int, *, variant: str, dropout: float) -> None:
         super().__init__()
         hint = f"; variant: small takes {SMALLEST_INPUT['small']} px and more" if variant != "small" else ""
-        check_image_size(f"AlexNet, variant {variant},", image_size, SMALLEST_INPUT[variant], hint)
-        self.features = _FEATURES[variant](in_channels)
+        check_images(f"AlexNet, variant {variant},", inputs, SMALLEST_INPUT[variant], hint)
+        self.features = _FEATURES[variant](inputs.channels)
         side, hidden = (3, 1024) if variant == "small" else (6, 4096)
         self.avgpool = nn.AdaptiveAvgPool2d(side)
         self.classifier = nn.Sequential(
@@ -56,7 +80,7 @@ class AlexNet(nn.Module):
             nn.Dropout(dropout),
             nn.Linear(hidden, hidden),
             nn.ReLU(inplace=True),
-            nn.Linear(hidden, num_classes),
+            nn.Linear(hidden, num_outputs),
         )
         convolutions = [name for name, layer in self.features.named_children() if isinstance(layer, nn.Conv2d)]
         self.stages: dict[str, tuple[str, ...]] = {
@@ -78,7 +102,7 @@ class AlexNet(nn.Module):
                 nn.init.constant_(layer.bias, 1.0 if number in (2, 4, 5, 6, 7) else 0.0)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, S, S), normalised -> logits (N, num_classes)."""
+        """Images float32 (N, C, H, W), normalised -> logits (N, num_outputs)."""
         logits: Tensor = self.classifier(self.avgpool(self.features(images)).flatten(1))
         return logits
 

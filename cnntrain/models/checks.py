@@ -1,21 +1,25 @@
-"""What every architecture asks of its input."""
+"""What a network for images asks of what arrives."""
 
+from cnntrain.data.inputs import Inputs
 from cnntrain.errors import ConfigError
 
 
-def check_image_size(network: str, image_size: int, smallest: int, hint: str = "") -> None:
-    """Refuses images that would vanish on their way through a network.
+def check_images(network: str, inputs: Inputs, smallest: int, hint: str = "") -> None:
+    """Refuses what is no image, and images that would vanish on their way through a network.
 
     Args:
         network: How to call it in the message.
-        image_size: Side of the square input, px.
-        smallest: The least that works, px.
+        inputs: What arrives.
+        smallest: The least side that works, px.
         hint: What else could be done.
 
     Raises:
-        ConfigError: The image is too small.
+        ConfigError: It is no image, or it is too small.
     """
-    if image_size < smallest:
+    if inputs.kind != "image":
+        sides = "x".join(str(side) for side in inputs.size)
+        raise ConfigError(f"{network} takes images (got {inputs.kind}, {sides} x {inputs.channels})", key="model.name")
+    if min(inputs.size) < smallest:
         raise ConfigError(
-            f"{network} needs images of at least {smallest} px (got {image_size}){hint}", key="data.image_size"
+            f"{network} needs images of at least {smallest} px (got {min(inputs.size)}){hint}", key="data.image_size"
         )

@@ -6,17 +6,61 @@ Parameters for 1,000 classes, without and with the auxiliary classifiers: 6,998,
 6,624,904 and 13,004,888 as in torchvision.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from cnntrain.config.section import Fraction
+from cnntrain.data.inputs import Inputs
 from cnntrain.models.alexnet import LocalResponseNorm
-from cnntrain.models.checks import check_image_size
+from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import initialise
+from cnntrain.models.options import CIFAR, IMAGENET, Entry, NetworkOptions, Published
 from cnntrain.models.outputs import WithAuxiliary
 
 SMALLEST_INPUT = {"paper": 31, "torchvision": 15, "small": 8}
+_PAPER = "arXiv:1409.4842"
+
+
+class Googlenet(NetworkOptions):
+    """GoogLeNet (Szegedy et al. 2014)."""
+
+    usual: ClassVar = (
+        Entry({"name": "googlenet", "variant": "paper"}, *IMAGENET, SMALLEST_INPUT["paper"], _PAPER),
+        Entry({"name": "googlenet", "variant": "torchvision"}, *IMAGENET, SMALLEST_INPUT["torchvision"], _PAPER),
+        Entry({"name": "googlenet", "variant": "small"}, *CIFAR, SMALLEST_INPUT["small"], f"after {_PAPER}"),
+    )
+
+    name: Literal["googlenet"] = "googlenet"
+    variant: Literal["paper", "torchvision", "small"] = Field(
+        "torchvision", description="torchvision: 3x3 where the paper has 5x5; small: for images around 32 px."
+    )
+    auxiliary: bool = Field(True, description="Train with the two auxiliary classifiers.")
+    aux_weight: Fraction = Field(0.3, description="By how much each auxiliary loss counts.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not self.auxiliary:
+            self._refuse(aux_weight="auxiliary: true")
+        return self
+
+    def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
+        """See `NetworkOptions.build`."""
+        return GoogLeNet(
+            inputs, num_outputs, variant=self.variant, auxiliary=self.auxiliary, aux_weight=self.aux_weight
+        )
+
+    @property
+    def published(self) -> Published | None:
+        """See `NetworkOptions.published`."""
+        if self.variant != "torchvision":
+            return None
+        # Its weights come from another library; torchvision's network turns ImageNet's mean and std into these.
+        halves = (0.5, 0.5, 0.5)
+        arguments = (f"aux_logits={self.auxiliary}", "init_weights=False")
+        return Published("googlenet", arguments, mean=halves, std=halves)
 
 
 class Widths(NamedTuple):
@@ -61,15 +105,14 @@ class GoogLeNet(nn.Module):
       that halves the image once. Not in any paper.
 
     Args:
-        in_channels: 1 for grey, 3 for colour images.
-        num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 31 as in the paper, 15 as in torchvision, 8 for `small`.
+        inputs: Images of at least 31 px as in the paper, 15 as in torchvision, 8 for `small`.
+        num_outputs: Size of the output.
         variant: See above.
         auxiliary: Whether to have the two auxiliary classifiers, after 4a and 4d. They work in training mode alone.
         aux_weight: By how much each of their losses counts; 0.3 in the paper.
 
     Raises:
-        ConfigError: The image is too small.
+        ConfigError: The images are too small, or it is no image that arrives.
     """
 
     stages = {  # noqa: RUF012 (constant)
@@ -80,58 +123,23 @@ class GoogLeNet(nn.Module):
         "head": ("aux1", "aux2", "avgpool", "dropout", "fc"),
     }
 
-    def __init__(
-        self,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
-        *,
-        variant: str = "torchvision",
-        auxiliary: bool = True,
-        aux_weight: float = 0.3,
-    ) -> None:
+    def __init__(self, inputs: Inputs, num_outputs: int, *, variant: str, auxiliary: bool, aux_weight: float) -> None:
         super().__init__()
         hint = f"; variant: small takes {SMALLEST_INPUT['small']} px and more" if variant != "small" else ""
-        check_image_size(f"GoogLeNet, variant {variant},", image_size, SMALLEST_INPUT[variant], hint)
-        norm, five = variant != "paper", 3 if variant == "torchvision" else 5
-
-        def halve(kernel_size: int = 3) -> nn.Module:
-            return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)
-
-        def inception(name: str, in_channels: int) -> Inception:
-            return Inception(in_channels, _TABLE[name], five=five, norm=norm)
-
-        if variant == "small":
-            self.conv1 = Convolution(in_channels, 64, 3, norm=norm)
-        else:
-            self.conv1 = Convolution(in_channels, 64, 7, stride=2, norm=norm)
-        self.maxpool1 = halve()
-        self.norm1 = LocalResponseNorm() if variant == "paper" else nn.Identity()
-        self.conv2 = Convolution(64, 64, 1, norm=norm)
-        self.conv3 = Convolution(64, 192, 3, norm=norm)
-        self.norm2 = LocalResponseNorm() if variant == "paper" else nn.Identity()
-        self.maxpool2 = halve() if variant != "small" else nn.Identity()
-        self.inception3a = inception("3a", 192)
-        self.inception3b = inception("3b", _TABLE["3a"].total)
-        self.maxpool3 = halve()
-        self.inception4a = inception("4a", _TABLE["3b"].total)
-        self.inception4b = inception("4b", _TABLE["4a"].total)
-        self.inception4c = inception("4c", _TABLE["4b"].total)
-        self.inception4d = inception("4d", _TABLE["4c"].total)
-        self.inception4e = inception("4e", _TABLE["4d"].total)
-        self.maxpool4 = halve(2 if variant == "torchvision" else 3)
-        self.inception5a = inception("5a", _TABLE["4e"].total)
-        self.inception5b = inception("5b", _TABLE["5a"].total)
+        check_images(f"GoogLeNet, variant {variant},", inputs, SMALLEST_INPUT[variant], hint)
+        norm = variant != "paper"
+        self._build_stem(inputs.channels, variant, norm=norm)
+        self._build_inceptions(variant, norm=norm)
         # The paper pools 5x5 with stride 3, from 14x14 to 4x4. Maps of another size are averaged to 4x4.
-        as_published = variant == "paper" and (image_size + 1) // 2 // 8 == 14
+        as_published = variant == "paper" and all((side + 1) // 2 // 8 == 14 for side in inputs.size)
         self.aux1 = self.aux2 = None
         if auxiliary:
             pool = nn.AvgPool2d(5, stride=3) if as_published else nn.AdaptiveAvgPool2d(4)
-            self.aux1 = AuxiliaryClassifier(_TABLE["4a"].total, num_classes, pool, norm=norm)
-            self.aux2 = AuxiliaryClassifier(_TABLE["4d"].total, num_classes, pool, norm=norm)
+            self.aux1 = AuxiliaryClassifier(_TABLE["4a"].total, num_outputs, pool, norm=norm)
+            self.aux2 = AuxiliaryClassifier(_TABLE["4d"].total, num_outputs, pool, norm=norm)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.dropout = nn.Dropout(0.2 if variant == "torchvision" else 0.4)
-        self.fc = nn.Linear(_TABLE["5b"].total, num_classes)
+        self.fc = nn.Linear(_TABLE["5b"].total, num_outputs)
         self.aux_weight = aux_weight
         match variant:
             case "paper":
@@ -140,6 +148,36 @@ class GoogLeNet(nn.Module):
                 self._torchvision_init()
             case "small":
                 initialise(self, "kaiming")
+
+    def _build_stem(self, in_channels: int, variant: str, *, norm: bool) -> None:
+        if variant == "small":
+            self.conv1 = Convolution(in_channels, 64, 3, norm=norm)
+        else:
+            self.conv1 = Convolution(in_channels, 64, 7, stride=2, norm=norm)
+        self.maxpool1 = _halving()
+        self.norm1 = LocalResponseNorm() if variant == "paper" else nn.Identity()
+        self.conv2 = Convolution(64, 64, 1, norm=norm)
+        self.conv3 = Convolution(64, 192, 3, norm=norm)
+        self.norm2 = LocalResponseNorm() if variant == "paper" else nn.Identity()
+        self.maxpool2 = _halving() if variant != "small" else nn.Identity()
+
+    def _build_inceptions(self, variant: str, *, norm: bool) -> None:
+        five = 3 if variant == "torchvision" else 5
+
+        def inception(name: str, in_channels: int) -> Inception:
+            return Inception(in_channels, _TABLE[name], five=five, norm=norm)
+
+        self.inception3a = inception("3a", 192)
+        self.inception3b = inception("3b", _TABLE["3a"].total)
+        self.maxpool3 = _halving()
+        self.inception4a = inception("4a", _TABLE["3b"].total)
+        self.inception4b = inception("4b", _TABLE["4a"].total)
+        self.inception4c = inception("4c", _TABLE["4b"].total)
+        self.inception4d = inception("4d", _TABLE["4c"].total)
+        self.inception4e = inception("4e", _TABLE["4d"].total)
+        self.maxpool4 = _halving(2 if variant == "torchvision" else 3)
+        self.inception5a = inception("5a", _TABLE["4e"].total)
+        self.inception5b = inception("5b", _TABLE["5a"].total)
 
     def paper_init(self) -> None:
         """After Caffe's reproduction of the paper: Xavier's weights, biases 0.2 before ReLUs, else 0."""
@@ -155,7 +193,7 @@ class GoogLeNet(nn.Module):
                 nn.init.trunc_normal_(module.weight, std=0.01, a=-2, b=2)
 
     def forward(self, images: Tensor) -> Tensor | WithAuxiliary:
-        """Images float32 (N, C, S, S), normalised -> logits (N, num_classes). Shapes at 224 px.
+        """Images float32 (N, C, H, W), normalised -> logits (N, num_outputs). Shapes at 224 px.
 
         In training mode, with auxiliary classifiers: `WithAuxiliary`.
         """
@@ -222,17 +260,21 @@ class Inception(nn.Module):
 class AuxiliaryClassifier(nn.Module):
     """Section 5's classifier on the side: pooling to 4x4, a 1x1 convolution, two linear layers, dropout 0.7."""
 
-    def __init__(self, in_channels: int, num_classes: int, pool: nn.Module, *, norm: bool) -> None:
+    def __init__(self, in_channels: int, num_outputs: int, pool: nn.Module, *, norm: bool) -> None:
         super().__init__()
         self.pool = pool
         self.conv = Convolution(in_channels, 128, 1, norm=norm)
         self.fc1 = nn.Linear(128 * 4 * 4, 1024)
         self.relu = nn.ReLU(inplace=True)
         self.dropout = nn.Dropout(0.7)
-        self.fc2 = nn.Linear(1024, num_classes)
+        self.fc2 = nn.Linear(1024, num_outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, in_channels, H, W) -> logits (N, num_classes)."""
+        """(N, in_channels, H, W) -> logits (N, num_outputs)."""
         x = self.conv(self.pool(x)).flatten(1)
         logits: Tensor = self.fc2(self.dropout(self.relu(self.fc1(x))))
         return logits
+
+
+def _halving(kernel_size: int = 3) -> nn.Module:
+    return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)

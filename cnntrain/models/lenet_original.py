@@ -6,6 +6,7 @@ LeCun, Bottou, Bengio, Haffner: "Gradient-based learning applied to document rec
 Layer by layer: C1 156, S2 12, C3 1,516, S4 32, C5 48,120, F6 10,164; the class codes of the output are fixed.
 """
 
+import math
 from collections.abc import Sequence
 from itertools import chain
 
@@ -13,9 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from cnntrain.models.checks import check_image_size
+from cnntrain.data.inputs import Inputs
+from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import uniform_by_fan_in
 from cnntrain.runtime.seeds import generator
+
+SMALLEST_INPUT = 16  # px, without padding
 
 # Table I: which maps of S2 (rows) each of the 16 maps of C3 (columns) is connected to.
 _CONNECTIONS = """
@@ -55,9 +59,8 @@ class LeNet5Original(nn.Module):
     the paper mentions as the other choice.
 
     Args:
-        in_channels: 1 for grey, 3 for colour images.
-        num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 16 without padding.
+        inputs: Images; without padding at least 16 px.
+        num_outputs: Size of the output.
         padding: Zero padding of the first convolution, px; 2 turns 28x28 into the paper's 32x32.
 
     Raises:
@@ -74,17 +77,16 @@ class LeNet5Original(nn.Module):
         "head": ("output",),
     }
 
-    def __init__(self, in_channels: int, num_classes: int, image_size: int, *, padding: int = 0) -> None:
+    def __init__(self, inputs: Inputs, num_outputs: int, *, padding: int) -> None:
         super().__init__()
-        check_image_size(f"LeNet-5 with padding {padding}", image_size, 16 - 2 * padding)
-        side = ((image_size + 2 * padding - 4) // 2 - 4) // 2  # 32 -> 28 -> 14 -> 10 -> 5
-        self.c1 = nn.Conv2d(in_channels, 6, kernel_size=5, padding=padding)
+        sides = sides_of_s4(inputs, padding)
+        self.c1 = nn.Conv2d(inputs.channels, 6, kernel_size=5, padding=padding)
         self.s2 = Subsampling(6)
         self.c3 = SparseConv2d(_connection_table(), kernel_size=5)
         self.s4 = Subsampling(16)
-        self.c5 = nn.Conv2d(16, 120, kernel_size=side)
+        self.c5 = nn.Conv2d(16, 120, kernel_size=sides)
         self.f6 = nn.Linear(120, 84)
-        self.output = ClassCodes(class_codes(num_classes))
+        self.output = ClassCodes(class_codes(num_outputs))
         self.squash = ScaledTanh()
         self.paper_init()
 
@@ -96,7 +98,7 @@ class LeNet5Original(nn.Module):
                 module.paper_init()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, S, S), normalised -> minus the distances (N, num_classes). Shapes at 32 px."""
+        """Images float32 (N, C, H, W), normalised -> minus the distances (N, num_outputs). Shapes at 32 px."""
         x = self.squash(self.c1(images))  # 6 x 28 x 28
         x = self.squash(self.s2(x))  # 6 x 14 x 14
         x = self.squash(self.c3(x))  # 16 x 10 x 10
@@ -105,6 +107,21 @@ class LeNet5Original(nn.Module):
         x = self.squash(self.f6(x))  # 84
         logits: Tensor = self.output(x)
         return logits
+
+
+def sides_of_s4(inputs: Inputs, padding: int) -> tuple[int, int]:
+    """Height and width of the maps that leave the second subsampling, px.
+
+    Args:
+        inputs: Images.
+        padding: Of the first convolution, px.
+
+    Raises:
+        ConfigError: They are too small for two convolutions and two poolings, or no images.
+    """
+    check_images(f"LeNet-5 with padding {padding}", inputs, SMALLEST_INPUT - 2 * padding)
+    height, width = (((side + 2 * padding - 4) // 2 - 4) // 2 for side in inputs.size)  # 32 -> 28 -> 14 -> 10 -> 5
+    return height, width
 
 
 class ScaledTanh(nn.Module):
@@ -166,6 +183,10 @@ class SparseConv2d(nn.Module):
         dense = self.weight.new_zeros(self.dense_shape).flatten(0, 1).index_copy(0, self.places, self.weight)
         return F.conv2d(x, dense.view(self.dense_shape), self.bias)
 
+    def multiply_adds(self, output: Tensor) -> int:
+        """For one example, as a dense convolution, which is what is executed."""
+        return output[0, 0].numel() * math.prod(self.dense_shape)
+
 
 class ClassCodes(nn.Module):
     """Minus the squared Euclidean distance to the code of each class: the paper's radial basis functions.
@@ -182,6 +203,10 @@ class ClassCodes(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(N, F) -> (N, num_classes)."""
         return -(x.float()[:, None, :] - self.codes).square().sum(2)
+
+    def multiply_adds(self, output: Tensor) -> int:
+        """For one example."""
+        return self.codes.numel()
 
 
 def class_codes(num_classes: int) -> Tensor:

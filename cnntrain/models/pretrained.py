@@ -12,13 +12,14 @@ from torch import Tensor, nn
 
 from cnntrain.artifacts.header import read_header
 from cnntrain.errors import CheckpointError, ConfigError
+from cnntrain.models.general import Convolution
+from cnntrain.models.options import Published
 from cnntrain.models.stages import stages
 from cnntrain.models.weights_file import is_finite, is_plain, read_tensors
 from cnntrain.names import printable
 
 KEY = "model.weights"
 PREPROCESSING = ("channels", "image_size", "stored_size", "resize", "mean", "std")
-_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _AUXILIARY = ("aux1.", "aux2.")
 
 
@@ -45,19 +46,19 @@ class Weights:
     notices: tuple[str, ...] = ()
 
 
-def read_weights(source: str, torchvision_name: str | None) -> Weights:
+def read_weights(source: str, published: Published | None) -> Weights:
     """The weights that `model.weights` names.
 
     Args:
         source: A file, a run folder, or `torchvision`.
-        torchvision_name: What torchvision calls the network; None where it has none like it.
+        published: The network in torchvision; None where it has none like it.
 
     Raises:
         ConfigError: torchvision has no weights for this network.
         CheckpointError: The file is missing, damaged or holds no weights; or it cannot be downloaded.
     """
-    published = source == "torchvision"
-    path = _download(torchvision_name) if published else _find(Path(source).expanduser().absolute())
+    downloads = source == "torchvision"
+    path = _download(published) if downloads else _find(Path(source).expanduser().absolute())
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -74,10 +75,10 @@ def read_weights(source: str, torchvision_name: str | None) -> Weights:
     if header is not None:
         class_names, preprocessing = _read_header(path, header)
         return Weights(str(path), path, tensors, sha256, class_names, preprocessing)
-    if torchvision_name is None:
+    if published is None:
         return Weights(str(path), path, tensors, sha256)
-    preprocessing = _published_preprocessing(torchvision_name)
-    if published:
+    preprocessing = _preprocessing_of(published)
+    if downloads:
         # Its GoogLeNet's auxiliary classifiers were never trained.
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_AUXILIARY)}
         return Weights(source, path, tensors, sha256, preprocessing=preprocessing)
@@ -134,7 +135,7 @@ def _classifiers(model: nn.Module, num_classes: int) -> list[str]:
     names = {id(module): name for name, module in model.named_modules()}
     *_, head = stages(model).values()
     parts = [part for module in head for part in module.modules()]
-    layers = [part for part in parts if isinstance(part, nn.Linear | nn.Conv2d)]
+    layers = [part for part in parts if isinstance(part, nn.Linear | Convolution)]
     return [names[id(layer)] for layer in layers if len(layer.weight) == num_classes]
 
 
@@ -182,31 +183,26 @@ def _find(path: Path) -> Path:
     return next((file for file in inside if file.is_file()), path)
 
 
-def _published(torchvision_name: str) -> Any:
+def _published_weights(published: Published) -> Any:
     from torchvision.models import get_model_weights  # slow to import, and needed here alone
 
-    return get_model_weights(torchvision_name).DEFAULT
+    return get_model_weights(published.name).DEFAULT
 
 
-def _published_preprocessing(torchvision_name: str) -> dict[str, Any]:
-    if torchvision_name == "googlenet":
-        # Its weights come from another library; torchvision's network turns ImageNet's mean and std into these.
-        statistics = {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-    else:
-        statistics = dict(_IMAGENET)
-    transform = _published(torchvision_name).transforms()
+def _preprocessing_of(published: Published) -> dict[str, Any]:
+    transform = _published_weights(published).transforms()
     sizes = {"image_size": transform.crop_size[0], "stored_size": transform.resize_size[0]}
-    return {"channels": 3, "resize": "crop", **sizes, **statistics}
+    return {"channels": 3, "resize": "crop", **sizes, "mean": published.mean, "std": published.std}
 
 
-def _download(torchvision_name: str | None) -> Path:
-    if torchvision_name is None:
+def _download(published: Published | None) -> Path:
+    if published is None:
         raise ConfigError(
             "torchvision publishes no weights for this network; it does for alexnet and googlenet "
             "(variant: torchvision) and resnet18 to resnet152 (as they are without further options)",
             KEY,
         )
-    url = _published(torchvision_name).url
+    url = _published_weights(published).url
     path = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -215,7 +211,7 @@ def _download(torchvision_name: str | None) -> Path:
             torch.hub.download_url_to_file(url, str(path), hash_prefix=prefix, progress=sys.stderr.isatty())
         except (OSError, RuntimeError) as error:  # no network; a hash that is not the file's
             raise CheckpointError(
-                f"torchvision's weights of {torchvision_name} cannot be downloaded ({error}); where there is network, "
+                f"torchvision's weights of {published.name} cannot be downloaded ({error}); where there is network, "
                 f"fetch {url}, and name the file: model.weights: {path.name} (or put it at {path})",
                 KEY,
             ) from error

@@ -1,4 +1,4 @@
-"""Residual blocks, from which the residual networks are built.
+"""What the residual networks share: their blocks, and options.
 
 `BasicBlock`, `Bottleneck`: He, Zhang, Ren, Sun: "Deep residual learning for image recognition", arXiv:1512.03385,
 figure 5. `Preactivation...`: by the same: "Identity mappings in deep residual networks", arXiv:1603.05027, figure 4e.
@@ -7,11 +7,31 @@ The layers are named as in torchvision, so that its weights fit.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-Block = Callable[[int, int, int], nn.Module]  # in_channels, width, stride
+from cnntrain.models.options import NetworkOptions
+
+
+class ResidualOptions(NetworkOptions):
+    """Options of the residual networks."""
+
+    preactivation: bool = Field(False, description="Norm and ReLU before each convolution (He et al. 2016).")
+    zero_init: bool = Field(False, description="Start the last norm of each block at zero (Goyal et al. 2017).")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.preactivation and self.zero_init:
+            raise ValueError("zero_init has no meaning with preactivation, whose blocks do not end in a norm")
+        return self
+
+    @property
+    def depth(self) -> int:
+        """Layers with weights: `resnet20` has 20."""
+        return int(self.name.removeprefix("resnet"))
 
 
 class BasicBlock(nn.Module):
@@ -175,13 +195,33 @@ def build_shortcut(kind: str, in_channels: int, out_channels: int, stride: int, 
     return nn.Sequential(projection, nn.BatchNorm2d(out_channels)) if norm else projection
 
 
-def build_block(*, bottleneck: bool, preactivation: bool, shortcut: str, stride_placement: str) -> tuple[Block, int]:
-    """A block as a function of (in_channels, width, stride), and how many times the width it returns."""
-    if bottleneck:
-        deep = PreactivationBottleneck if preactivation else Bottleneck
-        return lambda *shape: deep(*shape, shortcut=shortcut, stride_placement=stride_placement), deep.expansion
-    plain = PreactivationBasicBlock if preactivation else BasicBlock
-    return lambda *shape: plain(*shape, shortcut=shortcut), plain.expansion
+class Blocks(NamedTuple):
+    """The blocks of a residual network.
+
+    Attributes:
+        build: A block, from its (in_channels, width, stride).
+        expansion: How many times the width it returns.
+    """
+
+    build: Callable[[int, int, int], nn.Module]
+    expansion: int
+
+    def stage(self, in_channels: int, width: int, num_blocks: int, *, stride: int) -> nn.Sequential:
+        """Blocks one after the other, of which the first may halve the image."""
+        first = self.build(in_channels, width, stride)
+        return nn.Sequential(first, *(self.build(width * self.expansion, width, 1) for _ in range(num_blocks - 1)))
+
+
+def plain_blocks(*, preactivation: bool, shortcut: str) -> Blocks:
+    """Blocks of two 3x3 convolutions."""
+    block = PreactivationBasicBlock if preactivation else BasicBlock
+    return Blocks(lambda *shape: block(*shape, shortcut=shortcut), block.expansion)
+
+
+def bottlenecks(*, preactivation: bool, shortcut: str, stride_placement: str) -> Blocks:
+    """Blocks of a 3x3 convolution between two 1x1."""
+    block = PreactivationBottleneck if preactivation else Bottleneck
+    return Blocks(lambda *shape: block(*shape, shortcut=shortcut, stride_placement=stride_placement), block.expansion)
 
 
 def zero_last_norms(model: nn.Module) -> None:

@@ -7,25 +7,77 @@ The names of the layers are torchvision's, so that its weights fit. As there, a 
 3x3 convolution unless told otherwise ("v1.5"); the paper does it in the first 1x1 ("v1").
 """
 
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from cnntrain.models.checks import check_image_size
+from cnntrain.data.inputs import Inputs
+from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import kaiming_fan_out
-from cnntrain.models.residual import build_block, zero_last_norms
+from cnntrain.models.options import CIFAR, IMAGENET, Entry, Published
+from cnntrain.models.residual import ResidualOptions, bottlenecks, plain_blocks, zero_last_norms
 
 SMALLEST_INPUT = {"imagenet": 32, "small": 8}
 
 _NUM_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_PAPER = "arXiv:1512.03385"
+
+
+class Resnet(ResidualOptions):
+    """The residual networks for ImageNet (He et al. 2015, table 1)."""
+
+    usual: ClassVar = (
+        Entry({"name": "resnet18"}, *IMAGENET, SMALLEST_INPUT["imagenet"], _PAPER),
+        Entry({"name": "resnet18", "stem": "small"}, *CIFAR, SMALLEST_INPUT["small"], f"after {_PAPER}"),
+        Entry({"name": "resnet34"}, *IMAGENET, SMALLEST_INPUT["imagenet"], _PAPER),
+        Entry({"name": "resnet50"}, *IMAGENET, SMALLEST_INPUT["imagenet"], _PAPER),
+        Entry({"name": "resnet101"}, *IMAGENET, SMALLEST_INPUT["imagenet"], _PAPER),
+        Entry({"name": "resnet152"}, *IMAGENET, SMALLEST_INPUT["imagenet"], _PAPER),
+    )
+
+    name: Literal["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"] = "resnet18"
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet", description="small: a 3x3 first convolution without stride or pooling, for images around 32 px."
+    )
+    stride_placement: Literal["v1.5", "v1"] = Field(
+        "v1.5", description="Which convolution of a bottleneck halves the image: the 3x3 (v1.5) or the first 1x1 (v1)."
+    )
+    shortcut: Literal["projection", "padding"] = Field("projection", description="Where a block changes the shape.")
+
+    @model_validator(mode="after")
+    def _check_bottleneck(self) -> Self:
+        if self.name in ("resnet18", "resnet34"):
+            self._refuse(stride_placement="networks with bottlenecks: resnet50, resnet101, resnet152")
+        return self
+
+    def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
+        """See `NetworkOptions.build`."""
+        return ResNet(
+            inputs,
+            num_outputs,
+            depth=self.depth,
+            stem=self.stem,
+            stride_placement=self.stride_placement,
+            shortcut=self.shortcut,
+            preactivation=self.preactivation,
+            zero_init=self.zero_init,
+        )
+
+    @property
+    def published(self) -> Published | None:
+        """See `NetworkOptions.published`."""
+        changed = (self.stem, self.stride_placement, self.shortcut, self.preactivation)
+        return Published(self.name) if changed == ("imagenet", "v1.5", "projection", False) else None
 
 
 class ResNet(nn.Module):
     """ResNet-18, 34, 50, 101 or 152.
 
     Args:
+        inputs: Images of at least 32 px (8 with the small stem).
+        num_outputs: Size of the output.
         depth: Layers with weights.
-        in_channels: 1 for grey, 3 for colour images.
-        num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 32 (8 with the small stem).
         stem: `imagenet` (7x7 with stride 2 and a max pooling) or `small` (3x3 without either).
         stride_placement: `v1.5` or `v1`, see `residual.Bottleneck`; 18 and 34 layers have no bottlenecks.
         shortcut: `projection` or `padding`, see `residual.build_shortcut`.
@@ -34,7 +86,7 @@ class ResNet(nn.Module):
         zero_init: Start the last norm of each block at zero.
 
     Raises:
-        ConfigError: The image is too small.
+        ConfigError: The images are too small, or it is no image that arrives.
     """
 
     stages = {  # noqa: RUF012 (constant)
@@ -48,48 +100,40 @@ class ResNet(nn.Module):
 
     def __init__(
         self,
-        depth: int,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
+        inputs: Inputs,
+        num_outputs: int,
         *,
-        stem: str = "imagenet",
-        stride_placement: str = "v1.5",
-        shortcut: str = "projection",
-        preactivation: bool = False,
-        zero_init: bool = False,
+        depth: int,
+        stem: str,
+        stride_placement: str,
+        shortcut: str,
+        preactivation: bool,
+        zero_init: bool,
     ) -> None:
         super().__init__()
         hint = f"; model.stem: small takes {SMALLEST_INPUT['small']} px and more" if stem == "imagenet" else ""
-        check_image_size(f"resnet{depth} with the {stem} stem", image_size, SMALLEST_INPUT[stem], hint)
-        block, expansion = build_block(
-            bottleneck=depth >= 50,
-            preactivation=preactivation,
-            shortcut=shortcut,
-            stride_placement=stride_placement,
-        )
-
-        def stage(in_channels: int, width: int, num_blocks: int, stride: int) -> nn.Sequential:
-            first = block(in_channels, width, stride)
-            return nn.Sequential(first, *(block(width * expansion, width, 1) for _ in range(num_blocks - 1)))
-
-        if stem == "imagenet":
-            self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
+        check_images(f"resnet{depth} with the {stem} stem", inputs, SMALLEST_INPUT[stem], hint)
+        if depth < 50:
+            blocks = plain_blocks(preactivation=preactivation, shortcut=shortcut)
         else:
-            self.conv1 = nn.Conv2d(in_channels, 64, 3, padding=1, bias=False)
+            blocks = bottlenecks(preactivation=preactivation, shortcut=shortcut, stride_placement=stride_placement)
+        if stem == "imagenet":
+            self.conv1 = nn.Conv2d(inputs.channels, 64, 7, stride=2, padding=3, bias=False)
+        else:
+            self.conv1 = nn.Conv2d(inputs.channels, 64, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if stem == "imagenet" else nn.Identity()
-        num_blocks = _NUM_BLOCKS[depth]
-        self.layer1 = stage(64, 64, num_blocks[0], stride=1)
-        self.layer2 = stage(64 * expansion, 128, num_blocks[1], stride=2)
-        self.layer3 = stage(128 * expansion, 256, num_blocks[2], stride=2)
-        self.layer4 = stage(256 * expansion, 512, num_blocks[3], stride=2)
+        num_blocks, expansion = _NUM_BLOCKS[depth], blocks.expansion
+        self.layer1 = blocks.stage(64, 64, num_blocks[0], stride=1)
+        self.layer2 = blocks.stage(64 * expansion, 128, num_blocks[1], stride=2)
+        self.layer3 = blocks.stage(128 * expansion, 256, num_blocks[2], stride=2)
+        self.layer4 = blocks.stage(256 * expansion, 512, num_blocks[3], stride=2)
         if preactivation:
             self.layer1[0].bn1 = nn.Identity()
         self.last_bn = nn.BatchNorm2d(512 * expansion) if preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(512 * expansion, num_classes)
+        self.fc = nn.Linear(512 * expansion, num_outputs)
         self.preactivation = preactivation
         self.paper_init()
         if zero_init:
@@ -100,7 +144,7 @@ class ResNet(nn.Module):
         kaiming_fan_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, S, S), normalised -> logits (N, num_classes). Shapes at 224 px, 18 layers."""
+        """Images float32 (N, C, H, W), normalised -> logits (N, num_outputs). Shapes at 224 px, 18 layers."""
         x = self.relu(self.bn1(self.conv1(images)))  # 64 x 112 x 112
         x = self.maxpool(x)  # 64 x 56 x 56
         x = self.layer1(x)

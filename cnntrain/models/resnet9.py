@@ -4,13 +4,33 @@ David Page: "How to train your ResNet" (2018), the network with which he led Sta
 Parameters for 10 classes on 3x32x32: 6,573,120 at width 64.
 """
 
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
 from torch import Tensor, nn
 
-from cnntrain.models.checks import check_image_size
+from cnntrain.data.inputs import Inputs
+from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import kaiming_fan_out
+from cnntrain.models.options import CIFAR, Entry, NetworkOptions
 
 SMALLEST_INPUT = 8
 OUTPUT_SCALE = 0.125  # of the logits, so that training starts gently
+
+
+class Resnet9(NetworkOptions):
+    """A compact residual network of eight convolutions (Page 2018), for the fastest training on 32x32 images."""
+
+    usual: ClassVar = (Entry({"name": "resnet9"}, *CIFAR, SMALLEST_INPUT, "Page 2018 (DAWNBench)"),)
+
+    name: Literal["resnet9"] = "resnet9"
+    width: Annotated[int, Field(gt=0, le=4096)] = Field(
+        64, description="Maps of the first convolution; the last has eight times as many."
+    )
+
+    def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
+        """See `NetworkOptions.build`."""
+        return ResNet9(inputs, num_outputs, width=self.width)
 
 
 class ResNet9(nn.Module):
@@ -19,13 +39,12 @@ class ResNet9(nn.Module):
     Deviations: batch norm's scales are trained, where Page holds them constant in some versions.
 
     Args:
-        in_channels: 1 for grey, 3 for colour images.
-        num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 8.
+        inputs: Images of at least 8 px.
+        num_outputs: Size of the output.
         width: Maps of the first convolution; the last has eight times as many.
 
     Raises:
-        ConfigError: The image is too small.
+        ConfigError: The images are too small, or it is no image that arrives.
     """
 
     stages = {  # noqa: RUF012 (constant)
@@ -36,19 +55,19 @@ class ResNet9(nn.Module):
         "head": ("maxpool", "fc"),
     }
 
-    def __init__(self, in_channels: int, num_classes: int, image_size: int, *, width: int = 64) -> None:
+    def __init__(self, inputs: Inputs, num_outputs: int, *, width: int) -> None:
         super().__init__()
-        check_image_size("resnet9", image_size, SMALLEST_INPUT)
-        self.stem = _convolution(in_channels, width)
+        check_images("resnet9", inputs, SMALLEST_INPUT)
+        self.stem = _convolution(inputs.channels, width)
         self.layer1 = nn.Sequential(_convolution(width, 2 * width, pool=True), Residual(2 * width))
         self.layer2 = _convolution(2 * width, 4 * width, pool=True)
         self.layer3 = nn.Sequential(_convolution(4 * width, 8 * width, pool=True), Residual(8 * width))
         self.maxpool = nn.AdaptiveMaxPool2d(1)
-        self.fc = nn.Linear(8 * width, num_classes, bias=False)
+        self.fc = nn.Linear(8 * width, num_outputs, bias=False)
         kaiming_fan_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, S, S), normalised -> logits (N, num_classes). Shapes at 32 px, width 64."""
+        """Images float32 (N, C, H, W), normalised -> logits (N, num_outputs). Shapes at 32 px, width 64."""
         x = self.stem(images)  # 64 x 32 x 32
         x = self.layer1(x)  # 128 x 16 x 16
         x = self.layer2(x)  # 256 x 8 x 8

@@ -5,30 +5,55 @@ three stages of 16, 32 and 64 maps, shortcuts without parameters (option A). Par
 269,722 at 20 layers, 853,018 at 56.
 """
 
+from typing import ClassVar, Literal
+
+from pydantic import Field
 from torch import Tensor, nn
 
-from cnntrain.models.checks import check_image_size
+from cnntrain.data.inputs import Inputs
+from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import kaiming_fan_out
-from cnntrain.models.residual import build_block, zero_last_norms
+from cnntrain.models.options import CIFAR, Entry
+from cnntrain.models.residual import ResidualOptions, plain_blocks, zero_last_norms
 
 SMALLEST_INPUT = 8
+_NAMES = ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110")
+
+
+class CifarResnet(ResidualOptions):
+    """The residual networks for 32x32 images (He et al. 2015, section 4.2)."""
+
+    usual: ClassVar = tuple(Entry({"name": name}, *CIFAR, SMALLEST_INPUT, "arXiv:1512.03385") for name in _NAMES)
+
+    name: Literal["resnet20", "resnet32", "resnet44", "resnet56", "resnet110"] = "resnet20"
+    shortcut: Literal["padding", "projection"] = Field("padding", description="Where a block changes the shape.")
+
+    def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
+        """See `NetworkOptions.build`."""
+        return CifarResNet(
+            inputs,
+            num_outputs,
+            depth=self.depth,
+            shortcut=self.shortcut,
+            preactivation=self.preactivation,
+            zero_init=self.zero_init,
+        )
 
 
 class CifarResNet(nn.Module):
     """ResNet-20, 32, 44, 56 or 110 for small images.
 
     Args:
+        inputs: Images of at least 8 px.
+        num_outputs: Size of the output.
         depth: Layers with weights, 6n + 2.
-        in_channels: 1 for grey, 3 for colour images.
-        num_classes: Size of the output.
-        image_size: Side of the square input, px; at least 8.
         shortcut: `padding`, as in the paper, or `projection`, see `residual.build_shortcut`.
         preactivation: Norm and ReLU before each convolution (arXiv:1603.05027); as in its appendix, those of the
             first block stand in the stem, before the two ways part, and a norm and ReLU follow the last block.
         zero_init: Start the last norm of each block at zero.
 
     Raises:
-        ConfigError: The image is too small.
+        ConfigError: The images are too small, or it is no image that arrives.
         ValueError: The depth is not 6n + 2.
     """
 
@@ -42,39 +67,30 @@ class CifarResNet(nn.Module):
 
     def __init__(
         self,
-        depth: int,
-        in_channels: int,
-        num_classes: int,
-        image_size: int,
+        inputs: Inputs,
+        num_outputs: int,
         *,
-        shortcut: str = "padding",
-        preactivation: bool = False,
-        zero_init: bool = False,
+        depth: int,
+        shortcut: str,
+        preactivation: bool,
+        zero_init: bool,
     ) -> None:
         super().__init__()
         if (depth - 2) % 6:
             raise ValueError(f"depth must be 6n + 2 (got {depth})")
-        check_image_size(f"resnet{depth}", image_size, SMALLEST_INPUT)
-        block, _ = build_block(
-            bottleneck=False, preactivation=preactivation, shortcut=shortcut, stride_placement="v1.5"
-        )
-
-        def stage(in_channels: int, width: int, stride: int) -> nn.Sequential:
-            num_blocks = (depth - 2) // 6
-            first = block(in_channels, width, stride)
-            return nn.Sequential(first, *(block(width, width, 1) for _ in range(num_blocks - 1)))
-
-        self.conv1 = nn.Conv2d(in_channels, 16, 3, padding=1, bias=False)
+        check_images(f"resnet{depth}", inputs, SMALLEST_INPUT)
+        blocks, num_blocks = plain_blocks(preactivation=preactivation, shortcut=shortcut), (depth - 2) // 6
+        self.conv1 = nn.Conv2d(inputs.channels, 16, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = stage(16, 16, stride=1)
-        self.layer2 = stage(16, 32, stride=2)
-        self.layer3 = stage(32, 64, stride=2)
+        self.layer1 = blocks.stage(16, 16, num_blocks, stride=1)
+        self.layer2 = blocks.stage(16, 32, num_blocks, stride=2)
+        self.layer3 = blocks.stage(32, 64, num_blocks, stride=2)
         if preactivation:
             self.layer1[0].bn1 = nn.Identity()
         self.last_bn = nn.BatchNorm2d(64) if preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(64, num_classes)
+        self.fc = nn.Linear(64, num_outputs)
         self.preactivation = preactivation
         self.paper_init()
         if zero_init:
@@ -85,7 +101,7 @@ class CifarResNet(nn.Module):
         kaiming_fan_out(self)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images float32 (N, C, S, S), normalised -> logits (N, num_classes). Shapes at 32 px."""
+        """Images float32 (N, C, H, W), normalised -> logits (N, num_outputs). Shapes at 32 px."""
         x = self.relu(self.bn1(self.conv1(images)))  # 16 x 32 x 32
         x = self.layer1(x)
         x = self.layer2(x)  # 32 x 16 x 16

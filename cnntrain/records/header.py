@@ -14,6 +14,7 @@ from cnntrain.config.reader import write_yaml
 from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model, build_outline
+from cnntrain.models.options import NetworkOptions
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.titles import run_title
 
@@ -55,7 +56,7 @@ class Header:
         return run_title(self.config.model_dump(mode="json"))
 
     @property
-    def network_options(self) -> schema.Model:
+    def network_options(self) -> NetworkOptions:
         """The network's name and options."""
         return self.config.model
 

@@ -6,16 +6,6 @@ The docstrings and descriptions are what editors show (through `cnntrain schema`
 from typing import Self
 
 from cnntrain.config.schema.expect import Expect
-from cnntrain.config.schema.model import (
-    Alexnet,
-    CifarResnet,
-    Googlenet,
-    Lenet5,
-    Model,
-    Resnet,
-    Resnet9,
-    Sequential,
-)
 from cnntrain.config.schema.recipe import (
     Adam,
     Adamw,
@@ -34,31 +24,24 @@ from cnntrain.config.schema.recipe import (
 from cnntrain.config.schema.run import Run
 from cnntrain.config.section import Section
 from cnntrain.data.options import Data
+from cnntrain.models import Model
 
 __all__ = [
     "Adam",
     "Adamw",
-    "Alexnet",
-    "CifarResnet",
     "Config",
     "Constant",
     "Cosine",
     "Data",
     "Ema",
     "Expect",
-    "Googlenet",
-    "Lenet5",
-    "Model",
     "MultiStep",
     "OneCycle",
     "Optimizer",
     "Recipe",
     "ReduceOnPlateau",
-    "Resnet",
-    "Resnet9",
     "Run",
     "Schedule",
-    "Sequential",
     "Sgd",
     "StepDecay",
 ]

@@ -80,6 +80,13 @@ def test_stages_thaw_one_by_one_from_the_head() -> None:
     assert modules["b"][0].training
 
 
+@pytest.mark.parametrize("norm", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
+def test_frozen_batch_norms_of_every_kind_keep_their_statistics(norm: Any) -> None:
+    modules: dict[str, list[nn.Module]] = {"a": [nn.Sequential(norm(1))], "b": [nn.Linear(1, 1)]}
+    Freezing(modules).apply(1)
+    assert not modules["a"][0].get_submodule("0").training
+
+
 def test_a_thawed_stage_trains_from_its_epoch_on(splits: Splits) -> None:
     text = "model: {name: lenet5, freeze: backbone}\n"
     config, learner = build(text, splits, ", unfreeze: {epoch: 2}")

@@ -11,6 +11,7 @@ from torch import nn
 
 from cnntrain.data.inputs import image_inputs
 from cnntrain.models import Model, build_model
+from cnntrain.models.initialise import initialise, kaiming_fan_out, uniform_by_fan_in
 from cnntrain.models.lenet_original import LeNet5Original, SparseConv2d, Subsampling
 
 
@@ -43,6 +44,15 @@ def test_rules_give_every_layer_the_intended_variance(name: str, rule: str) -> N
         assert variance(module) == pytest.approx(intended, rel=tolerance)
         if module.bias is not None:
             assert not module.bias.any()
+
+
+@pytest.mark.parametrize("convolution", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_convolutions_of_any_number_of_sides_are_drawn_anew(convolution: Any) -> None:
+    for draw in (lambda model: initialise(model, "kaiming"), kaiming_fan_out, uniform_by_fan_in):
+        layer = convolution(4, 8, 3)
+        before = layer.weight.detach().clone()
+        draw(nn.Sequential(layer))
+        assert not torch.equal(layer.weight, before)
 
 
 def test_orthogonal_weights_have_orthonormal_rows_or_columns() -> None:

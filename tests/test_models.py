@@ -6,13 +6,14 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from cnntrain.data.inputs import image_inputs
+from cnntrain.data.inputs import Inputs, image_inputs
 from cnntrain.errors import ConfigError
-from cnntrain.models import Model, build_model, count_parameters
+from cnntrain.models import CATALOGUE, Model, build_model, build_outline, count_parameters
 from cnntrain.models.alexnet import LocalResponseNorm
 from cnntrain.models.googlenet import GoogLeNet
 from cnntrain.models.lenet import Lenet5
 from cnntrain.models.lenet_original import ClassCodes, LeNet5Original, ScaledTanh, class_codes
+from cnntrain.models.options import Entry
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.models.residual import PaddingShortcut
 from cnntrain.models.resnet import ResNet
@@ -235,3 +236,25 @@ def test_class_codes_never_change() -> None:
 def test_options_without_meaning_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         TypeAdapter(Model).validate_python(options)
+
+
+@pytest.mark.parametrize("entry", CATALOGUE, ids=lambda entry: f"{entry.name} {entry.variant}".strip())
+def test_networks_for_images_refuse_what_is_none_and_take_those_that_are_not_square(entry: Entry) -> None:
+    options = TypeAdapter[Model](Model).validate_python(entry.config)
+    series = Inputs("series", (12, 5000))
+    with pytest.raises(ConfigError, match=r"takes images \(got series, 5000 x 12\)") as caught:
+        build_outline(options, series, 5)
+    assert caught.value.key == "model.name"
+    size = entry.smallest_size
+    wide = Inputs("image", (3, size, size + 9))
+    assert build_outline(options, wide, 5).eval()(torch.empty(2, *wide.shape, device="meta")).shape == (2, 5)
+
+
+def test_layers_as_written_take_what_fits_each_of_them() -> None:
+    series = Inputs("series", (12, 50))
+    options: dict[str, Any] = {"name": "sequential", "layers": ["batch_norm", "flatten", "linear"]}
+    model = build_model(TypeAdapter[Model](Model).validate_python(options), series, 5)
+    assert model(torch.zeros(2, 12, 50)).shape == (2, 5)
+    options["layers"] = [{"conv2d": 4}, "flatten", "linear"]
+    with pytest.raises(ConfigError, match=r"conv2d takes maps \(height x width x channels\), and 50x12 arrive$"):
+        build_model(TypeAdapter[Model](Model).validate_python(options), series, 5)

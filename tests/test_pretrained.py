@@ -191,6 +191,17 @@ def test_only_the_layers_that_give_classes_count_as_a_head() -> None:
         load_weights(build(10, 10), Weights("", Path("x"), build(7, 10).state_dict()), "0123456789")
 
 
+@pytest.mark.parametrize("convolution", [nn.Conv1d, nn.Conv2d, nn.Conv3d])
+def test_a_head_may_be_a_convolution_of_any_number_of_sides(convolution: Any) -> None:
+    def build(classes: int) -> Any:
+        model: Any = nn.Sequential(convolution(1, 2, 1), convolution(2, classes, 1))
+        model.stages = {"body": ("0",), "head": ("1",)}
+        return model
+
+    [notice] = load_weights(build(3), Weights("", Path("x"), build(7).state_dict()), "abc")
+    assert notice.startswith("1 starts at random: that of the file tells 7 other classes apart")
+
+
 IMAGENET = {"channels": 3, "resize": "crop", "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 

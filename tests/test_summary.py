@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cnntrain.config.schema import Data
 from cnntrain.data import expect_data, prepare_data
-from cnntrain.data.inputs import image_inputs
+from cnntrain.data.inputs import Inputs, image_inputs
 from cnntrain.errors import ConfigError
 from cnntrain.models import CATALOGUE, Model, build_model, build_outline, count_parameters
 from cnntrain.models.options import Entry
@@ -55,7 +55,7 @@ def summary_of(channels: int = 3, size: int = 224, classes: int = 1000, **config
     return summarise(outline(config, channels, classes, size), image_inputs(channels, size))
 
 
-def sees(summary: Summary) -> dict[str, tuple[int, int] | None]:
+def sees(summary: Summary) -> dict[str, tuple[int, ...] | None]:
     """By layer; of a layer that is met again, what it sees the last time."""
     return {layer.name: layer.receptive_field_px for layer in summary.layers}
 
@@ -157,6 +157,53 @@ def test_receptive_field_is_what_the_gradient_reaches() -> None:
     spans = reached.amax(0) - reached.amin(0) + 1
     summary = summarise(model, image_inputs(1, 64))
     assert sees(summary)["layers.4"] == tuple(spans.tolist())
+
+
+class Toy(nn.Module):
+    """Convolutions over one, two or three sides."""
+
+    stages = {"body": ("body",), "head": ("head",)}  # noqa: RUF012 (constant)
+
+    def __init__(self, sides: int) -> None:
+        super().__init__()
+        conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[sides - 1]
+        max_pool = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)[sides - 1]
+        avg_pool = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[sides - 1]
+        norm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)[sides - 1]
+        self.body = nn.Sequential(
+            conv(2, 4, 3, stride=2, padding=1), norm(4), nn.ReLU(), max_pool(2), conv(4, 4, 3, groups=2), avg_pool(3, 1)
+        )
+        self.head = nn.Sequential((nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)[sides - 1](1))
+        self.head.extend([nn.Flatten(), nn.Linear(4, 3)])
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.body(x))
+        return out
+
+
+@pytest.mark.parametrize(("kind", "sides"), [("series", 1), ("image", 2), ("volume", 3)])
+def test_convolutions_of_any_number_of_sides_are_measured(kind: str, sides: int) -> None:
+    inputs = Inputs(kind, (2, *[32] * sides))
+    model = Toy(sides).eval()
+    summary = summarise(model, inputs)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, *inputs.shape))
+    assert summary.totals.multiply_adds == counter.get_total_flops() // 2
+    assert summary.walk[0] == (*[32] * sides, 2)
+    assert summary.walk[-1] == (3,)
+    by = "x".join("3" * sides)
+    assert [layer.kind for layer in summary.layers if "Conv" in layer.kind] == [
+        f"Conv{sides}d {by}/2", f"Conv{sides}d {by}, groups 2",
+    ]  # fmt: skip
+    assert next(layer.kind for layer in summary.layers if "AvgPool" in layer.kind) == f"AvgPool{sides}d {by}"
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 1.0)  # so that nothing cancels
+    model.body[3] = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)[sides - 1](2)  # whose gradient reaches all that it sees
+    example = torch.ones(1, *inputs.shape, requires_grad=True)
+    model.body(example)[(0, 0, *[1] * sides)].backward()
+    assert example.grad is not None
+    reached = example.grad[0, 0].nonzero()
+    assert sees(summary)["body.5"] == tuple((reached.amax(0) - reached.amin(0) + 1).tolist())
 
 
 def test_the_walk_shows_each_shape_of_the_main_way() -> None:

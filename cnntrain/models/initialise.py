@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from cnntrain.models.general import Convolution
+
 
 def initialise(model: nn.Module, rule: str) -> None:
     """Draws the weights of all convolutions and linear layers anew; biases become 0, norms stay.
@@ -35,7 +37,7 @@ def kaiming_fan_out(model: nn.Module) -> None:
     are usually started.
     """
     for module in model.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, Convolution):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
@@ -51,7 +53,7 @@ def uniform_by_fan_in(model: nn.Module, gain: float = 2.4) -> None:
 
 def _initialise(model: nn.Module, draw: Callable[[Tensor], object]) -> None:
     for module in model.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if isinstance(module, nn.Linear | Convolution):
             draw(module.weight)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

@@ -15,9 +15,10 @@ aten = torch.ops.aten
 
 
 class Axis(NamedTuple):
-    """Height or width: the first of `positions` values sees the pixels `first` to `last`, the next `jump` px further.
+    """One side, such as height or width.
 
-    Pixels below 0 are padding.
+    The first of `positions` values sees the pixels `first` to `last`, the next `jump` px further. Pixels below 0 are
+    padding.
     """
 
     first: float
@@ -43,26 +44,26 @@ class Axis(NamedTuple):
         return self.through(size, stride=starts[-1] / (windows - 1) if windows > 1 else 0)
 
 
-Field = tuple[Axis, Axis]  # height, width
+Field = tuple[Axis, ...]  # of an image height and width
 
 
 class ReceptiveFields(TorchDispatchMode):
-    """While this is active, follows what each tensor sees of the images. For `torch.inference_mode` alone.
+    """While this is active, follows what each tensor sees of the inputs. For `torch.inference_mode` alone.
 
     Args:
-        images: The input, (N, C, H, W).
+        inputs: A batch (N, C, *size).
     """
 
-    def __init__(self, images: Tensor) -> None:
+    def __init__(self, inputs: Tensor) -> None:
         super().__init__()
         # The tensors are kept, so that no other can have the id of one of them.
         self._fields: dict[int, tuple[Tensor, Field]] = {}
-        self._keep(images, (Axis(0, 0, 1, 1), Axis(0, 0, 1, 1)))
+        self._keep(inputs, (Axis(0, 0, 1, 1),) * (inputs.ndim - 2))
 
-    def size_px(self, tensor: Tensor) -> tuple[int, int]:
-        """Height and width of the receptive field of the values of a tensor."""
-        _, (height, width) = self._fields[id(tensor)]
-        return height.size_px, width.size_px
+    def size_px(self, tensor: Tensor) -> tuple[int, ...]:
+        """The sides of the receptive field of the values of a tensor."""
+        _, field = self._fields[id(tensor)]
+        return tuple(axis.size_px for axis in field)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Called by torch for each operation."""
@@ -80,43 +81,50 @@ class ReceptiveFields(TorchDispatchMode):
         return result
 
     def _keep(self, tensor: Tensor, field: Field) -> None:
-        height, width = field
-        if tensor.ndim >= 4:  # what is flattened keeps the number of its rows and columns
-            height, width = height._replace(positions=tensor.shape[-2]), width._replace(positions=tensor.shape[-1])
-        self._fields[id(tensor)] = (tensor, (height, width))
+        if tensor.ndim >= 2 + len(field):  # what is flattened keeps the number of its rows and columns
+            sides = tensor.shape[-len(field) :]
+            field = tuple(axis._replace(positions=side) for axis, side in zip(field, sides, strict=True))
+        self._fields[id(tensor)] = (tensor, field)
 
 
 def _widest(fields: Sequence[Field]) -> Field:
     """What branches that come together see."""
-    height, width = (
+    return tuple(
         Axis(min(a.first for a in axes), max(a.last for a in axes), max(a.jump for a in axes), axes[0].positions)
         for axes in zip(*fields, strict=True)
     )
-    return height, width
 
 
 def _after(operation: Any, args: Any, field: Field, output: Tensor) -> Field:
-    height, width = field
     match operation:
         case aten.convolution:
             _, weight, _, stride, padding, dilation, *_ = args
             reach = [d * (k - 1) + 1 for k, d in zip(weight.shape[2:], dilation, strict=True)]
-            return height.through(reach[0], stride[0], padding[0]), width.through(reach[1], stride[1], padding[1])
-        case aten.max_pool2d_with_indices | aten.avg_pool2d:
+            return _slid(field, reach, stride, padding)
+        case aten.max_pool2d_with_indices | aten.max_pool3d_with_indices | aten.avg_pool2d | aten.avg_pool3d:
             _, kernel, *rest = args  # torch leaves out what is at its default
             stride = rest[0] if rest and rest[0] else kernel
-            padding = rest[1] if len(rest) > 1 else (0, 0)
-            return height.through(kernel[0], stride[0], padding[0]), width.through(kernel[1], stride[1], padding[1])
+            return _slid(field, kernel, stride, rest[1] if len(rest) > 1 else [0] * len(kernel))
         case aten.constant_pad_nd:
-            pads = [*list(args[1]), 0, 0]  # left, right, and perhaps top, bottom
-            return height.through(1, padding=pads[2]), width.through(1, padding=pads[0])
+            before = [*list(args[1])[::2], *(0 for _ in field)]  # of the last side first: left, perhaps top
+            pads = reversed(before[: len(field)])
+            return tuple(axis.through(1, padding=pad) for axis, pad in zip(field, pads, strict=True))
         case aten.slice:
             dim, start, step = args[1], args[2], args[4] if len(args) > 4 else 1
-            sliced = [axis.through(1, step, -start) if dim == n else axis for n, axis in enumerate(field, 2)]
-            return sliced[0], sliced[1]
-        case aten._adaptive_avg_pool2d | aten.adaptive_max_pool2d:
-            return height.through_adaptive(output.shape[2]), width.through_adaptive(output.shape[3])
+            return tuple(axis.through(1, step, -start) if dim == n else axis for n, axis in enumerate(field, 2))
+        case (
+            aten._adaptive_avg_pool2d | aten._adaptive_avg_pool3d | aten.adaptive_max_pool2d | aten.adaptive_max_pool3d
+        ):
+            windows = output.shape[-len(field) :]
+            return tuple(axis.through_adaptive(number) for axis, number in zip(field, windows, strict=True))
         case aten.mean | aten.sum | aten.addmm | aten.mm:  # global pooling, linear: each value sees all that arrives
-            return height.through_adaptive(1), width.through_adaptive(1)
+            return tuple(axis.through_adaptive(1) for axis in field)
         case _:  # value by value, across channels, or another shape for the same values
             return field
+
+
+def _slid(field: Field, size: Sequence[int], stride: Sequence[int], padding: Sequence[int]) -> Field:
+    """After windows that slide. PyTorch pools a series as an image of one row, so the last sides are meant."""
+    sides = zip(size, stride, padding, strict=True)
+    last = list(sides)[-len(field) :]
+    return tuple(axis.through(*side) for axis, side in zip(field, last, strict=True))

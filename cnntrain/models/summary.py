@@ -1,20 +1,19 @@
 """A network layer by layer: shapes, parameters, multiply-adds, receptive fields, memory. Nothing is computed."""
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from cnntrain.data.inputs import Inputs
-from cnntrain.models.lenet_original import ClassCodes, SparseConv2d
+from cnntrain.models.general import AvgPool, Convolution, MaxPool
 from cnntrain.models.receptive_field import ReceptiveFields
 from cnntrain.models.stages import stages
 
-Shape = tuple[int, ...]  # (height, width, channels), or (features,)
+Shape = tuple[int, ...]  # (*sides, channels), as (height, width, channels), or (features,)
 
 BYTES_PER_VALUE = 4  # float32
 
@@ -27,11 +26,11 @@ class Layer:
         name: Its path in the network.
         kind: Its class, kernel size and stride.
         stage: The stage that it belongs to.
-        output_shape: (height, width, channels) or (features,); None for a layer that works in training alone.
+        output_shape: See `Shape`; None for a layer that works in training alone.
         parameters: Numbers that it learns; 0 where it is met again.
-        multiply_adds: For one image, as executed; of convolutions and linear layers.
-        receptive_field_px: Height and width of what one of its values sees, padding included; None as above.
-        activation_bytes: Size of its output for one image in float32; 0 where it writes over its input or only views
+        multiply_adds: For one example, as executed; of convolutions, linear layers, and layers that say it themselves.
+        receptive_field_px: Sides of what one of its values sees, padding included; None as above.
+        activation_bytes: Size of its output for one example in float32; 0 where it writes over its input or only views
             it.
     """
 
@@ -41,7 +40,7 @@ class Layer:
     output_shape: Shape | None
     parameters: int
     multiply_adds: int
-    receptive_field_px: tuple[int, int] | None
+    receptive_field_px: tuple[int, ...] | None
     activation_bytes: int
 
 
@@ -53,7 +52,7 @@ class Stage:
     output_shape: Shape
     parameters: int
     multiply_adds: int
-    receptive_field_px: tuple[int, int]
+    receptive_field_px: tuple[int, ...]
     activation_bytes: int
 
 
@@ -72,7 +71,7 @@ class Summary:
     """A network layer by layer.
 
     Attributes:
-        walk: The image's shape, and each shape that it takes on the main way: after a block, not inside its branches.
+        walk: The example's shape, and each shape that it takes on the main way: after a block, not inside its branches.
         stages: From the input to the head.
         layers: In the order of work; those that work in training alone are the last.
     """
@@ -91,6 +90,14 @@ class _Call(NamedTuple):
     output: Tensor
 
 
+@runtime_checkable
+class Counting(Protocol):
+    """A layer that says how many multiply-adds it makes of one example."""
+
+    def multiply_adds(self, output: Tensor) -> int:
+        """For one example; `output` is what the layer gave for a batch of one."""
+
+
 def summarise(network: nn.Module, inputs: Inputs) -> Summary:
     """Sends one example without values through a copy of the network, in evaluation mode.
 
@@ -99,10 +106,10 @@ def summarise(network: nn.Module, inputs: Inputs) -> Summary:
         inputs: What arrives at it.
     """
     network = copy.deepcopy(network).to("meta").eval()
-    image = torch.empty(1, *inputs.shape, dtype=inputs.dtype, device="meta")
-    worked, passed = _send_through(network, image, fields := ReceptiveFields(image))
+    example = torch.empty(1, *inputs.shape, dtype=inputs.dtype, device="meta")
+    worked, passed = _send_through(network, example, fields := ReceptiveFields(example))
     layers = _layers(network, worked, fields)
-    walk = [_shape(image)]
+    walk = [_shape(example)]
     for call, _ in passed:
         if _shape(call.output) != walk[-1]:
             walk.append(_shape(call.output))
@@ -121,9 +128,9 @@ def summarise(network: nn.Module, inputs: Inputs) -> Summary:
 
 
 def _send_through(
-    network: nn.Module, image: Tensor, fields: ReceptiveFields
+    network: nn.Module, example: Tensor, fields: ReceptiveFields
 ) -> tuple[list[_Call], list[tuple[_Call, int]]]:
-    """What each layer made of the image; what each block of the main way did, and which layer was its last."""
+    """What each layer made of the example; what each block of the main way did, and which layer was its last."""
     worked: list[_Call] = []
     passed: list[tuple[_Call, int]] = []
 
@@ -135,7 +142,7 @@ def _send_through(
     for block in main_way(network):
         block.register_forward_hook(noted("", lambda call: passed.append((call, max(len(worked) - 1, 0)))))
     with torch.inference_mode(), fields:
-        network(image)
+        network(example)
     return worked, passed
 
 
@@ -170,7 +177,7 @@ def _layers(network: nn.Module, worked: Sequence[_Call], fields: ReceptiveFields
         layers.append(
             Layer(
                 name=name,
-                kind=_kind(module),
+                kind=_kind(module, output.ndim - 2),
                 stage=stage,
                 output_shape=_shape(output),
                 parameters=0 if again else _parameters(module),
@@ -181,7 +188,7 @@ def _layers(network: nn.Module, worked: Sequence[_Call], fields: ReceptiveFields
         )
     for name, module in _leaves(network):
         if id(module) not in met and _parameters(module):
-            layers.append(Layer(name, _kind(module), declared[id(module)], None, _parameters(module), 0, None, 0))
+            layers.append(Layer(name, _kind(module, 0), declared[id(module)], None, _parameters(module), 0, None, 0))
     return layers
 
 
@@ -202,22 +209,26 @@ def _shape(batch: Tensor) -> Shape:
     return (*sides, channels)
 
 
-def _kind(module: nn.Module) -> str:
+def _kind(module: nn.Module, num_sides: int) -> str:
     """`Conv2d 3x3/2` with a stride of 2, as GoogLeNet's paper writes it."""
     kind = type(module).__name__
-    if isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        kind += f" {_both(module.kernel_size, always=True)}"
-        if _both(module.stride) != "1":
-            kind += f"/{_both(module.stride)}"
-    if isinstance(module, nn.Conv2d) and module.groups > 1:
+    if isinstance(module, Convolution | MaxPool | AvgPool):
+        kernel, stride = _sides(module.kernel_size, num_sides), _sides(module.stride, num_sides)
+        kind += f" {_by(kernel)}"
+        if set(stride) != {1}:
+            kind += f"/{_by(stride) if len(set(stride)) > 1 else stride[0]}"
+    if isinstance(module, Convolution) and module.groups > 1:
         kind += f", groups {module.groups}"
     return kind
 
 
-def _both(sides: int | Sequence[int], *, always: bool = False) -> str:
-    """Height and width, `3x2`; one number where they are alike, unless both are always wanted."""
-    height, width = (sides, sides) if isinstance(sides, int) else sides
-    return f"{height}x{width}" if always or height != width else f"{height}"
+def _sides(size: Any, number: int) -> Sequence[int]:
+    """The size along each side; a pooling may have one number for all."""
+    return (size,) * number if isinstance(size, int) else size
+
+
+def _by(sides: Sequence[int]) -> str:
+    return "x".join(str(side) for side in sides)
 
 
 def _parameters(module: nn.Module) -> int:
@@ -225,16 +236,13 @@ def _parameters(module: nn.Module) -> int:
 
 
 def _multiply_adds(module: nn.Module, output: Tensor) -> int:
-    positions = output[0, 0].numel()
     match module:
-        case nn.Conv2d():
-            return positions * module.weight.numel()
-        case SparseConv2d():  # executed as a dense convolution
-            return positions * math.prod(module.dense_shape)
+        case Convolution():
+            return output[0, 0].numel() * module.weight.numel()
         case nn.Linear():
-            return module.weight.numel()
-        case ClassCodes():
-            return module.codes.numel()
+            return output[0, ..., 0].numel() * module.weight.numel()
+        case Counting():
+            return module.multiply_adds(output)
     return 0
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import nn
 
+from cnntrain.models.general import BatchNorm
+
 
 @dataclass(frozen=True)
 class Freezing:
@@ -38,5 +40,5 @@ class Freezing:
             for module in stage:
                 module.requires_grad_(name not in frozen)
                 for part in module.modules():
-                    if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
+                    if isinstance(part, BatchNorm):
                         part.train(name not in frozen)

@@ -25,23 +25,23 @@ def compare(test: Mapping[str, Any], expect: Expect) -> Comparison:
         test: `accuracy` as a fraction and, of more than five classes, `top5_accuracy`.
         expect: The bands.
     """
-    found = [_place("test accuracy", test["accuracy"], expect.accuracy)]
+    places = [_place("test accuracy", test["accuracy"], expect.accuracy)]
     if expect.top5_accuracy:
-        found.append(_place("top-5 accuracy", test.get("top5_accuracy"), expect.top5_accuracy))
-    reproduced = all(one.reproduced for one in found)
-    verdict = "reproduced" if reproduced else "not reproduced"
-    return Comparison(reproduced, f"{verdict}: {'; '.join(one.text for one in found)} ({expect.basis})")
+        places.append(_place("top-5 accuracy", test.get("top5_accuracy"), expect.top5_accuracy))
+    reproduced = all(place.reproduced for place in places)
+    outcome = "reproduced" if reproduced else "not reproduced"
+    return Comparison(reproduced, f"{outcome}: {'; '.join(place.text for place in places)} ({expect.basis})")
 
 
 def changed_keys(stated: Config, used: Config) -> list[str]:
     """The keys of model, data and recipe in which two configurations differ; where the images lie does not count."""
-    found = []
+    differing = []
     for section in ("model", "data", "recipe"):
         before, after = getattr(stated, section).model_dump(), getattr(used, section).model_dump()
         keys = dict.fromkeys([*before, *after])
-        found += [f"{section}.{key}" for key in keys if before.get(key) != after.get(key)]
+        differing += [f"{section}.{key}" for key in keys if before.get(key) != after.get(key)]
     as_folder = is_folder(stated.data.source) or is_folder(used.data.source)
-    return [key for key in found if key not in _PLACES and not (key == "data.source" and as_folder)]
+    return [key for key in differing if key not in _PLACES and not (key == "data.source" and as_folder)]
 
 
 def _place(name: str, value: float | None, band: tuple[float, float]) -> Comparison:

@@ -92,16 +92,16 @@ def labels(configs: Sequence[Mapping[str, Any]]) -> list[str]:
     same = [len(set(column)) == 1 for column in zip(*titles, strict=True)]
     heads = [" on ".join(part for part, alike in zip(title, same, strict=True) if not alike) for title in titles]
     flat = [settings_of(config) for config in configs]
-    keys = [key for key in dict.fromkeys(key for one in flat for key in one) if not _is_in_title(key, same)]
-    differing = [key for key in keys if len({as_yaml(one.get(key)) for one in flat}) > 1]
+    keys = [key for key in dict.fromkeys(key for settings in flat for key in settings) if not _is_in_title(key, same)]
+    differing = [key for key in keys if len({as_yaml(settings.get(key)) for settings in flat}) > 1]
     if len(differing) > _MOST_KEYS:
         names = [str((config.get("run") or {}).get("name")) for config in configs]
         if len(set(names)) == len(names):
             return [", ".join(filter(None, (head, name))) for head, name in zip(heads, names, strict=True)]
     shown = differing[:_MOST_KEYS]
     return [
-        ", ".join(filter(None, (head, *(f"{_short(key, shown)} {_cut(as_yaml(one.get(key)))}" for key in shown))))
-        for head, one in zip(heads, flat, strict=True)
+        ", ".join(filter(None, (head, *(f"{_short(key, shown)} {_cut(as_yaml(settings.get(key)))}" for key in shown))))
+        for head, settings in zip(heads, flat, strict=True)
     ]
 
 

@@ -48,7 +48,7 @@ def stage_maps(model: nn.Module, image: Tensor) -> list[StageMap]:
         for block in main_way(model):
             hooks.callback(block.register_forward_hook(note).remove)
         model(image[None])
-    return [StageMap(name, _as_vector(found.float().cpu())) for name, found in leaving.items()]
+    return [StageMap(name, _as_vector(activations.float().cpu())) for name, activations in leaving.items()]
 
 
 def _as_vector(activations: Tensor) -> Tensor:
@@ -58,5 +58,5 @@ def _as_vector(activations: Tensor) -> Tensor:
 
 def first_layer_filters(model: nn.Module) -> Tensor | None:
     """The weights of the first convolution, float32 (out, in, k, k) on the CPU; None where there is none."""
-    found = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    return None if found is None else found.weight.detach().float().cpu()
+    convolution = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    return None if convolution is None else convolution.weight.detach().float().cpu()

@@ -124,26 +124,26 @@ def read_header(text: str, path: object, *, whole: bool = True) -> dict[str, Any
     place = f"{path}: its header does not fit this version of cnntrain"
     values: dict[str, Any] = read_json(text, place)
     check(_HEADER if whole else _DESCRIBED, values, place)
-    fitting = values["preprocessing"]
-    if whole and (unknown := fitting.keys() - PreprocessingValues.__annotations__):
+    preprocessing = values["preprocessing"]
+    if whole and (unknown := preprocessing.keys() - PreprocessingValues.__annotations__):
         raise fault(place, ("preprocessing", min(unknown)), "unknown key")
     for key in ("mean", "std"):
-        if len(fitting[key]) != fitting["channels"]:
-            what = f"must have a value for each of {fitting['channels']} channels (got {fitting[key]})"
+        if len(preprocessing[key]) != preprocessing["channels"]:
+            what = f"must have a value for each of {preprocessing['channels']} channels (got {preprocessing[key]})"
             raise fault(place, ("preprocessing", key), what)
-    if fitting["stored_size"] < fitting["image_size"]:
-        what = f"must be at least image_size, {fitting['image_size']} (got {fitting['stored_size']})"
+    if preprocessing["stored_size"] < preprocessing["image_size"]:
+        what = f"must be at least image_size, {preprocessing['image_size']} (got {preprocessing['stored_size']})"
         raise fault(place, ("preprocessing", "stored_size"), what)
     return values
 
 
-def check_agreement(data: dict[str, Any], fitting: dict[str, Any], path: object) -> None:
+def check_agreement(data: dict[str, Any], preprocessing: dict[str, Any], path: object) -> None:
     """Compares the sizes of a header's preprocessing with those that its configuration was pinned to.
 
     Raises:
         CheckpointError: They differ.
     """
     for key in ("channels", "image_size", "stored_size"):
-        if data.get(key) not in (None, fitting[key]):
-            found = f"preprocessing.{key} is {fitting[key]}, config.data.{key} is {data[key]}"
-            raise CheckpointError(f"{path}: its header contradicts itself: {found}")
+        if data.get(key) not in (None, preprocessing[key]):
+            difference = f"preprocessing.{key} is {preprocessing[key]}, config.data.{key} is {data[key]}"
+            raise CheckpointError(f"{path}: its header contradicts itself: {difference}")

@@ -176,9 +176,9 @@ def read_results(content: bytes, path: Path) -> dict[str, Any]:
     classes: list[str] = list(values.get("class_counts", {}))
     for split in measured:
         _check_together(values[split], str(path), split)
-        found = [row["class"] for row in values[split]["per_class"]]
-        classes = classes or found
-        if found != classes:
+        names = [row["class"] for row in values[split]["per_class"]]
+        classes = classes or names
+        if names != classes:
             raise fault(
                 str(path), (split, "per_class"), "must have the same classes as class_counts and the other split"
             )
@@ -221,10 +221,10 @@ def _check_together(metrics: Mapping[str, Any], place: str, *keys: str) -> None:
         if row.get("correct", 0) > min(row["support"], row.get("predicted", row["support"])):
             raise fault(place, (*keys, "per_class", index, "correct"), "must be at most support and predicted")
     pairs, key = _pairs(metrics, len(rows), place, keys)
-    found = [0] * len(rows)
+    row_sums = [0] * len(rows)
     for true, _, count in pairs:
-        found[true] += count
-    if found != support:
+        row_sums[true] += count
+    if row_sums != support:
         raise fault(place, (*keys, key), "must have the rows' sums of per_class's support")
 
 

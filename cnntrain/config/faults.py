@@ -39,10 +39,10 @@ _INFERRED = ("in_channels", "in_features", "num_features", "input_shape")
 
 def explain(error: ValidationError, document: Document) -> list[str]:
     """A line for each fault: `file:line: key: what is wrong (got ..., allowed ...)`."""
-    found = error.errors(include_url=False)
+    findings = error.errors(include_url=False)
     # A list whose items are at fault is not too short as well, though pydantic says so.
     faults = [
-        fault for fault in found if fault["type"] != "too_short" or len(fault["input"]) < fault["ctx"]["min_length"]
+        fault for fault in findings if fault["type"] != "too_short" or len(fault["input"]) < fault["ctx"]["min_length"]
     ]
     return [_explain_one(fault, document) for fault in faults]
 
@@ -80,14 +80,14 @@ def where(keys: Keys, document: Document) -> str:
 
 def as_written(keys: Keys, data: Any) -> Keys:
     """The path of a key in the user's own way of writing, or of the nearest thing around it that was written."""
-    found: Keys = ()
+    written: Keys = ()
     for part in keys:
         if not _holds(data, part) and isinstance(data, dict) and len(data) == 1 and "name" not in data:
             [name] = data  # in short: `- residual: {...}`
-            found, data = (*found, name), data[name]
+            written, data = (*written, name), data[name]
         if _holds(data, part):
-            found, data = (*found, part), data[part]
-    return found
+            written, data = (*written, part), data[part]
+    return written
 
 
 def _explain_one(fault: ErrorDetails, document: Document) -> str:
@@ -144,12 +144,12 @@ def _hint(keys: Keys, allowed: list[str], document: Document) -> str:
 
 def _homes(key: str, sections: Sequence[type[BaseModel]], prefix: str = "") -> list[str]:
     """Where a key of this name stands in the configuration, nearest to the top first."""
-    found = [f"{prefix}{key}" for section in sections if key in section.model_fields and prefix]
+    homes = [f"{prefix}{key}" for section in sections if key in section.model_fields and prefix]
     for section in sections:
         for name, field in section.model_fields.items():
             if name not in ("augment", "layers"):  # lists, whose items may nest
-                found += _homes(key, _sections_in((field.annotation, *field.metadata)), f"{prefix}{name}.")
-    return sorted(set(found), key=lambda home: home.count("."))
+                homes += _homes(key, _sections_in((field.annotation, *field.metadata)), f"{prefix}{name}.")
+    return sorted(set(homes), key=lambda home: home.count("."))
 
 
 def _mentioned(section: Keys, text: str, document: Document) -> str:
@@ -177,7 +177,7 @@ def _walk(loc: Keys, data: Any) -> tuple[Keys, list[type[BaseModel]]]:
                 continue
         else:
             fields = [section.model_fields[part] for section in sections if part in section.model_fields]
-            inner = [found for field in fields for found in _sections_in((field.annotation, *field.metadata))]
+            inner = [below for field in fields for below in _sections_in((field.annotation, *field.metadata))]
             sections = sections if isinstance(part, int) or not inner else inner
             if isinstance(data, list) and isinstance(part, str):  # the main key of a part, left out: `residual: [...]`
                 continue
@@ -195,7 +195,7 @@ def _sections_in(annotation: Any) -> list[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     inner = annotation if isinstance(annotation, tuple) else get_args(annotation)
-    return [found for item in inner for found in _sections_in(item)]
+    return [section for item in inner for section in _sections_in(item)]
 
 
 def _names(section: type[BaseModel]) -> tuple[str, ...]:
@@ -205,8 +205,8 @@ def _names(section: type[BaseModel]) -> tuple[str, ...]:
 
 
 def _description(keys: Keys, sections: list[type[BaseModel]]) -> str:
-    found = [s.model_fields[str(keys[-1])].description for s in sections if str(keys[-1]) in s.model_fields]
-    return (found[0] if found else None) or "see `cnntrain schema`"
+    descriptions = [s.model_fields[str(keys[-1])].description for s in sections if str(keys[-1]) in s.model_fields]
+    return (descriptions[0] if descriptions else None) or "see `cnntrain schema`"
 
 
 def _plain(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -83,9 +83,9 @@ def locate(loaded: LoadedConfig) -> Iterator[None]:
 
 def _validate(document: Document) -> Config:
     if not isinstance(document.data, dict):
-        found = "nothing" if document.data is None else type(document.data).__name__
+        content = "nothing" if document.data is None else type(document.data).__name__
         raise ConfigError(
-            f"{document.label}: a configuration has the sections model, data, recipe and run (found {found}); "
+            f"{document.label}: a configuration has the sections model, data, recipe and run (found {content}); "
             f"`cnntrain init` writes one to start from"
         )
     try:

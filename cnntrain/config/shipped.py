@@ -72,8 +72,8 @@ def _instead_of_folder(folder: Path, source: str) -> str:
             f"{source} is a folder of runs, not a configuration; to go on with the newest unfinished one: "
             f"cnntrain train --resume {quoted}; `cnntrain runs {quoted}` lists them"
         )
-    if found := _yaml_files(folder):
-        return f"{source} is a folder; did you mean the configuration {str(folder / found[0])!r} in it?"
+    if names := _yaml_files(folder):
+        return f"{source} is a folder; did you mean the configuration {str(folder / names[0])!r} in it?"
     root = shlex.quote(str(folder.absolute()))
     return (
         f"{source} is a folder; if it holds images, train on them with a shipped configuration: "

@@ -63,9 +63,9 @@ def class_imbalance(signals: Signals) -> Verdict | None:
     if not lasting or not missed or accuracy - balanced < HIDDEN:
         return None
     shown = ", ".join(
-        f"{shortened(name)} ({found['recall']:.0%} of {found['val_images']:,} found, "
-        f"{found['train_images']:,} training images)"
-        for name, found in list(missed.items())[:3]
+        f"{shortened(name)} ({figures['recall']:.0%} of {figures['val_images']:,} found, "
+        f"{figures['train_images']:,} training images)"
+        for name, figures in list(missed.items())[:3]
     )
     more = f" and {len(missed) - 3} more" if len(missed) > 3 else ""
     return Verdict(

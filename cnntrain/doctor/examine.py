@@ -29,8 +29,8 @@ def examine(signals: Signals) -> list[Verdict]:
     """
     trained = [epoch for epoch in signals.epochs if "loss" in epoch["train"]]  # else all its steps were left out
     signals = replace(signals, epochs=trained)
-    found = [verdict for look in _CAUSES if (verdict := look(signals))]
-    if not found and (verdict := underfitting(signals)):  # where a cause is known, that is said instead
-        found.append(verdict)
-    found += [verdict for look in _OTHERS if (verdict := look(signals))]
-    return sorted(found, key=lambda verdict: _SEVERITIES.index(verdict.severity))
+    verdicts = [verdict for look in _CAUSES if (verdict := look(signals))]
+    if not verdicts and (verdict := underfitting(signals)):  # where a cause is known, that is said instead
+        verdicts.append(verdict)
+    verdicts += [verdict for look in _OTHERS if (verdict := look(signals))]
+    return sorted(verdicts, key=lambda verdict: _SEVERITIES.index(verdict.severity))

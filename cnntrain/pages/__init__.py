@@ -58,7 +58,7 @@ def figures(value: Any) -> str:
         case float():
             return f"{value:.3g}"
         case dict():
-            return ", ".join(f"{key} {figures(one)}" for key, one in value.items())
+            return ", ".join(f"{key} {figures(item)}" for key, item in value.items())
         case list() | tuple():
             return ", ".join(map(figures, value))
     return str(value)

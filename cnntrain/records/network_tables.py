@@ -10,9 +10,9 @@ from cnntrain.summarise import ConfigSummary, Figures
 SCREEN_WIDTH = 120
 
 
-def summary_text(found: ConfigSummary) -> list[str]:
+def summary_text(summary: ConfigSummary) -> list[str]:
     """What `cnntrain summary` prints: the walk of the image, a table of stages and layers, totals."""
-    network, totals = found.network, found.network.totals
+    network, totals = summary.network, summary.network.totals
     walk = " -> ".join(shape_text(shape) for shape in network.walk)
     rows: list[tuple[str, ...]] = [
         ("layer", "kind", "output", "parameters", "multiply-adds", "receptive field", "activations")
@@ -24,7 +24,7 @@ def summary_text(found: ConfigSummary) -> list[str]:
         ]
     in_training = f" ({totals.training_parameters:,} of them in training alone)" if totals.training_parameters else ""
     return [
-        f"{found.name}, {found.num_classes:,} classes",
+        f"{summary.name}, {summary.num_classes:,} classes",
         *textwrap.wrap(walk, SCREEN_WIDTH, break_on_hyphens=False, break_long_words=False),
         "",
         *aligned(rows, right=range(2, 7)),

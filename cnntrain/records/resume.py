@@ -88,8 +88,8 @@ def find_run(run: str | None, output: Path, given: Config | None = None, name: s
         for path in map(newest_for_dangling, (Path(run), output / run, output / str(name) / run)):
             if is_run(path):
                 return path.resolve()
-            if found := _newest(runs_in(path), given):
-                return found
+            if newest := _newest(runs_in(path), given):
+                return newest
         what = f"{run}: no run folder, that is, one with config.yaml in it; nor is it in {output}"
         raise CheckpointError(f"{what}; {which_is_meant(run, output)}")
     runs = runs_in(output, name)
@@ -223,11 +223,12 @@ def _differences(saved: Saved, config: Config) -> list[str]:
     """Why the result may not be that of an uninterrupted run, to the last bit."""
     before, now = saved.state["environment"], environment()
     was, is_ = saved.header.config.run.device, str(resolve_device(config.run.device))
-    found = [f"the device was {was} and is {is_}"] if was != is_ else []
+    changes = [f"the device was {was} and is {is_}"] if was != is_ else []
     for key, name in (("torch", "PyTorch's version"), ("processor", "the processor's instruction set")):
         if before[key] != now[key]:
-            found.append(f"{name} was {before[key]} and is {now[key]}")
-    notices = [f"{'; '.join(found)}: the last digits may differ from those of an uninterrupted run"] if found else []
+            changes.append(f"{name} was {before[key]} and is {now[key]}")
+    last_digits = "the last digits may differ from those of an uninterrupted run"
+    notices = [f"{'; '.join(changes)}: {last_digits}"] if changes else []
     if is_ == "cpu":
         notices += _about_threads(before["threads"], int(config.run.threads or 0))
     if config.recipe.epochs > saved.header.config.recipe.epochs:

@@ -144,10 +144,10 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
         CheckpointError: There is none.
     """
     if run is None:
-        found = _newest(output)
-        if found is None:
+        newest = _newest(output)
+        if newest is None:
             raise CheckpointError(f"no trained run in {output}; train one first, or name one with its path or --output")
-        return found
+        return newest
     for path in map(newest_for_dangling, (Path(run), output / run)):
         if path.suffix in (".yaml", ".yml"):
             raise CheckpointError(_instead_of_config(path, output))
@@ -155,10 +155,10 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
             return path
         if path.is_dir():
             best = next((file for file in (path / BEST, path / BEST.name) if file.is_file()), None)
-            found = best or _newest(path)
-            if found is None:
+            checkpoint = best or _newest(path)
+            if checkpoint is None:
                 raise CheckpointError(f"{path} holds no trained run: there is no {path / BEST}")
-            return found
+            return checkpoint
     text = f"{run}: no such run folder or checkpoint file, nor is it in {output}"
     if run in shipped_configs():
         raise CheckpointError(f"{text}; it is a configuration, to be trained first: cnntrain train {run}")
@@ -168,8 +168,8 @@ def find_checkpoint(run: str | None, output: Path) -> Path:
 def _instead_of_config(path: Path, output: Path) -> str:
     """What to name where a run is wanted, and a configuration is named."""
     run = path.parent if path.name == "config.yaml" and (path.parent / BEST).is_file() else None
-    if found := run / BEST if run else _newest(output / path.stem):
-        return f"{path} is a configuration, not a run; did you mean its run {found.parents[1]}?"
+    if checkpoint := run / BEST if run else _newest(output / path.stem):
+        return f"{path} is a configuration, not a run; did you mean its run {checkpoint.parents[1]}?"
     text = f"{path} is a configuration, not a run, and {output / path.stem} holds none of it"
     return f"{text}; train it first: cnntrain train {shlex.quote(str(path))}"
 

@@ -31,9 +31,9 @@ def runs_in(folder: Path, name: str | None = None) -> list[Path]:
         name: Of the runs that are wanted; None means all.
     """
     patterns = [f"{glob.escape(name)}/*"] if name is not None else ["*/*", "*"]
-    found = [path for pattern in patterns for path in folder.glob(pattern) if path.name != LATEST and is_run(path)]
+    paths = [path for pattern in patterns for path in folder.glob(pattern) if path.name != LATEST and is_run(path)]
     # Each once, by its own name, if there are links to it too.
-    runs = {path.resolve(): path for path in sorted(found, key=Path.is_symlink, reverse=True)}
+    runs = {path.resolve(): path for path in sorted(paths, key=Path.is_symlink, reverse=True)}
     newest = {link.resolve() for link in (folder / LATEST, folder.parent / LATEST) if link.is_symlink()}
     return [runs[path] for path in sorted(runs, key=lambda path: (path in newest, _began(path), str(path)))]
 

@@ -41,8 +41,8 @@ def resolve_device(name: str) -> torch.device:
         )
         raise DeviceError(f"device {name!r} is not available: {reason}; use --device cpu or --device auto")
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise DeviceError(f"device {name!r} does not exist: {found} found, cuda:0 to cuda:{found - 1}")
+        num_devices = torch.cuda.device_count()
+        raise DeviceError(f"device {name!r} does not exist: {num_devices} found, cuda:0 to cuda:{num_devices - 1}")
     if torch.get_num_threads() > available_cores():
         torch.set_num_threads(available_cores())  # PyTorch counts the machine's cores, of which a container has a few
     if kind == "mps" and not torch.backends.mps.is_available():

@@ -25,8 +25,8 @@ def available_memory() -> float:
     """
     known = {"SC_PHYS_PAGES", "SC_PAGE_SIZE"} <= getattr(os, "sysconf_names", {}).keys()
     physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if known else math.inf
-    found = [*_limits("", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
-    return min([physical, *(int(text) for text in found if text.isdigit())])
+    limits = [*_limits("", "memory.max"), *_limits("memory", "memory.limit_in_bytes")]
+    return min([physical, *(int(text) for text in limits if text.isdigit())])
 
 
 def processor_name() -> str:

@@ -41,12 +41,12 @@ def refuse_several_processes() -> None:
     Raises:
         ConfigError: There are several, and this is the first. The others end quietly, with the same exit code.
     """
-    found = launched()
-    if found is None:
+    launch = launched()
+    if launch is None:
         return
-    if found.rank > 0:
+    if launch.rank > 0:
         _end_quietly()
-    launcher, variable, number, _ = found
+    launcher, variable, number, _ = launch
     raise ConfigError(
         f"{launcher} started this command {number} times ({variable}={number}), and training by several processes is "
         f"not supported yet: each would do the same; start it once, without {launcher} or with one process, or unset "

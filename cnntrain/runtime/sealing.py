@@ -83,5 +83,5 @@ def check_manifest(path: Path, content: bytes) -> None:
 
 def _digest_span(content: bytes) -> tuple[int, int] | None:
     """Where in a safetensors file its digest is."""
-    found = _FIELD.search(content, 8, 8 + int.from_bytes(content[:8], "little"))
-    return found.span(1) if found else None
+    digest = _FIELD.search(content, 8, 8 + int.from_bytes(content[:8], "little"))
+    return digest.span(1) if digest else None

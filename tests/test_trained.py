@@ -13,7 +13,7 @@ import torch
 from conftest import Cli
 from PIL import Image
 
-from cnntrain.errors import CheckpointError, DataError
+from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.trained import Prediction, Trained, load
 
 CPU = torch.device("cpu")
@@ -139,6 +139,8 @@ def test_evaluating_from_python_gives_what_the_command_line_prints(trained_run: 
         for split in ("val", "test"):
             printed = json.loads(cli("evaluate", path, "--split", split, "--json").out)
             assert load(path, CPU).evaluate(split) == printed
+    with pytest.raises(ConfigError, match=r"'tset' is no split \(allowed: test, val, train\)"):
+        load(path, CPU).evaluate("tset")
 
 
 def test_what_a_notebook_shows_can_be_read(trained: Trained, images: list[Path]) -> None:

@@ -9,7 +9,7 @@ import torch
 from cnntrain.data import Reporter, Split, prepare_split
 from cnntrain.data.layout import SPLITS
 from cnntrain.data.places import moved_images
-from cnntrain.errors import CheckpointError, DataError
+from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.evaluate import eval_batches_with_bar, evaluate
 from cnntrain.names import quoted
 from cnntrain.runtime.device import use_threads
@@ -45,8 +45,11 @@ def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter
         reporter: Tells the user what takes its time.
 
     Raises:
+        ConfigError: There is no such split.
         DataError: The data are missing, or have other classes than the network.
     """
+    if name not in SPLITS:
+        raise ConfigError(f"{name!r} is no split (allowed: {', '.join(reversed(SPLITS))})")
     header = trained.header
     data, recorded = header.data_options, header.data_root
     if data_root:

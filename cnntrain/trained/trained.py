@@ -100,6 +100,7 @@ class Trained:
 
         Raises:
             CheckpointError: The network's outputs are no finite numbers.
+            ConfigError: There is no such split.
             DataError: The data are missing, or have other classes than the network.
         """
         return evaluate_split(self, split, data_root=data_root, reporter=reporter)

@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from cnntrain.config.loading import load_config
 from cnntrain.data import Split
 from cnntrain.data.batches import eval_batches
-from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate
 from cnntrain.models import build_model
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.progress import Progress
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import resolve_device
-from cnntrain.train import SetUp, set_up, train_epoch
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.loop import train_epoch
+from cnntrain.training.nonfinite import check_event
+from cnntrain.training.setup import SetUp, set_up
+from cnntrain.training.sums import timed
 
 BATCH_SIZE = 128
 SAME_FOR_ALL = (
@@ -117,15 +118,18 @@ def open_work(work: Work, data_root: str | None, precision: str = "auto") -> Set
     settings = [*work.settings, *SAME_FOR_ALL, f"recipe.precision={precision}"]
     if data_root:
         settings.append(f"run.data_root={json.dumps(data_root)}")
-    config, splits, learner = set_up(load_config(work.config, settings).config, resolve_device("cpu"), QUIET)
+    made = set_up(load_config(work.config, settings).config, resolve_device("cpu"), QUIET)
+    splits = made.splits
     if work.evaluates:
-        return SetUp(config, replace(splits, test=cut(splits.test, work.images)), learner)
-    return SetUp(config, replace(splits, train=cut(splits.train, work.images)), learner)
+        splits = replace(splits, test=cut(splits.test, work.images))
+    else:
+        splits = replace(splits, train=cut(splits.train, work.images))
+    return made._replace(splits=splits, settings=replace(made.settings, num_images=len(splits.train)))
 
 
 def as_task(made: SetUp, evaluates: bool, folder: str | None = None) -> Task:
     """The same work for the others; `folder` is where the images are files, below the root of the data sets."""
-    config, splits, learner = made
+    config, splits = made.config, made.splits
     fitting, split = splits.preprocessing, splits.test if evaluates else splits.train
     steps = {step.name: step for step in config.data.augment}
     images = split.items()
@@ -144,7 +148,7 @@ def as_task(made: SetUp, evaluates: bool, folder: str | None = None) -> Task:
         batch_size=config.recipe.batch_size,
         optimizer=config.recipe.optimizer.model_dump(include={"lr", "momentum", "nesterov", "weight_decay"}),
         label_smoothing=config.recipe.loss.label_smoothing,
-        autocast=torch.bfloat16 if learner.precision == "bfloat16" else torch.float32,
+        autocast=torch.bfloat16 if made.settings.precision == "bfloat16" else torch.float32,
         build=build,
         evaluates=evaluates,
     )
@@ -157,24 +161,23 @@ def cut(split: Split, num_images: int) -> Split:
 
 def training(made: SetUp, log: RunLog) -> Callable[[], None]:
     """An epoch as `cnntrain train` has it, with all that is written meanwhile."""
-    config, splits, learner = made
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    progress = Progress()
+    state = made.state
 
     def run() -> None:
-        train_epoch(learner, splits, pipeline=pipeline, config=config, progress=progress, log=log)
-        progress.next_epoch()
+        for event in timed(train_epoch(state, made.splits, made.settings), state.sums.add_seconds):
+            check_event(event, state.network)
+            log.see(event)
+        state.judge({})
 
     return run
 
 
 def evaluation(made: SetUp) -> Callable[[], None]:
     """All metrics of the test images, as `cnntrain evaluate` has them."""
-    config, splits, learner = made
 
     def run() -> None:
-        batches = eval_batches(splits.test, splits.preprocessing, config.recipe.images_at_once)
-        evaluate(learner.kept, batches, learner.task).summary()
+        batches = eval_batches(made.splits.test, made.splits.preprocessing, made.settings.eval_batch_size)
+        evaluate(made.state.kept, batches, made.settings.task).summary()
 
     return run
 

@@ -12,19 +12,18 @@ import torch
 from conftest import Cli
 from torch._dynamo.testing import CompileCounter
 
-from cnntrain import train
 from cnntrain.bench import Figures, consistent, measure, report
 from cnntrain.bench.measuring import _shares, seconds_to_first_step
 from cnntrain.bench.report import advise
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import eval_batches, train_batches
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import CnntrainError, DeviceError
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import build_learner
 from cnntrain.records.console import Console
 from cnntrain.runtime.compiling import compiled
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
+from cnntrain.training.setup import build_training
 
 
 @pytest.fixture
@@ -59,8 +58,7 @@ def test_a_slow_data_path_is_found(quick: None, monkeypatch: pytest.MonkeyPatch)
             time.sleep(0.05)
             yield batch
 
-    for module in ("cnntrain.train", "cnntrain.bench.measuring"):
-        monkeypatch.setattr(f"{module}.train_batches", slowly)
+    monkeypatch.setattr("cnntrain.training.loop.train_batches", slowly)
     found = measure(load_config("digits_lenet").config, Console(quiet=True), rounds=1)
     assert found.data_rate < 64 / 0.05
     assert found.train_ratio < 0.6
@@ -285,10 +283,9 @@ def test_run_compile_reaches_training_and_leaves_evaluation_alone(monkeypatch: p
     monkeypatch.setattr(torch, "compile", compile_)
     config = load_config("digits_lenet", ["run.compile=true"]).config
     splits = prepare_data(config.data)
-    learner = build_learner(config, splits, torch.device("cpu"))
-    learner.begin_epoch(1)
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    train.train_step(learner, next(train_batches(splits.train, pipeline, 64, seed=0, epoch=1)))
+    state, how, _ = build_training(config, splits, torch.device("cpu"))
+    begin_epoch(state.network, how, 1)
+    train_step(state, next(epoch_batches(splits, how, 1)), how)
     assert calls == [True]
-    evaluate(learner.kept, eval_batches(splits.val, splits.preprocessing, 64), learner.task)
+    evaluate(state.kept, eval_batches(splits.val, splits.preprocessing, 64), how.task)
     assert calls == [True]

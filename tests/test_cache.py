@@ -33,8 +33,8 @@ class Listening(Silent):
     def __init__(self) -> None:
         self.notes: list[str] = []
 
-    def say(self, text: str) -> None:
-        self.notes += [text] if "note:" in text else []
+    def say(self, *lines: str) -> None:
+        self.notes += [line for line in lines if "note:" in line]
 
 
 def prepare(root: Path, kind: str) -> tuple[Splits, list[str]]:

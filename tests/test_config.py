@@ -7,11 +7,11 @@ import pytest
 import yaml
 
 from cnntrain.config.loading import dump_config, json_schema, load_config, parse_config
-from cnntrain.config.schema import Adam
 from cnntrain.config.shipped import SCHEMA_FILE, config_folder, shipped_configs
 from cnntrain.data.images.augmentations.crops import RandomCrop, RandomResizedCrop
 from cnntrain.data.images.augmentations.random_erasing import RandomErasing
 from cnntrain.errors import ConfigError
+from cnntrain.training.optimizers import Adam
 
 MINIMAL = "model: lenet5\ndata: {source: digits}\n"
 

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 import torch
+from cnntrain.learner import build_learner
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnntrain.config.loading import load_config
@@ -14,7 +15,6 @@ from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import DeviceError
-from cnntrain.learner import build_learner
 from cnntrain.runtime.device import choose_fast_arithmetic, exact_float32, resolve_device, resolve_precision
 from cnntrain.train import train_step
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cnntrain.learner import Learner, build_learner
 from conftest import Cli
 from PIL import Image
 
@@ -20,7 +21,6 @@ from cnntrain.data import Splits, prepare_data
 from cnntrain.data.stores import ResidentStore
 from cnntrain.doctor import Signals, Verdict, examine
 from cnntrain.errors import CheckpointError
-from cnntrain.learner import Learner, build_learner
 from cnntrain.records.console import Console
 from cnntrain.records.run_records import read_records
 from cnntrain.train import run

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from cnntrain.learner import Learner
 from conftest import Cli, write_photos
 from PIL import Image
 from safetensors.torch import save_file
 
-from cnntrain.learner import Learner
 from cnntrain.train import train_step
 
 

@@ -16,11 +16,13 @@ from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
-from cnntrain.learner import Learner, build_learner
 from cnntrain.models import Model, build_model
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages
-from cnntrain.recipe.freezing import Freezing
-from cnntrain.train import train_step
+from cnntrain.training.freezing import Freezing
+from cnntrain.training.loop import begin_epoch, train_step
+from cnntrain.training.settings import Settings
+from cnntrain.training.setup import build_training
+from cnntrain.training.state import TrainingState
 
 DIGITS = "data: {source: digits, image_size: 32}\nrecipe: {batch_size: 32, epochs: 9, schedule: constant%s}\n"
 
@@ -30,9 +32,10 @@ def splits() -> Splits:
     return prepare_data(parse_config("model: lenet5\n" + DIGITS % "", "test").data)
 
 
-def build(text: str, splits: Splits, recipe: str = "") -> tuple[Config, Learner]:
+def build(text: str, splits: Splits, recipe: str = "") -> tuple[Config, TrainingState, Settings]:
     config = parse_config(text + DIGITS % recipe, "test")
-    return config, build_learner(config, splits, torch.device("cpu"))
+    state, settings, _ = build_training(config, splits, torch.device("cpu"))
+    return config, state, settings
 
 
 def batches(config: Config, splits: Splits) -> list[Batch]:
@@ -60,12 +63,12 @@ def changed(before: dict[str, Any], model: Any) -> set[str]:
     ],
 )
 def test_frozen_stages_keep_weights_and_running_statistics(splits: Splits, freeze: str, trained: set[str]) -> None:
-    config, learner = build(f"model: {{name: resnet20, freeze: {freeze}}}\n", splits)
-    before = copy.deepcopy(learner.model.state_dict())
-    learner.begin_epoch(1)
+    config, state, settings = build(f"model: {{name: resnet20, freeze: {freeze}}}\n", splits)
+    before = copy.deepcopy(state.network.state_dict())
+    begin_epoch(state.network, settings, 1)
     for batch in batches(config, splits)[:2]:
-        train_step(learner, batch)
-    assert changed(before, learner.model) == trained
+        train_step(state, batch, settings)
+    assert changed(before, state.network) == trained
 
 
 def test_stages_thaw_one_by_one_from_the_head() -> None:
@@ -89,18 +92,18 @@ def test_frozen_batch_norms_of_every_kind_keep_their_statistics(norm: Any) -> No
 
 def test_a_thawed_stage_trains_from_its_epoch_on(splits: Splits) -> None:
     text = "model: {name: lenet5, freeze: backbone}\n"
-    config, learner = build(text, splits, ", unfreeze: {epoch: 2}")
+    config, state, settings = build(text, splits, ", unfreeze: {epoch: 2}")
     found = []
     for epoch in (1, 2, 3):
-        before = copy.deepcopy(learner.model.state_dict())
-        learner.begin_epoch(epoch)
-        train_step(learner, batches(config, splits)[0])
-        found.append(changed(before, learner.model))
+        before = copy.deepcopy(state.network.state_dict())
+        begin_epoch(state.network, settings, epoch)
+        train_step(state, batches(config, splits)[0], settings)
+        found.append(changed(before, state.network))
     assert found == [{"head"}, {"F6", "head"}, {"C5", "F6", "head"}]
 
 
 def test_learning_rates_fall_from_the_head_to_the_input(splits: Splits) -> None:
-    model = build("model: lenet5\n", splits)[1].model
+    model = build("model: lenet5\n", splits)[1].network
     factors = learning_rate_factors(model, backbone=0.5, layer_decay=0.1)
     assert factors == pytest.approx({"head": 1.0, "F6": 0.05, "C5": 0.005, "C3": 0.5e-3, "C1": 0.5e-4})
 
@@ -109,12 +112,12 @@ def test_a_step_moves_each_stage_by_its_own_learning_rate(splits: Splits) -> Non
     plain = ", optimizer: {name: sgd, momentum: 0, nesterov: false, weight_decay: 0, lr: 0.1}"
     moves = []
     for options in ("", ", backbone_lr_factor: 0.5, layer_decay: 0.5"):
-        config, learner = build("model: lenet5\n", splits, plain + options)
-        before = {name: parameter.detach().clone() for name, parameter in learner.model.named_parameters()}
-        learner.begin_epoch(1)
-        train_step(learner, batches(config, splits)[0])
-        moves.append({name: p.detach() - before[name] for name, p in learner.model.named_parameters()})
-        assert learner.last_learning_rate == 0.1
+        config, state, settings = build("model: lenet5\n", splits, plain + options)
+        before = {name: parameter.detach().clone() for name, parameter in state.network.named_parameters()}
+        begin_epoch(state.network, settings, 1)
+        train_step(state, batches(config, splits)[0], settings)
+        moves.append({name: p.detach() - before[name] for name, p in state.network.named_parameters()})
+        assert state.last_learning_rate == 0.1
     for name, factor in {"classifier.5.weight": 1, "classifier.3.weight": 0.25, "features.0.weight": 0.5**5}.items():
         torch.testing.assert_close(moves[1][name], moves[0][name] * factor, rtol=1e-3, atol=1e-7)
 
@@ -146,9 +149,9 @@ def test_freezing_everything_is_refused() -> None:
 
 def test_a_frozen_batch_norm_takes_single_images(splits: Splits) -> None:
     text = "model: {name: resnet20, freeze: backbone}\n"
-    config, learner = build(text, splits, ", micro_batch: 1")
-    learner.begin_epoch(1)
-    train_step(learner, batches(config, splits)[0])
+    config, state, settings = build(text, splits, ", micro_batch: 1")
+    begin_epoch(state.network, settings, 1)
+    train_step(state, batches(config, splits)[0], settings)
     with pytest.raises(ConfigError, match="batch norm, which needs at least 2 images"):
         build(text, splits, ", micro_batch: 1, unfreeze: {epoch: 3}")
 
@@ -178,16 +181,16 @@ def test_a_gradually_unfrozen_run_says_what_it_trains(cli: Cli, tmp_path: Any) -
 
 def test_stages_of_a_network_in_yaml_are_called_by_number_and_keep_their_norms(cli: Cli, splits: Splits) -> None:
     layers = "[conv2d: 4, batch_norm, relu, flatten, linear: 8, batch_norm, linear]"
-    config, learner = build(f"model: {{name: sequential, layers: {layers}, freeze: 0}}\n", splits)
-    assert learner.model.stages == {
+    config, state, settings = build(f"model: {{name: sequential, layers: {layers}, freeze: 0}}\n", splits)
+    assert state.network.stages == {
         "0": ("layers.0", "layers.1"),
         "4": ("layers.4", "layers.5"),
         "head": ("layers.6",),
     }
-    before = copy.deepcopy(learner.model.state_dict())
-    learner.begin_epoch(1)
-    train_step(learner, batches(config, splits)[0])
-    assert changed(before, learner.model) == {"4", "head"}
+    before = copy.deepcopy(state.network.state_dict())
+    begin_epoch(state.network, settings, 1)
+    train_step(state, batches(config, splits)[0], settings)
+    assert changed(before, state.network) == {"4", "head"}
 
 
 @pytest.mark.parametrize(
@@ -207,8 +210,8 @@ def test_what_cannot_be_trained_or_frozen_is_refused(cli: Cli, layers: str, free
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_norms_and_biases_can_be_kept_from_decay_in_every_stage(splits: Splits, optimizer: str) -> None:
     recipe = f", layer_decay: 0.5, optimizer: {{name: {optimizer}, weight_decay: 0.1, decay_norms_and_biases: false}}"
-    _, learner = build("model: resnet20\n", splits, recipe)
-    decays = {id(p): group["weight_decay"] for group in learner.optimizer.param_groups for p in group["params"]}
-    assert len(decays) == len(list(learner.model.parameters()))
-    for parameter in learner.model.parameters():
+    _, state, _ = build("model: resnet20\n", splits, recipe)
+    decays = {id(p): group["weight_decay"] for group in state.optimizer.param_groups for p in group["params"]}
+    assert len(decays) == len(list(state.network.parameters()))
+    for parameter in state.network.parameters():
         assert decays[id(parameter)] == (0.1 if parameter.ndim > 1 else 0.0)

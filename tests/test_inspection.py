@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cnntrain.learner import Learner
 from conftest import Cli, Outcome, write_photos
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn  # type: ignore[import-untyped]
@@ -25,7 +26,6 @@ from cnntrain.inspection.look import look_at
 from cnntrain.inspection.preview import first_images
 from cnntrain.inspection.report import Report, inspect_data
 from cnntrain.inspection.samples import Sample
-from cnntrain.learner import Learner
 from cnntrain.train import train_step
 
 

@@ -17,17 +17,20 @@ from cnntrain import extras
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, eval_batches
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import NumericalError
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner, build_learner
-from cnntrain.lr_find import Found, RangeTest, Trial, lr_find
-from cnntrain.lr_find.ladder import Ladder, round_lengths
-from cnntrain.lr_find.range_test import grow_rate, judge, smooth
-from cnntrain.lr_find.trials import Laboratory, hold_out, shrink
-from cnntrain.lr_find.verdict import decide
 from cnntrain.records.console import Console
-from cnntrain.train import StepResult, epoch_batches, run, set_up, train_step
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.train import run
+from cnntrain.training.events import StepDone
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
+from cnntrain.training.lr_find import RangeTest, Search, Trial, lr_find
+from cnntrain.training.lr_find.conclusion import decide
+from cnntrain.training.lr_find.ladder import Ladder, round_lengths
+from cnntrain.training.lr_find.range_test import judge, smooth, with_growing_rate
+from cnntrain.training.lr_find.trials import Laboratory, hold_out, shrunk
+from cnntrain.training.settings import Settings
+from cnntrain.training.setup import build_training, set_up
+from cnntrain.training.state import TrainingState
 
 CPU = torch.device("cpu")
 RATES = np.geomspace(1e-6, 10, 100)
@@ -42,7 +45,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "work"
 
 
-def find(*settings: str, config: str = "digits_lenet", **how: Any) -> Found:
+def find(*settings: str, config: str = "digits_lenet", **how: Any) -> Search:
     return lr_find(load_config(config, [*settings]).config, Console(quiet=True), **how)
 
 
@@ -53,7 +56,7 @@ def curve(*settings: str, config: str = "digits_lenet", **how: Any) -> RangeTest
 def test_training_with_the_suggestion_comes_close_to_the_best_of_a_sweep(tmp_path: Path) -> None:
     """From an own rate that is a hundred times too low; the measured sweeps are in docs/reports.md."""
     settings = [*QUICK, "recipe.optimizer.lr=0.0005", "recipe.on_nonfinite=skip"]
-    suggestion = find(*settings, budget=1200).verdict.suggestion
+    suggestion = find(*settings, budget=1200).conclusion.suggestion
     assert suggestion is not None
 
     def accuracy(rate: float) -> float:
@@ -181,29 +184,28 @@ def test_images_are_held_out_of_training_alone_and_copies_stay_together() -> Non
 
 def test_schedule_and_average_are_shrunk_to_the_steps_of_a_trial() -> None:
     settings = ["recipe.schedule={name: step, every_epochs: 20, factor: 0.1, warmup_fraction: 0.1}"]
-    config, _, learner = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
-    shrink(learner, config, steps=60, whole=1260)
-    rates = [learner.scheduler.factor(step) * learner.scheduler.initial_lrs[0] for step in range(60)]
+    ready = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
+    state = shrunk(ready.state, ready.config.recipe, steps=60, whole=1260)
+    rates = [state.scheduler.factor(step) * state.scheduler.initial_lrs[0] for step in range(60)]
     assert rates[:7] == pytest.approx([0.05 * min(1, (step + 1) / 6) for step in range(7)])
     assert [rates[19], rates[20], rates[40]] == pytest.approx([0.05, 0.005, 0.0005])
-    assert learner.average is not None
-    assert learner.average.decay == pytest.approx(0.99**21)
+    assert state.average is not None
+    assert state.average.decay == pytest.approx(0.99**21)
 
 
 def test_a_trial_of_the_whole_length_is_the_training_with_this_rate(tmp_path: Path) -> None:
     settings = ["data.image_size=16", "recipe.epochs=2", "recipe.averaging=null", "run.seed=3"]
-    config, splits, _ = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
+    config, splits, *_ = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
     laboratory = Laboratory(config, splits, CPU, None)
     held = hold_out(splits, 3)
     steps = 2 * math.ceil(len(held.train) / 64)
     found = laboratory.try_rate(0.02, steps, seed=3)
-    expected = build_learner(laboratory.with_rate(0.02, 3), held, CPU)
+    expected, how, _ = build_training(laboratory.with_rate(0.02, 3), held, CPU)
     for epoch in (1, 2):
-        expected.begin_epoch(epoch)
-        pipeline = build_pipeline(config.data.augment, splits.preprocessing, 10)
-        for batch in epoch_batches(held, laboratory.with_rate(0.02, 3), epoch, pipeline=pipeline, image_size=16):
-            train_step(expected, batch)
-    outcome = evaluate(expected.kept, eval_batches(held.val, held.preprocessing, 64), expected.task)
+        begin_epoch(expected.network, how, epoch)
+        for batch in epoch_batches(held, how, epoch):
+            train_step(expected, batch, how)
+    outcome = evaluate(expected.kept, eval_batches(held.val, held.preprocessing, 64), how.task)
     assert outcome.losses.mean() == pytest.approx(found.loss, rel=1e-6)
 
 
@@ -217,7 +219,7 @@ def test_the_curve_is_lowest_where_such_recipes_still_learn(settings: list[str])
 def test_the_same_search_finds_the_same_to_the_last_bit() -> None:
     settings = ["data.image_size=16", "model.activation=tanh", "data.augment=[{random_crop: {padding: 2}}, mixup]"]
     first, again = (find(*settings, budget=240) for _ in range(2))
-    assert (first.curve, first.trials, first.verdict) == (again.curve, again.trials, again.verdict)
+    assert (first.curve, first.trials, first.conclusion) == (again.curve, again.trials, again.conclusion)
     assert curve(*settings) != curve(*settings, "run.seed=1")
 
 
@@ -240,15 +242,13 @@ def test_rates_grow_by_the_same_factor_from_the_first_to_the_last() -> None:
 
 def test_stages_keep_the_ratio_of_their_rates() -> None:
     config = load_config("digits_lenet", ["recipe.layer_decay=0.5", "recipe.schedule=constant"]).config
-    learner = build_learner(config, prepare_data(config.data), CPU)
-    before = [group["lr"] / 0.05 for group in learner.optimizer.param_groups]
-    grow_rate(learner, 1e-4, 1.0, steps=3)
-    for expected in (1e-4, 1e-2, 1.0):
-        assert [group["lr"] for group in learner.optimizer.param_groups] == pytest.approx(
-            [expected * b for b in before]
-        )
-        assert learner.learning_rate == pytest.approx(expected)
-        learner.scheduler.step()
+    state = build_training(config, prepare_data(config.data), CPU).state
+    before = [group["lr"] / 0.05 for group in state.optimizer.param_groups]
+    state = with_growing_rate(state, 1e-4, 1.0, steps=3)
+    for step, expected in enumerate((1e-4, 1e-2, 1.0)):
+        state.scheduler.set_rates(step)
+        assert [group["lr"] for group in state.optimizer.param_groups] == pytest.approx([expected * b for b in before])
+        assert state.learning_rate == pytest.approx(expected)
     assert min(before) < 1
 
 
@@ -269,7 +269,7 @@ EVERYTHING = [
     ],
 )
 def test_every_recipe_can_be_tried(settings: list[str]) -> None:
-    config, splits, _ = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
+    config, splits, *_ = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
     found = curve(*settings, steps=20, low=1e-5, high=1e-3)
     assert len(found.losses) == len(found.learning_rates) == len(found.smoothed) == 20
     tried = Laboratory(config, splits, CPU, None).try_rate(1e-3, 4, seed=0)
@@ -282,8 +282,8 @@ def test_few_images_are_seen_again_and_again_and_nothing_is_suggested(tmp_path: 
     (tmp_path / "my.yaml").write_text(config)
     found = find(config=str(tmp_path / "my.yaml"), steps=50, high=1e-2)
     assert found.curve.ended == "all 50 steps are done"
-    assert found.verdict.suggestion is None
-    assert "too few to tell rates apart" in found.verdict.nothing
+    assert found.conclusion.suggestion is None
+    assert "too few to tell rates apart" in found.conclusion.nothing
 
 
 def test_the_command_prints_trials_and_draws_them(cli: Cli, here: Path) -> None:
@@ -381,9 +381,9 @@ def test_smoothing_has_no_lag_and_keeps_the_mean_of_a_slope() -> None:
 
 
 def test_a_first_loss_that_is_no_number_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    def spoilt(learner: Learner, batch: Batch) -> StepResult:
-        return train_step(learner, batch._replace(images=batch.images * math.inf))
+    def spoilt(state: TrainingState, batch: Batch, settings: Settings) -> StepDone:
+        return train_step(state, batch._replace(images=batch.images * math.inf), settings)
 
-    monkeypatch.setattr(sys.modules["cnntrain.lr_find.range_test"], "train_step", spoilt)
+    monkeypatch.setattr(sys.modules["cnntrain.training.lr_find.range_test"], "train_step", spoilt)
     with pytest.raises(NumericalError, match=r"in the first step; look at the images, data\.mean and data\.std"):
         find("recipe.precision=float32")

@@ -7,9 +7,9 @@ from conftest import Cli
 from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.data import prepare_data
-from cnntrain.learner import build_learner
-from cnntrain.memory import estimated_memory, halved_until_it_fits, largest_micro_batch
-from cnntrain.train import train_step
+from cnntrain.training.loop import begin_epoch
+from cnntrain.training.memory import estimated_memory, fit_micro_batch, halved_until_it_fits
+from cnntrain.training.setup import build_training
 
 CPU = torch.device("cpu")
 
@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
 def test_the_estimate_is_what_autograd_keeps() -> None:
     config = load_config("digits_lenet", ["model={name: resnet20}", "recipe.precision=float32"]).config
     splits = prepare_data(config.data)
-    learner = build_learner(config, splits, CPU)
-    learner.begin_epoch(1)
+    state, settings, _ = build_training(config, splits, CPU)
+    begin_epoch(state.network, settings, 1)
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -27,19 +27,21 @@ def test_the_estimate_is_what_autograd_keeps() -> None:
 
     images = torch.zeros(8, 1, 32, 32)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        outputs = learner.model.train()(images)
-    weights = 4 * sum(parameter.numel() for parameter in learner.model.parameters())
+        outputs = state.network.train()(images)
+    weights = 4 * sum(parameter.numel() for parameter in state.network.parameters())
     activations = sum(storage.nbytes() for storage in kept.values())
     assert outputs.shape == (8, 10)
-    assert estimated_memory(learner, splits, 8) == pytest.approx(3 * weights + activations, rel=0.1)
+    assert estimated_memory(state, settings, splits.preprocessing.inputs, 8) == pytest.approx(
+        3 * weights + activations, rel=0.1
+    )
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_the_estimate_grows_with_the_batch(precision: str) -> None:
     config = load_config("digits_lenet", [f"recipe.precision={precision}"]).config
     splits = prepare_data(config.data)
-    learner = build_learner(config, splits, CPU)
-    small, large = (estimated_memory(learner, splits, size) for size in (10, 100))
+    state, settings, _ = build_training(config, splits, CPU)
+    small, large = (estimated_memory(state, settings, splits.preprocessing.inputs, size) for size in (10, 100))
     assert 3 * 4 * 61_706 < small < large < 10 * small
 
 
@@ -52,12 +54,13 @@ def test_every_shipped_network_can_be_estimated(name: str) -> None:
     config = load_config("digits_lenet", settings).config
     config = config.model_copy(update={"model": type(load_config(name).config.model).model_validate(model)})
     splits = prepare_data(config.data)
-    assert estimated_memory(build_learner(config, splits, CPU), splits, 4) > 0
+    state, how, _ = build_training(config, splits, CPU)
+    assert estimated_memory(state, how, splits.preprocessing.inputs, 4) > 0
 
 
 def test_training_says_what_it_will_take_and_warns(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "training takes about" in cli("check", "digits_lenet").err
-    monkeypatch.setattr("cnntrain.records.console.free_memory", lambda _: 1000)
+    monkeypatch.setattr("cnntrain.training.setup.free_memory", lambda _: 1000)
     assert "note: 1000 B are free; recipe.micro_batch takes less" in cli("check", "digits_lenet").err
 
 
@@ -84,5 +87,6 @@ def test_frozen_batch_norm_is_estimated_as_it_trains(cli: Cli) -> None:
 def test_on_a_cpu_auto_is_the_whole_batch(cli: Cli) -> None:
     config = load_config("digits_lenet", ["recipe.micro_batch=auto"]).config
     splits = prepare_data(config.data)
-    assert largest_micro_batch(build_learner(config, splits, CPU), splits, config, train_step) is None
+    state, settings, _ = build_training(config, splits, CPU)
+    assert fit_micro_batch(state, splits, settings).micro_batch is None
     assert "micro-batches of 64 images (auto)" in cli("check", "digits_lenet", "--set", "recipe.micro_batch=auto").err

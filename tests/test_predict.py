@@ -11,7 +11,7 @@ from PIL import Image
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data, prepare_split
 from cnntrain.data.batches import eval_batches
-from cnntrain.evaluate import evaluate
+from cnntrain.tasks.evaluation import evaluate
 from cnntrain.trained import load
 
 

@@ -20,16 +20,14 @@ from torch import Tensor, nn
 
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
-from cnntrain.data.batches import train_batches
 from cnntrain.data.inputs import image_inputs
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
-from cnntrain.learner import build_learner
 from cnntrain.models import CATALOGUE, Model, build_model
 from cnntrain.models.options import Entry
 from cnntrain.tasks.losses import CrossEntropy
 from cnntrain.tasks.single_label import SingleLabel
-from cnntrain.train import train_step
+from cnntrain.training.loop import epoch_batches, train_step
+from cnntrain.training.setup import build_training
 
 DEEPER = {"resnet32", "resnet44", "resnet56", "resnet110", "resnet34", "resnet101", "resnet152"}
 LARGE = {
@@ -196,10 +194,9 @@ def test_compiled_training_is_that_of_the_network() -> None:
     for compiled in ("true", "false"):
         config = load_config("digits_lenet", [f"run.compile={compiled}", "recipe.precision=float32"]).config
         splits = prepare_data(config.data)
-        learner = build_learner(config, splits, torch.device("cpu"))
-        pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-        batches = train_batches(splits.train, pipeline, 64, seed=0, epoch=1)
-        found.append([float(train_step(learner, next(batches)).loss_sum) for _ in range(8)])
+        state, settings, _ = build_training(config, splits, torch.device("cpu"))
+        batches = epoch_batches(splits, settings, epoch=1)
+        found.append([train_step(state, next(batches), settings).loss for _ in range(8)])
     assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 

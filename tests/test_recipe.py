@@ -10,12 +10,11 @@ from pydantic import TypeAdapter
 from torch import nn
 from torch.optim import lr_scheduler, swa_utils
 
-from cnntrain.config import schema
-from cnntrain.recipe.averaging import WeightAverage
-from cnntrain.recipe.early_stopping import EarlyStopping
-from cnntrain.recipe.optimizers import build_optimizer
-from cnntrain.recipe.schedules import Scheduler, build_scheduler
 from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, SquaredError, balanced_weights
+from cnntrain.training.averaging import WeightAverage
+from cnntrain.training.early_stopping import MetricWatch
+from cnntrain.training.optimizers import Optimizer, build_optimizer
+from cnntrain.training.schedules import Schedule, Scheduler, build_scheduler
 
 GENERATOR = torch.Generator().manual_seed(0)
 LOGITS = torch.randn(32, 5, generator=GENERATOR) * 3
@@ -77,8 +76,8 @@ def small_model() -> nn.Module:
     )
 
 
-def optimizer_config(**values: object) -> schema.Optimizer:
-    config: schema.Optimizer = TypeAdapter(schema.Optimizer).validate_python(values)
+def optimizer_config(**values: object) -> Optimizer:
+    config: Optimizer = TypeAdapter(Optimizer).validate_python(values)
     return config
 
 
@@ -116,17 +115,17 @@ def test_norms_and_biases_do_not_decay_when_asked() -> None:
 
 
 def schedule(**values: object) -> Scheduler:
-    config = TypeAdapter(schema.Schedule).validate_python(values)
+    config = TypeAdapter(Schedule).validate_python(values)
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.5)
     return build_scheduler(config, optimizer, steps_per_epoch=10, total_steps=80)
 
 
-def rates(scheduler: Scheduler, num_steps: int) -> list[float]:
-    found = []
-    for _ in range(num_steps):
-        found.append(scheduler.optimizer.param_groups[0]["lr"])
-        scheduler.step()
-    return found
+def rates(scheduler: Scheduler, num_steps: int, first: int = 0) -> list[float]:
+    rates = []
+    for step in range(first, first + num_steps):
+        scheduler.set_rates(step)
+        rates.append(scheduler.optimizer.param_groups[0]["lr"])
+    return rates
 
 
 @pytest.mark.parametrize(
@@ -176,8 +175,8 @@ def test_plateau_multiplies_the_rate_as_pytorchs() -> None:
     oracle = lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=1, threshold=0)
     ours = schedule(name="reduce_on_plateau", metric="loss", patience=2, factor=0.5)
     for epoch, loss in enumerate(losses, start=1):
-        rates(ours, 10)
-        ours.epoch_end(epoch, {"loss": loss})
+        rates(ours, 10, first=10 * (epoch - 1))
+        ours.see_validation(epoch, 10 * epoch, {"loss": loss})
         oracle.step(loss)
         assert ours.optimizer.param_groups[0]["lr"] == pytest.approx(optimizer.param_groups[0]["lr"])
 
@@ -194,7 +193,7 @@ def test_average_is_pytorchs_ema() -> None:
         model(torch.randn(4, 1, 8, 8, generator=GENERATOR))
         oracle.update_parameters(model)
         ours.update(model, step)
-    for name, value in ours.model.state_dict().items():
+    for name, value in ours.network.state_dict().items():
         if "num_batches" not in name:
             torch.testing.assert_close(value, oracle.module.state_dict()[name])
 
@@ -206,16 +205,17 @@ def test_average_forgets_the_initial_weights_soon() -> None:
     nn.init.ones_(model.weight)
     for step in range(1, 51):
         average.update(model, step)
-    assert float(average.model.weight) > 0.99  # type: ignore[arg-type]
+    assert float(average.network.weight) > 0.99  # type: ignore[arg-type]
 
 
-def watch(metric: str = "accuracy", patience: int | None = 3, min_delta: float = 0.0) -> EarlyStopping:
-    return EarlyStopping(metric, patience=patience, min_delta=min_delta)
+def watch(metric: str = "accuracy", patience: int | None = 3, min_delta: float = 0.0) -> MetricWatch:
+    return MetricWatch(metric, patience=patience, min_delta=min_delta)
 
 
-def feed(stopping: EarlyStopping, values: list[float], key: str = "accuracy") -> int | None:
+def feed(stopping: MetricWatch, values: list[float], key: str = "accuracy") -> int | None:
     for epoch, value in enumerate(values, start=1):
-        if stopping.update(epoch, {"loss": 1.0, key: value}).stop:
+        stopping.update(epoch, {"loss": 1.0, key: value})
+        if stopping.gives_up:
             return epoch
     return None
 
@@ -248,13 +248,13 @@ def test_of_a_loss_lower_is_better() -> None:
 
 def test_equal_accuracies_are_told_apart_by_loss() -> None:
     stopping = watch()
-    assert stopping.update(1, {"accuracy": 0.9, "loss": 0.5}).improved
-    assert stopping.update(2, {"accuracy": 0.9, "loss": 0.4}).improved
-    assert not stopping.update(3, {"accuracy": 0.9, "loss": 0.45}).improved
+    assert stopping.update(1, {"accuracy": 0.9, "loss": 0.5})
+    assert stopping.update(2, {"accuracy": 0.9, "loss": 0.4})
+    assert not stopping.update(3, {"accuracy": 0.9, "loss": 0.45})
 
 
 def test_nan_is_never_best() -> None:
-    assert not watch("loss").update(1, {"loss": math.nan}).improved
+    assert not watch("loss").update(1, {"loss": math.nan})
 
 
 def test_without_patience_it_never_stops() -> None:

@@ -7,15 +7,16 @@ import torch
 import torch.nn.functional as F
 from conftest import Cli
 
-from cnntrain import train
 from cnntrain.config.loading import load_config
-from cnntrain.config.schema import Recipe
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner
-from cnntrain.recipe.resizing import training_size
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training import loop
+from cnntrain.training.events import StepDone
+from cnntrain.training.resizing import ProgressiveResizing
+from cnntrain.training.settings import Settings
+from cnntrain.training.state import TrainingState
 
 SETTINGS = ("--set", "model=resnet20", "--set", "recipe.progressive_resizing={initial_size: 16}")
 
@@ -33,11 +34,8 @@ SETTINGS = ("--set", "model=resnet20", "--set", "recipe.progressive_resizing={in
 def test_images_grow_in_eighths_to_their_full_size(
     epochs: int, until: float, full: int, initial: int, expected: list[int]
 ) -> None:
-    recipe = Recipe.model_validate(
-        {"epochs": epochs, "progressive_resizing": {"initial_size": initial, "until": until}}
-    )
-    assert [training_size(recipe, epoch, full) for epoch in range(1, epochs + 1)] == expected
-    assert training_size(Recipe(epochs=epochs), 1, full) == full
+    growing = ProgressiveResizing(initial_size=initial, until=until)
+    assert [growing.size(epoch, epochs, full) for epoch in range(1, epochs + 1)] == expected
 
 
 def test_small_images_are_the_augmented_ones_shrunk() -> None:
@@ -55,11 +53,11 @@ def test_small_images_are_the_augmented_ones_shrunk() -> None:
 def test_training_sees_each_size_and_validation_the_full_one(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, step, evaluated = list[int](), train.train_step, list[int]()
+    seen, step, evaluated = list[int](), loop.train_step, list[int]()
 
-    def watched_step(learner: Learner, batch: Batch, **how: bool) -> train.StepResult:
+    def watched_step(state: TrainingState, batch: Batch, settings: Settings, **how: bool) -> StepDone:
         seen.append(batch.images.shape[-1])
-        return step(learner, batch, **how)
+        return step(state, batch, settings, **how)
 
     def watched_evaluation(model: torch.nn.Module, *args: object, **how: object) -> object:
         handle = model.register_forward_pre_hook(lambda _, inputs: evaluated.append(inputs[0].shape[-1]))
@@ -67,8 +65,8 @@ def test_training_sees_each_size_and_validation_the_full_one(
         handle.remove()
         return found
 
-    monkeypatch.setattr(train, "train_step", watched_step)
-    monkeypatch.setattr(train, "evaluate", watched_evaluation)
+    monkeypatch.setattr(loop, "train_step", watched_step)
+    monkeypatch.setattr(loop, "evaluate", watched_evaluation)
     done = cli("train", "digits_lenet", "--epochs", 3, "--output", tmp_path, *SETTINGS)
     assert done.code == 0, done.err
     assert list(dict.fromkeys(seen)) == [16, 24, 32]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cnntrain.learner import Learner, build_learner
 from conftest import Cli, split_of
 from torch import nn
 
@@ -18,7 +19,6 @@ from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.batches import eval_batches, train_batches
 from cnntrain.data.inputs import image_inputs
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.learner import Learner, build_learner
 from cnntrain.models import build_model
 from cnntrain.records.console import Console
 from cnntrain.records.signal_lines import MAX_LINES, SignalLines, is_logged

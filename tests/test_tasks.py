@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from cnntrain.learner import build_learner
+from cnntrain.recipe.early_stopping import EarlyStopping
 from torch import Tensor
 
 from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch
 from cnntrain.errors import CheckpointError
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import build_learner
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.recipe.early_stopping import EarlyStopping
+from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.losses import CrossEntropy, SquaredError
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import Column, Decoded, Targets, Task, TrainingLoss, training_loss

@@ -13,16 +13,17 @@ from torch import nn
 
 from cnntrain.config.loading import Config, load_config
 from cnntrain.data import Split, Splits, prepare_data
-from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.batches import Batch, eval_batches, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
-from cnntrain.evaluate import eval_batches_with_bar
-from cnntrain.learner import Learner, build_learner
 from cnntrain.records.checkpoints import Header, save_training
 from cnntrain.records.console import Console
-from cnntrain.train import run, train_step
+from cnntrain.train import run
 from cnntrain.trained import load
+from cnntrain.training.loop import train_step
+from cnntrain.training.setup import Built, build_training
+from cnntrain.training.state import TrainingState
 
 CPU = torch.device("cpu")
 
@@ -87,9 +88,9 @@ def test_the_same_seed_gives_the_same_results_to_the_last_bit(tmp_path: Path) ->
 
 def test_the_loss_falls_to_zero_on_a_tiny_set() -> None:
     config, splits = digits("data.augment=[]", "recipe.loss.label_smoothing=0", "recipe.optimizer={name: adam, lr: 1e-3}", "recipe.schedule=constant")  # fmt: skip
-    learner = build_learner(config, splits, CPU)
+    state, settings, _ = build_training(config, splits, CPU)
     batch = first_batch(config, splits, 32)
-    losses = [float((r := train_step(learner, batch)).loss_sum / r.total_weight) for _ in range(150)]
+    losses = [train_step(state, batch, settings).loss for _ in range(150)]
     assert losses[0] == pytest.approx(2.3026, abs=0.1)
     assert losses[-1] < 0.01
 
@@ -97,41 +98,40 @@ def test_the_loss_falls_to_zero_on_a_tiny_set() -> None:
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])
 @pytest.mark.parametrize("balance", ["none", "weights"])
 def test_micro_batches_take_the_same_step_as_the_whole_batch(loss: str, balance: str) -> None:
-    def step(*more: str) -> tuple[Learner, float]:
+    def step(*more: str) -> tuple[TrainingState, float]:
         config, splits = digits(f"recipe.loss={loss}", f"recipe.balance={balance}", "data.augment=[mixup]", *more)
-        learner = build_learner(config, splits, CPU)
-        result = train_step(learner, first_batch(config, splits, 50))
-        return learner, float(result.loss_sum / result.total_weight)
+        state, settings, _ = build_training(config, splits, CPU)
+        return state, train_step(state, first_batch(config, splits, 50), settings).loss
 
     (whole, whole_loss), (parts, parts_loss) = step(), step("recipe.micro_batch=16")
     assert parts_loss == pytest.approx(whole_loss, rel=1e-5)
-    for ours, expected in zip(parts.model.parameters(), whole.model.parameters(), strict=True):
+    for ours, expected in zip(parts.network.parameters(), whole.network.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_step_is_what_plain_pytorch_does() -> None:
     config, splits = digits("recipe.optimizer={name: sgd, lr: 0.1, momentum: 0, nesterov: false, weight_decay: 0}", "recipe.schedule=constant", "recipe.loss=cross_entropy", "recipe.clip_grad_norm=0.05")  # fmt: skip
-    learner, batch = build_learner(config, splits, CPU), first_batch(config, splits, 20)
-    oracle = build_learner(config, splits, CPU).model
+    (state, settings, _), batch = build_training(config, splits, CPU), first_batch(config, splits, 20)
+    oracle = build_training(config, splits, CPU).state.network
     nn.functional.cross_entropy(oracle(batch.images), batch.targets).backward()
     nn.utils.clip_grad_norm_(oracle.parameters(), 0.05)
     optimizer = torch.optim.SGD(oracle.parameters(), lr=0.1)
     optimizer.step()
-    train_step(learner, batch)
-    for ours, expected in zip(learner.model.parameters(), oracle.parameters(), strict=True):
+    train_step(state, batch, settings)
+    for ours, expected in zip(state.network.parameters(), oracle.parameters(), strict=True):
         torch.testing.assert_close(ours, expected, rtol=1e-5, atol=1e-7)
 
 
 def test_the_average_takes_in_every_step_with_its_own_decay() -> None:
     config, splits = digits("recipe.averaging={decay: 0.15}", "recipe.schedule=constant")
-    learner = build_learner(config, splits, CPU)
-    expected = [parameter.detach().clone() for parameter in learner.model.parameters()]
+    state, settings, _ = build_training(config, splits, CPU)
+    expected = [parameter.detach().clone() for parameter in state.network.parameters()]
     for step in range(1, 6):
-        train_step(learner, first_batch(config, splits, 16))
+        train_step(state, first_batch(config, splits, 16), settings)
         decay = min(0.15, (1 + step) / (10 + step))
-        for average, parameter in zip(expected, learner.model.parameters(), strict=True):
+        for average, parameter in zip(expected, state.network.parameters(), strict=True):
             average.mul_(decay).add_(parameter.detach(), alpha=1 - decay)
-    for ours, average in zip(learner.kept.parameters(), expected, strict=True):
+    for ours, average in zip(state.kept.parameters(), expected, strict=True):
         torch.testing.assert_close(ours, average)
 
 
@@ -139,27 +139,29 @@ def test_a_training_checkpoint_is_enough_to_go_on(tmp_path: Path) -> None:
     settings = [*RECIPES["everything at once"], "data.image_size=16"]
     config, splits = digits(*settings)
 
-    def steps(learner: Learner, first: int, last: int) -> None:
+    def steps(built: Built, first: int, last: int) -> None:
         pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
         batches = list(train_batches(splits.train, pipeline, 64, seed=0, epoch=1))
         for index in range(first, last):
-            train_step(learner, batches[index])
-        learner.stopping.update(1, {"accuracy": 0.5, "loss": 1.0})
+            train_step(built.state, batches[index], built.settings)
+        built.state.stopping.update(1, {"accuracy": 0.5, "loss": 1.0})
 
-    whole, first, second = (build_learner(config, splits, CPU) for _ in range(3))
+    whole, first, second = (build_training(config, splits, CPU) for _ in range(3))
     steps(whole, 0, 4)
     steps(whole, 4, 8)
     steps(first, 0, 4)
     header = Header(config, splits.class_names, splits.preprocessing, splits.identity(), step=4)
-    save_training(tmp_path, first.state_dict(), header)
-    second.load_state_dict(torch.load(tmp_path / "step-00000004.pt", weights_only=True))
+    save_training(tmp_path, first.state.state_dict(), header)
+    second.state.load_state_dict(torch.load(tmp_path / "step-00000004.pt", weights_only=True))
     steps(second, 4, 8)
-    assert second.step == whole.step == 8
-    assert second.stopping == whole.stopping
-    assert second.optimizer.param_groups[0]["lr"] == whole.optimizer.param_groups[0]["lr"]
-    for model in ("model", "kept"):
-        for ours, expected in zip(getattr(second, model).parameters(), getattr(whole, model).parameters(), strict=True):
-            assert torch.equal(ours, expected)
+    ours, theirs = second.state, whole.state
+    assert ours.step == theirs.step == 8
+    assert ours.stopping == theirs.stopping
+    assert ours.learning_rate == theirs.learning_rate
+    for network in ("network", "kept"):
+        pairs = zip(getattr(ours, network).parameters(), getattr(theirs, network).parameters(), strict=True)
+        for parameter, expected in pairs:
+            assert torch.equal(parameter, expected)
 
 
 @pytest.mark.parametrize(
@@ -167,17 +169,17 @@ def test_a_training_checkpoint_is_enough_to_go_on(tmp_path: Path) -> None:
 )
 def test_micro_batches_never_leave_a_single_image(num_images: int, micro_batch: int, sizes: list[int]) -> None:
     config, splits = digits(f"recipe.micro_batch={micro_batch}", "model={name: resnet20}", "data.image_size=8")
-    learner = build_learner(config, splits, CPU)
+    state, settings, _ = build_training(config, splits, CPU)
     seen: list[int] = []
-    learner.model.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
-    train_step(learner, first_batch(config, splits, num_images))
+    state.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    train_step(state, first_batch(config, splits, num_images), settings)
     assert seen == sizes
 
 
 def test_norms_are_of_whole_layers() -> None:
     config, splits = digits()
-    learner = build_learner(config, splits, CPU)
-    measured = train_step(learner, first_batch(config, splits, 8), with_norms=True).norms
+    state, settings, _ = build_training(config, splits, CPU)
+    measured = train_step(state, first_batch(config, splits, 8), settings, measured=True).norms
     assert measured
     for norms in measured.by_layer().values():
         assert list(norms) == ["features.0", "features.3", "classifier.1", "classifier.3", "classifier.5"]
@@ -192,7 +194,7 @@ def test_test_images_change_nothing_but_the_test(tmp_path: Path, monkeypatch: py
         black = ResidentStore(torch.zeros(1797, 32, 32, 1, dtype=torch.uint8), CPU)
         return replace(splits, test=replace(splits.test, store=black))
 
-    monkeypatch.setattr("cnntrain.train.prepare_data", tampered)
+    monkeypatch.setattr("cnntrain.training.setup.prepare_data", tampered)
     blind = learn(tmp_path / "blind")
     assert blind["test"]["accuracy"] != honest["test"]["accuracy"]
     assert blind["val"] == honest["val"]
@@ -209,9 +211,10 @@ def test_the_test_split_is_evaluated_once_at_the_end(tmp_path: Path, monkeypatch
 
     def watched(split: Split, *how: Any) -> Any:
         seen.append(split.identity()["sha256"])
-        return eval_batches_with_bar(split, *how)
+        return eval_batches(split, *how)
 
-    monkeypatch.setattr("cnntrain.train.eval_batches_with_bar", watched)
+    for module in ("cnntrain.training.loop", "cnntrain.tasks.evaluation"):
+        monkeypatch.setattr(f"{module}.eval_batches", watched)
     splits = learn(tmp_path)["splits"]
     assert seen == [splits["val"]["sha256"]] * 2 + [splits["test"]["sha256"]]
 

@@ -12,9 +12,9 @@ from cnntrain.config.loading import parse_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
-from cnntrain.learner import Learner, build_learner
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.train import train_step
+from cnntrain.training.loop import begin_epoch, train_step
+from cnntrain.training.setup import Built, build_training
 
 TEXT = (
     "model: {model}\ndata: {{source: digits, image_size: 16}}\n"
@@ -28,10 +28,10 @@ def splits() -> Splits:
     return prepare_data(parse_config(TEXT.format(model="lenet5", seed=0), "test").data)
 
 
-def learner(model: str, splits: Splits, seed: int = 0) -> Learner:
-    built = build_learner(parse_config(TEXT.format(model=model, seed=seed), "test"), splits, torch.device("cpu"))
-    built.begin_epoch(1)
-    return built
+def built(model: str, splits: Splits, seed: int = 0) -> Built:
+    ready = build_training(parse_config(TEXT.format(model=model, seed=seed), "test"), splits, torch.device("cpu"))
+    begin_epoch(ready.state.network, ready.settings, 1)
+    return ready
 
 
 def first_batch(splits: Splits) -> Batch:
@@ -43,11 +43,11 @@ def weights(model: nn.Module) -> torch.Tensor:
 
 
 def test_auxiliary_losses_train_with_their_weight(splits: Splits) -> None:
-    trained = learner("{name: googlenet, variant: small, aux_weight: 0.3}", splits)
-    expected = without_dropout(copy.deepcopy(trained.model))
-    without_dropout(trained.model)
+    trained, settings, _ = built("{name: googlenet, variant: small, aux_weight: 0.3}", splits)
+    expected = without_dropout(copy.deepcopy(trained.network))
+    without_dropout(trained.network)
     batch = first_batch(splits)
-    result = train_step(trained, batch)
+    done = train_step(trained, batch, settings)
 
     outputs = expected(batch.images)
     assert isinstance(outputs, WithAuxiliary)
@@ -55,9 +55,9 @@ def test_auxiliary_losses_train_with_their_weight(splits: Splits) -> None:
     (losses[0] + 0.3 * losses[1] + 0.3 * losses[2]).backward()
     optimizer = torch.optim.SGD(expected.parameters(), lr=trained.last_learning_rate, weight_decay=5e-4)
     optimizer.step()
-    torch.testing.assert_close(weights(trained.model), weights(expected), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(weights(trained.network), weights(expected), rtol=1e-4, atol=1e-6)
     # What is reported compares with validation, which knows the main classifier alone.
-    assert float(result.loss_sum / result.total_weight) == pytest.approx(float(losses[0].detach()), rel=1e-5)
+    assert done.loss == pytest.approx(float(losses[0].detach()), rel=1e-5)
 
 
 def test_dropout_is_a_function_of_seed_and_step(splits: Splits) -> None:
@@ -65,11 +65,12 @@ def test_dropout_is_a_function_of_seed_and_step(splits: Splits) -> None:
     batch = first_batch(splits)
 
     def after_two_steps(*, seed: int = 0, step: int = 0) -> torch.Tensor:
-        trained = replace(learner(model, splits), seed=seed, step=step)
+        trained, settings, _ = built(model, splits)
+        trained, settings = replace(trained, step=step), replace(settings, seed=seed)
         torch.manual_seed(int(torch.randint(1000, ()).item()))  # the global generator has no say
         for _ in range(2):
-            train_step(trained, batch)
-        return weights(trained.model)
+            train_step(trained, batch, settings)
+        return weights(trained.network)
 
     assert torch.equal(after_two_steps(), after_two_steps())
     assert not torch.equal(after_two_steps(), after_two_steps(seed=1))
@@ -77,24 +78,24 @@ def test_dropout_is_a_function_of_seed_and_step(splits: Splits) -> None:
 
 
 def test_a_step_leaves_the_global_generator_alone(splits: Splits) -> None:
-    trained = learner("{name: sequential, layers: [flatten, dropout, linear]}", splits)
+    trained, settings, _ = built("{name: sequential, layers: [flatten, dropout, linear]}", splits)
     torch.manual_seed(5)
     expected = torch.rand(3)
     torch.manual_seed(5)
-    train_step(trained, first_batch(splits))
+    train_step(trained, first_batch(splits), settings)
     assert torch.equal(torch.rand(3), expected)
 
 
 def test_going_on_from_a_saved_state_repeats_dropout_exactly(splits: Splits) -> None:
     model = "{name: alexnet, variant: small}"
-    batch, whole = first_batch(splits), learner(model, splits)
+    batch, (whole, settings, _) = first_batch(splits), built(model, splits)
     for _ in range(2):
-        train_step(whole, batch)
+        train_step(whole, batch, settings)
     state = copy.deepcopy(whole.state_dict())
     for _ in range(2):
-        train_step(whole, batch)
-    again = learner(model, splits, seed=0)
+        train_step(whole, batch, settings)
+    again, settings, _ = built(model, splits, seed=0)
     again.load_state_dict(state)
     for _ in range(2):
-        train_step(again, batch)
-    assert torch.equal(weights(whole.model), weights(again.model))
+        train_step(again, batch, settings)
+    assert torch.equal(weights(whole.network), weights(again.network))

@@ -1,7 +1,8 @@
 """The check of values that were read from a file: which key, what it holds, what is allowed."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, PlainValidator, TypeAdapter, ValidationError
@@ -70,3 +71,19 @@ def read_json(text: str | bytes, place: str, line: str = "") -> Any:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
+
+
+@contextmanager
+def loading(path: object) -> Iterator[None]:
+    """While a training checkpoint is used whose digest is right, but which another program may have written.
+
+    Args:
+        path: The checkpoint.
+
+    Raises:
+        CheckpointError: Something in it is missing, or of another kind.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no training checkpoint of this version of cnntrain ({error})") from error

@@ -14,20 +14,19 @@ from pathlib import Path
 import torch
 
 from cnntrain.config.loading import Config, dump_config
-from cnntrain.data import Splits
-from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
-from cnntrain.data.pipeline import build_pipeline
+from cnntrain.data.batches import Batch, eval_batches, micro_batches
 from cnntrain.data.stores import ResidentStore, StreamedStore
 from cnntrain.errors import CnntrainError
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner
-from cnntrain.progress import Progress
 from cnntrain.records.console import Console
 from cnntrain.records.run_log import RunLog
 from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
 from cnntrain.runtime.load import Contention
 from cnntrain.runtime.machine import peak_memory
-from cnntrain.train import set_up, train_epoch
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_epoch
+from cnntrain.training.nonfinite import check_event
+from cnntrain.training.setup import SetUp, set_up
+from cnntrain.training.sums import timed
 
 SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
 
@@ -90,72 +89,72 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
     Raises:
         CnntrainError: Training could not work.
     """
-    said = config
-    config, splits, learner = set_up(config, resolve_device(config.run.device), console)
-    first_step_seconds = seconds_to_first_step(said)
-    contention = Contention()
-    with tempfile.TemporaryDirectory() as folder, closing(RunLog(Path(folder), config, Console(quiet=True))) as log:
-        bout = Bout(config, splits, learner, log)
-        found: dict[str, list[float]] = {name: [] for name in bout.parts}
+    ready = set_up(config, resolve_device(config.run.device), console)
+    first_step_seconds = seconds_to_first_step(config)
+    contention, splits, settings = Contention(), ready.splits, ready.settings
+    values = ready.config.model_dump(mode="json")
+    with tempfile.TemporaryDirectory() as folder, closing(RunLog(Path(folder), values, lambda *_: None)) as log:
+        parts = Parts(ready, log)
+        rates: dict[str, list[float]] = {name: [] for name in parts.by_name}
         for _ in console.progress(range(rounds), rounds, "measuring"):
-            for name, part in bout.parts.items():
-                found[name].append(bout.rate(part))
-    rate = {name: statistics.median(rates) for name, rates in found.items()}
+            for name, part in parts.by_name.items():
+                rates[name].append(parts.rate(part))
+    rate = {name: statistics.median(all_rounds) for name, all_rounds in rates.items()}
     resident = isinstance(splits.train.store, ResidentStore)  # else images are read or decoded meanwhile
     image_bytes = splits.preprocessing.bytes_per_item * sum(map(len, (splits.train, splits.val, splits.test)))
     return Figures(
-        name=str(config.run.name),
-        network=config.model.name,
-        device=device_name(learner.device),
+        name=str(ready.config.run.name),
+        network=ready.config.model.name,
+        device=device_name(settings.device),
         num_threads=torch.get_num_threads(),
-        precision=learner.precision,
+        precision=settings.precision,
         memory_format=MEMORY_FORMAT,
-        batch_size=bout.batch_size,
+        batch_size=parts.batch_size,
         images_held=splits.held,
         rounds=rounds,
-        steps=bout.steps,
+        steps=parts.steps,
         bare_step_rate=rate["bare_step"],
         train_rate=rate["train"],
-        train_ratio=_ratio(found["train"], found["bare_step"]),
+        train_ratio=_ratio(rates["train"], rates["bare_step"]),
         data_rate=rate["data"],
         forward_rate=rate["forward"],
         evaluate_rate=rate["evaluate"],
-        evaluate_ratio=_ratio(found["evaluate"], found["forward"]),
-        shares=_shares(rate, None if resident else statistics.median(bout.data_shares)),
+        evaluate_ratio=_ratio(rates["evaluate"], rates["forward"]),
+        shares=_shares(rate, None if resident else statistics.median(parts.data_shares)),
         first_step_seconds=first_step_seconds,
-        peak_memory_bytes=torch.cuda.max_memory_allocated() if learner.device.type == "cuda" else peak_memory(),
+        peak_memory_bytes=torch.cuda.max_memory_allocated() if settings.device.type == "cuda" else peak_memory(),
         image_bytes=image_bytes,
         streamed=isinstance(splits.train.store, StreamedStore),
         contention=contention.share(),
     )
 
 
-class Bout:
-    """The parts that are measured, each a function that handles `steps` batches and returns how many images those are.
-
-    Args:
-        config: As resolved.
-        splits: Its data.
-        learner: Is put back to its start before each part.
-        log: Of the epochs of training.
+class Parts:
+    """What is measured, each a function that handles `steps` batches and returns how many images those are.
 
     All is as in the last epoch, when the whole network is trained on images of full size.
 
+    Args:
+        ready: A training that is set up; its state is put back to its start before each part.
+        log: Of the epochs of training.
+
     Attributes:
+        by_name: The parts.
         batch_size: The configuration's, or all training images where they are fewer.
         steps: Of a part.
         data_shares: Of the time of each `train`, spent waiting for data.
     """
 
-    def __init__(self, config: Config, splits: Splits, learner: Learner, log: RunLog) -> None:
-        self.config, self.learner, self.log, self._epoch = config, learner, log, config.recipe.epochs
-        self._start = copy.deepcopy(learner.state_dict())
-        self._pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-        self.batch_size = min(config.recipe.batch_size, len(splits.train))
-        self._splits = splits
+    def __init__(self, ready: SetUp, log: RunLog) -> None:
+        self.state, self.log, self._splits = ready.state, log, ready.splits
+        train, self._epoch = ready.splits.train, ready.settings.epochs
+        self._compiled = ready.config.run.compile
+        self._start = copy.deepcopy(self.state.state_dict())
+        self.batch_size = min(ready.settings.batch_size, len(train))
+        self.settings = replace(ready.settings, batch_size=self.batch_size)
         self._batch = next(self._batches())
-        self._eval_batch = next(eval_batches(splits.train, splits.preprocessing, config.recipe.images_at_once))
-        self.parts: dict[str, Callable[[], int]] = {
+        self._eval_batch = next(eval_batches(train, ready.splits.preprocessing, self.settings.eval_batch_size))
+        self.by_name: dict[str, Callable[[], int]] = {
             "bare_step": self.bare_step,
             "train": self.train,
             "data": self.data,
@@ -165,19 +164,20 @@ class Bout:
             "update": self.update,
         }
         self.data_shares: list[float] = []
-        whole_batches = len(splits.train) // self.batch_size
+        whole_batches = len(train) // self.batch_size
         self.steps = min(3, whole_batches)
         seconds_per_step = self.batch_size / max(self.rate(self.bare_step) for _ in range(2))
         self.steps = min(whole_batches, max(3, round(SECONDS / seconds_per_step)))
         chosen = torch.arange(self.steps * self.batch_size)
-        self._splits = replace(splits, train=splits.train.subset(chosen))
-        for part in self.parts.values():  # compiles, allocates and draws what only the first time needs
+        self._splits = replace(ready.splits, train=train.subset(chosen))
+        self.settings = replace(self.settings, num_images=len(chosen))
+        for part in self.by_name.values():  # compiles, allocates and draws what only the first time needs
             self.rate(part)
 
     def rate(self, part: Callable[[], int]) -> float:
         """Images per second of a part."""
-        self.learner.load_state_dict(copy.deepcopy(self._start))
-        self.learner.begin_epoch(self._epoch)
+        self.state.load_state_dict(copy.deepcopy(self._start))
+        begin_epoch(self.state.network, self.settings, self._epoch)
         self._wait()
         started = time.perf_counter()
         num_images = part()
@@ -188,17 +188,17 @@ class Bout:
         """Steps 3 to 6 on one batch, as one would write them down."""
         for _ in range(self.steps):
             self._forward_backward()
-            self.learner.optimizer.step()
-            self.learner.optimizer.zero_grad(set_to_none=True)
+            self.state.optimizer.step()
+            self.state.optimizer.zero_grad(set_to_none=True)
         return self.steps * self.batch_size
 
     def train(self) -> int:
         """What `cnntrain train` does in an epoch."""
-        progress = Progress(epoch=self._epoch)
-        self.learner.step = (self._epoch - 1) * self.steps
-        figures = train_epoch(
-            self.learner, self._splits, pipeline=self._pipeline, config=self.config, progress=progress, log=self.log
-        )
+        self.state.go_to_epoch(self._epoch, self.steps)
+        for event in timed(train_epoch(self.state, self._splits, self.settings), self.state.sums.add_seconds):
+            check_event(event, self.state.network)
+            self.log.see(event)
+        figures = self.state.sums.figures()
         self.data_shares.append(figures.data_share)
         return figures.num_images
 
@@ -209,23 +209,23 @@ class Bout:
     @torch.inference_mode()
     def forward(self) -> int:
         """The network in evaluation mode and float32."""
-        self.learner.model.eval()
+        self.state.network.eval()
         for _ in range(self.steps):
             with exact_float32():
-                self.learner.model(self._eval_batch.images)
+                self.state.network(self._eval_batch.images)
         return self.steps * len(self._eval_batch.targets)
 
     def evaluate(self) -> int:
         """What validation does, on as many images as are trained on."""
         split = self._splits.train
-        batches = eval_batches(split, self._splits.preprocessing, self.config.recipe.images_at_once)
-        evaluate(self.learner.model, batches, self.learner.task)
+        batches = eval_batches(split, self._splits.preprocessing, self.settings.eval_batch_size)
+        evaluate(self.state.network, batches, self.settings.task)
         return len(split)
 
     def training_forward(self) -> int:
         """Steps 3 and 4 alone."""
         for _ in range(self.steps):
-            if self.config.run.compile:  # or a recorded pass would wait for its backward pass
+            if self._compiled:  # or a recorded pass would wait for its backward pass
                 torch.compiler.cudagraph_mark_step_begin()
             for _ in self._losses():
                 pass
@@ -235,8 +235,8 @@ class Bout:
         """Step 6 alone, always with the same gradients."""
         self._forward_backward()
         for _ in range(self.steps):
-            self.learner.optimizer.step()
-        self.learner.optimizer.zero_grad(set_to_none=True)
+            self.state.optimizer.step()
+        self.state.optimizer.zero_grad(set_to_none=True)
         return self.steps * self.batch_size
 
     def _forward_backward(self) -> None:
@@ -244,20 +244,18 @@ class Bout:
             loss.backward()  # type: ignore[no-untyped-call]
 
     def _losses(self) -> Iterator[torch.Tensor]:
-        learner = self.learner
-        for images, targets in micro_batches(self._batch, learner.micro_batch):
-            with autocast(learner.precision, learner.device):
-                outputs = learner.forward(images)
-            loss, _, _ = learner.task.training_loss(learner.criterion, outputs, targets)
+        settings = self.settings
+        for images, targets in micro_batches(self._batch, settings.micro_batch):
+            with autocast(settings.precision, settings.device):
+                outputs = self.state.forward(images)
+            loss, _, _ = settings.task.training_loss(settings.criterion, outputs, targets)
             yield loss / self.batch_size
 
     def _batches(self) -> Iterator[Batch]:
-        return train_batches(
-            self._splits.train, self._pipeline, self.batch_size, seed=self.config.run.seed, epoch=self._epoch
-        )
+        return epoch_batches(self._splits, self.settings, self._epoch)
 
     def _wait(self) -> None:
-        if self.learner.device.type != "cpu":
+        if self.state.device.type != "cpu":
             torch.accelerator.synchronize()
 
 

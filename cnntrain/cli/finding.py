@@ -23,7 +23,7 @@ from cnntrain.errors import ConfigError, NumericalError, StorageError
 from cnntrain.extras import how_to_install, is_installed, need
 
 if TYPE_CHECKING:
-    from cnntrain.lr_find import Found, RangeTest, Trial
+    from cnntrain.training.lr_find import RangeTest, Search, Trial
 
 KINDS = ("png", "svg", "pdf")
 DEFAULT = Path("lr_find.png")
@@ -64,26 +64,26 @@ def lr_find(
     loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
 
     from cnntrain.cli.trying import SMALLER
-    from cnntrain.lr_find import lr_find, picture
     from cnntrain.records.console import Console
     from cnntrain.records.files import write_bytes
     from cnntrain.runtime.device import memory_explained
+    from cnntrain.training.lr_find import lr_find, picture
 
     own = loaded.config.recipe.optimizer.lr
     with locate(loaded), memory_explained(SMALLER):
-        found = lr_find(loaded.config, Console(quiet=quiet), steps=steps, low=low, high=high, budget=budget)
-    plot = (out or DEFAULT) if not found.curve.explodes and is_installed("report") else None
+        search = lr_find(loaded.config, Console(quiet=quiet), steps=steps, low=low, high=high, budget=budget)
+    plot = (out or DEFAULT) if not search.curve.explodes and is_installed("report") else None
     if as_json:
-        show_json(_values(found, own, plot))
+        show_json(_values(search, own, plot))
     else:
-        show(*_text(found, own, _training(config, set_, data_root), plot))
+        show(*_text(search, own, _training(config, set_, data_root), plot))
     if plot:
         kind = plot.suffix[1:].lower()
-        write_bytes(plot, picture(found.curve, found.trials, found.verdict, kind, configured=own, title=TITLE))
+        write_bytes(plot, picture(search.curve, search.trials, search.conclusion, kind, configured=own, title=TITLE))
     if not is_installed("report"):
         complain(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}")
-    if found.verdict.suggestion is None and budget:
-        raise NumericalError(f"no learning rate can be suggested: {found.verdict.nothing}")
+    if search.conclusion.suggestion is None and budget:
+        raise NumericalError(f"no learning rate can be suggested: {search.conclusion.nothing}")
 
 
 def _check_plot(out: Path | None) -> None:
@@ -106,42 +106,44 @@ def _training(config: str, settings: list[str] | None, data_root: Path | None) -
     return shlex.join([*words, *(["--data-root", str(data_root)] if data_root else [])])
 
 
-def _values(found: "Found", own: float, plot: Path | None) -> dict[str, object]:
+def _values(search: "Search", own: float, plot: Path | None) -> dict[str, object]:
     from dataclasses import asdict
 
-    from cnntrain.lr_find import RULE
+    from cnntrain.training.lr_find import RULE
 
     trials = [
         {key: value for key, value in vars(trial).items() if key != "right"} | {"num_held_out": trial.num_held_out}
-        for trial in found.trials
+        for trial in search.trials
     ]
-    more = {"rule": RULE, "configured": own, "plot": str(plot) if plot else None, "seconds": found.seconds}
-    return {**asdict(found.curve), **asdict(found.verdict), "trials": trials, **more}
+    more = {"rule": RULE, "configured": own, "plot": str(plot) if plot else None, "seconds": search.seconds}
+    return {**asdict(search.curve), **asdict(search.conclusion), "trials": trials, **more}
 
 
-def _text(found: "Found", own: float, training: str, plot: Path | None) -> list[str]:
+def _text(search: "Search", own: float, training: str, plot: Path | None) -> list[str]:
     """What was tried, the suggestion, how sure it is, and how to use it."""
-    verdict = found.verdict
-    lines = _trials_table(found.trials) if found.trials else _curve_table(found.curve)
-    lines += ["", f"{'range test':<14}the loss is lowest at {found.curve.lowest:.2g}; {found.curve.ended}"]
-    if verdict.best:
+    conclusion = search.conclusion
+    lines = _trials_table(search.trials) if search.trials else _curve_table(search.curve)
+    lines += ["", f"{'range test':<14}the loss is lowest at {search.curve.lowest:.2g}; {search.curve.ended}"]
+    if conclusion.best:
         lines += [
-            f"{'best trials':<14}{verdict.best:.2g}; from {verdict.as_good_from:.2g} to {verdict.as_good_to:.2g} as "
-            f"good, as far as trials tell: differences below {100 * (verdict.noise or 0):.1f} points may be chance",
-            f"{'agreement':<14}{verdict.agreeing} of {verdict.seeds} seeds have their best within a factor of 3 of it",
+            f"{'best trials':<14}{conclusion.best:.2g}; from {conclusion.as_good_from:.2g} to "
+            f"{conclusion.as_good_to:.2g} as good, as far as trials tell: differences below "
+            f"{100 * (conclusion.noise or 0):.1f} points may be chance",
+            f"{'agreement':<14}{conclusion.agreeing} of {conclusion.seeds} seeds have their best within a factor of "
+            "3 of it",
         ]
-    if verdict.explodes_from:
-        lines.append(f"{'explodes from':<14}{verdict.explodes_from:.2g}; the suggestion keeps a factor of 3 below")
-    if verdict.suggestion == own:
+    if conclusion.explodes_from:
+        lines.append(f"{'explodes from':<14}{conclusion.explodes_from:.2g}; the suggestion keeps a factor of 3 below")
+    if conclusion.suggestion == own:
         lines.append(f"{'suggestion':<14}{own:g}, the configuration's own: in trials as good as the best")
-    elif verdict.suggestion:
+    elif conclusion.suggestion:
         compared = {True: ", as far as trials tell as good", False: ", worse in trials", None: ""}
         lines += [
-            f"{'suggestion':<14}{verdict.suggestion:.2g}, the highest rate of the schedule, after its warm-up",
-            f"{'configuration':<14}{own:g}{compared[verdict.configured_is_as_good]}",
-            f"{'use it':<14}{training} --set recipe.optimizer.lr={verdict.suggestion:.2g}",
+            f"{'suggestion':<14}{conclusion.suggestion:.2g}, the highest rate of the schedule, after its warm-up",
+            f"{'configuration':<14}{own:g}{compared[conclusion.configured_is_as_good]}",
+            f"{'use it':<14}{training} --set recipe.optimizer.lr={conclusion.suggestion:.2g}",
         ]
-    lines.append(f"{'took':<14}{found.seconds:.0f} s")
+    lines.append(f"{'took':<14}{search.seconds:.0f} s")
     return [*lines, f"{'plot':<14}{plot}"] if plot else lines
 
 

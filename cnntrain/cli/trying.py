@@ -50,9 +50,9 @@ def check(
         assignments(device=device, data_root=data_root, batch_size=batch_size, lr=lr, workers=workers),
     )
 
-    from cnntrain.check import check as check_config
     from cnntrain.records.console import Console
     from cnntrain.runtime.device import memory_explained
+    from cnntrain.training.check import check as check_config
 
     with locate(loaded), memory_explained(SMALLER):
         show(*check_config(loaded.config, Console(quiet=quiet), show_config=show_config))

@@ -1,18 +1,21 @@
-"""Whoever tells the user what takes its time while data are prepared."""
+"""Whoever tells the user what is done, and what takes its time."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 
 class Reporter(Protocol):
-    """Tells the user what takes its time."""
+    """Tells the user what is done, and what takes its time."""
 
     @property
     def shows_bars(self) -> bool:
         """Whether bars are seen."""
 
-    def say(self, text: str) -> None:
-        """A line of progress."""
+    def step(self, number: int, name: str, detail: str = "") -> None:
+        """One of the textbook's ten steps, by number and name."""
+
+    def say(self, *lines: str) -> None:
+        """Lines of progress."""
 
     def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:
         """The items, with a bar."""
@@ -23,7 +26,10 @@ class Silent:
 
     shows_bars = False
 
-    def say(self, text: str) -> None:
+    def step(self, number: int, name: str, detail: str = "") -> None:
+        """See `Reporter`."""
+
+    def say(self, *lines: str) -> None:
         """See `Reporter`."""
 
     def progress(self, items: Iterable[Any], total: int, what: str) -> Iterable[Any]:

@@ -19,7 +19,6 @@ from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.names import printable
-from cnntrain.recipe.resizing import training_size
 from cnntrain.records.files import write_bytes
 from cnntrain.records.pictures import image_grid
 from cnntrain.start import initial_weights
@@ -69,7 +68,7 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
         reporter.say(f"note: {notice}")
     train, fitting = splits.train, splits.preprocessing
     pipeline = build_pipeline(config.data.augment, fitting, splits.num_classes)
-    balanced = recipe.balance == "sampler"
+    balanced, resizing = recipe.balance == "sampler", recipe.progressive_resizing
     batches = train_batches(
         train,
         pipeline,
@@ -77,7 +76,7 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
         seed=seed,
         epoch=epoch,
         balanced=balanced,
-        image_size=training_size(recipe, epoch, fitting.image_size),
+        image_size=resizing.size(epoch, recipe.epochs, fitting.image_size) if resizing else None,
     )
     taken = list(islice(batches, -(-num_images // recipe.batch_size)))
     images, targets = (torch.cat(parts)[:num_images] for parts in zip(*taken, strict=True))

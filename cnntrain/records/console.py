@@ -5,11 +5,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
-from cnntrain.data import Preprocessing, Splits
-from cnntrain.data.storage import describe_size, free_memory
 from cnntrain.names import printable
 
 
@@ -28,36 +25,10 @@ class Console:
 
     def say(self, *lines: str) -> None:
         """Lines of progress, none of which becomes two by a name in it."""
-        if not self.quiet:
+        if lines and not self.quiet:
             tqdm.write("\n".join(map(printable, lines)), file=sys.stderr)
             sys.stderr.flush()
             self._spoke = time.monotonic()
-
-    def describe_data(self, splits: Splits) -> None:
-        """How many images of which shape there are, and what the user should know about them."""
-        fitting = splits.preprocessing
-        stored = f", cropped to {fitting.image_size}" if fitting.stored_size != fitting.image_size else ""
-        self.say(
-            f"     {len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test images of "
-            f"{fitting.stored_size}x{fitting.stored_size}x{fitting.channels}{stored}, {splits.num_classes} classes"
-        )
-        self.say(f"     images are {splits.held}")
-        for notice in splits.notices:
-            self.say(f"     note: {notice}")
-
-    def describe_memory(self, needed: int, device: torch.device) -> None:
-        """How much memory training will take, and what to do where there is less."""
-        free = free_memory(device)
-        self.say(f"     training takes about {describe_size(needed)} of memory")
-        if needed > free:
-            self.say(f"     note: {describe_size(free)} are free; recipe.micro_batch takes less for the same batches")
-
-    def describe_preprocessing(self, preprocessing: Preprocessing) -> None:
-        """How images reach a network that has seen others before."""
-        mean, std = (
-            ", ".join(f"{value:.3g}" for value in values) for values in (preprocessing.mean, preprocessing.std)
-        )
-        self.say(f"     images of {preprocessing.image_size} px, mean ({mean}), std ({std})")
 
     @property
     def shows_bars(self) -> bool:
@@ -84,31 +55,75 @@ class Console:
             after: How many of the same kind will follow these, in later epochs.
             detail: Says more, such as the loss; asked only when a line is due, for it may wait for the device.
         """
-        what = f"     {printable(what)}"
         if self.quiet:
             return items
         if self.shows_bars:
-            return tqdm(items, total=total, initial=first, desc=what, leave=False, file=sys.stderr)
-        return self._with_lines(items, total, what, first, after, detail)
+            return tqdm(items, total=total, initial=first, desc=_named(what), leave=False, file=sys.stderr)
+        return self._with_bar(items, self.bar(total, what, first=first, after=after, detail=detail))
 
-    def _with_lines(
+    def bar(
+        self, total: int, what: str, *, first: int = 0, after: int = 0, detail: Callable[[], str] | None = None
+    ) -> "Bar":
+        """The same for what is not gone through, but tells when another one is done; arguments as `progress`."""
+        return Bar(self, total, what, first=first, after=after, detail=detail)
+
+    @property
+    def silence_seconds(self) -> float:
+        """Since the last line."""
+        return time.monotonic() - self._spoke
+
+    @staticmethod
+    def _with_bar(items: Iterable[Any], bar: "Bar") -> Iterator[Any]:
+        for item in items:
+            yield item
+            bar.advance()
+        bar.close()
+
+
+class Bar:
+    """How far something is: a bar that is gone at the end; where there are no bars, a line after long silence."""
+
+    def __init__(
         self,
-        items: Iterable[Any],
+        console: Console,
         total: int,
         what: str,
-        first: int,
-        after: int,
-        detail: Callable[[], str] | None,
-    ) -> Iterator[Any]:
-        began = time.monotonic()
-        for done, item in enumerate(items, first):  # of which `done` are done
-            now = time.monotonic()
-            if now - self._spoke >= self.most_silence_seconds and done > first:
-                each = (now - began) / (done - first)
-                more = f", {detail()}" if detail else ""
-                later = f", {_duration(each * (total - done + after))} of all epochs" if after else ""
-                self.say(f"{what}: {done:,} of {total:,}{more}, about {_duration(each * (total - done))} left{later}")
-            yield item
+        *,
+        first: int = 0,
+        after: int = 0,
+        detail: Callable[[], str] | None = None,
+    ) -> None:
+        self._console, self._total, self._what = console, total, what
+        self._first, self._done, self._after, self._detail = first, first, after, detail
+        self._began = time.monotonic()
+        seen = console.shows_bars
+        self._bar = tqdm(total=total, initial=first, desc=_named(what), leave=False, file=sys.stderr) if seen else None
+
+    def advance(self) -> None:
+        """Another one is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+        elif self._done < self._total and self._console.silence_seconds >= self._console.most_silence_seconds:
+            self._console.say(self._line())
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _line(self) -> str:
+        left = self._total - self._done
+        each = (time.monotonic() - self._began) / (self._done - self._first)
+        more = f", {self._detail()}" if self._detail else ""
+        later = f", {_duration(each * (left + self._after))} of all epochs" if self._after else ""
+        return (
+            f"{_named(self._what)}: {self._done:,} of {self._total:,}{more}, about {_duration(each * left)} left{later}"
+        )
+
+
+def _named(what: str) -> str:
+    return f"     {printable(what)}"
 
 
 def _duration(seconds: float) -> str:

@@ -13,9 +13,9 @@ import torch
 import cnntrain
 from cnntrain.config.loading import Config
 from cnntrain.names import printable
-from cnntrain.progress import EpochFigures
 from cnntrain.runtime.device import MEMORY_FORMAT
 from cnntrain.runtime.machine import processor_name
+from cnntrain.training.sums import EpochFigures
 
 
 def build_results(

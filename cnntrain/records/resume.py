@@ -1,13 +1,13 @@
 """Going on with a run: finding it, and what may differ from when it began."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cnntrain.artifacts.checking import loading
 from cnntrain.config.loading import Config, dump_config, load_config
 from cnntrain.config.schema.run import MAX_THREADS
 from cnntrain.data.places import moved_images
@@ -128,7 +128,7 @@ def open_run(
     notices, finished = [f"changed: {change}" for change in changes], ""
     if saved:
         config = _where_images_are(config, before, data_root, saved.header.class_names)
-        with understood(saved):
+        with loading(saved.path):
             config = _with_threads(config, saved.state["environment"]["threads"])
             notices += _differences(saved, config)
             finished = _finished(folder, saved, config)
@@ -148,19 +148,6 @@ def restore_config(folder: Path, say: Callable[[str], None]) -> None:
             raise
         write_text(path, dump_config(saved.header.config))
         say(f"     note: {path} was damaged or missing, and is that of the newest checkpoint again")
-
-
-@contextmanager
-def understood(saved: Saved) -> Iterator[None]:
-    """While a checkpoint is loaded whose digest is right, but which another program may have written.
-
-    Raises:
-        CheckpointError: Something in it is missing, or of another kind.
-    """
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, RuntimeError, IndexError, AttributeError) as error:
-        raise CheckpointError(f"{saved.path}: no training checkpoint of this version of cnntrain ({error})") from error
 
 
 def environment() -> dict[str, Any]:
@@ -263,7 +250,7 @@ def _finished(folder: Path, saved: Saved, config: Config) -> str:
 
 
 def _epochs_done(saved: Saved) -> int:
-    with understood(saved):
+    with loading(saved.path):
         return int(saved.state["progress"]["epoch"]) - 1
 
 

@@ -8,14 +8,6 @@ from cnntrain.records.files import json_text
 MAX_LINES = 400  # as many as a chart can show
 
 
-def is_logged(step: int, log_every_steps: int) -> bool:
-    """Whether a step (from 0) is one of those that are logged: more often at the beginning, when most happens.
-
-    At first each one, from step 40 on every second, from 60 on every third, until it is every `log_every_steps`-th.
-    """
-    return step % min(log_every_steps, max(1, step // 20)) == 0
-
-
 class SignalLines:
     """Lines that stay spread over a training of any length: when they are too many, every second one goes.
 

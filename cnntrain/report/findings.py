@@ -18,8 +18,8 @@ from cnntrain.analysis.robustness import PASSES_PER_IMAGE, Robustness, robustnes
 from cnntrain.data import Reporter, Split
 from cnntrain.data.batches import eval_batches
 from cnntrain.errors import CheckpointError, DataError
-from cnntrain.evaluate import network_outputs
 from cnntrain.models.summary import summarise
+from cnntrain.tasks.evaluation import network_outputs
 from cnntrain.tasks.intervals import Interval, wilson_interval
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import NOT_FINITE

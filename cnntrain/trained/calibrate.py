@@ -8,10 +8,10 @@ import torch
 
 from cnntrain.data import Split
 from cnntrain.data.batches import Batch, eval_batches
-from cnntrain.evaluate import evaluate, network_outputs
 from cnntrain.records.checkpoints import network_bytes
 from cnntrain.records.files import write_bytes
 from cnntrain.records.run_log import SUMMARY_METRICS
+from cnntrain.tasks.evaluation import evaluate, network_outputs
 from cnntrain.trained.trained import Trained
 
 

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import torch
+from cnntrain.learner import build_learner
+from cnntrain.progress import Progress
 
 from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
-from cnntrain.learner import build_learner
-from cnntrain.progress import Progress
 from cnntrain.records.checkpoints import Header, network_bytes, save_training
 from cnntrain.records.files import write_bytes
 from cnntrain.records.resume import environment

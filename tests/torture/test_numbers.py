@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
+from cnntrain.learner import Learner
 from conftest import Cli, write_photos
 from harness import CONFIG, Server, outcome, report, serving
 
 from cnntrain.data.batches import Batch, train_batches
-from cnntrain.learner import Learner
 
 
 @pytest.fixture

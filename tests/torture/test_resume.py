@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from cnntrain.checkpointing import Checkpointing
+from cnntrain.learner import Learner
 from conftest import Cli, Outcome, write_photos
 from harness import CONFIG, FULL, outcome
 
-from cnntrain.checkpointing import Checkpointing
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner
 from cnntrain.records import resume
 from cnntrain.runtime.signals import Stopped
+from cnntrain.tasks.evaluation import evaluate
 
 Run = Callable[..., Outcome]
 

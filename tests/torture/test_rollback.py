@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from cnntrain.checkpointing import Checkpointing
+from cnntrain.learner import Learner
 from conftest import Cli, Outcome
 from harness import CONFIG, FULL, outcome, report
 from test_resume import flip, only
 
-from cnntrain.checkpointing import Checkpointing
-from cnntrain.learner import Learner
 from cnntrain.runtime.signals import Stopped
 
 Run = Callable[..., Outcome]

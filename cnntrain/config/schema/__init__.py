@@ -6,45 +6,13 @@ The docstrings and descriptions are what editors show (through `cnntrain schema`
 from typing import Self
 
 from cnntrain.config.schema.expect import Expect
-from cnntrain.config.schema.recipe import (
-    Adam,
-    Adamw,
-    Constant,
-    Cosine,
-    Ema,
-    MultiStep,
-    OneCycle,
-    Optimizer,
-    Recipe,
-    ReduceOnPlateau,
-    Schedule,
-    Sgd,
-    StepDecay,
-)
 from cnntrain.config.schema.run import Run
 from cnntrain.config.section import Section
 from cnntrain.data.options import Data
 from cnntrain.models import Model
+from cnntrain.training.recipe import Recipe
 
-__all__ = [
-    "Adam",
-    "Adamw",
-    "Config",
-    "Constant",
-    "Cosine",
-    "Data",
-    "Ema",
-    "Expect",
-    "MultiStep",
-    "OneCycle",
-    "Optimizer",
-    "Recipe",
-    "ReduceOnPlateau",
-    "Run",
-    "Schedule",
-    "Sgd",
-    "StepDecay",
-]
+__all__ = ["Config", "Data", "Expect", "Recipe", "Run"]
 
 
 class Config(Section):

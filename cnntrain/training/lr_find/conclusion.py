@@ -8,8 +8,8 @@ from statistics import fmean
 
 import numpy as np
 
-from cnntrain.lr_find.ladder import FACTOR
-from cnntrain.lr_find.trials import Trial, beats_guessing
+from cnntrain.training.lr_find.ladder import FACTOR
+from cnntrain.training.lr_find.trials import Trial, beats_guessing
 
 # A rate counts for the suggestion the more the closer it came to the best; none of this share of what the best learnt
 # beyond guessing.
@@ -20,7 +20,7 @@ TOO_FEW = "too few rates could be tried; raise --budget, or widen --min and --ma
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Conclusion:
     """What trials say.
 
     Attributes:
@@ -48,7 +48,7 @@ class Verdict:
     seeds: int = 0
 
 
-def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: float) -> Verdict:
+def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: float) -> Conclusion:
     """Looks at trials of one length.
 
     Args:
@@ -58,7 +58,7 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
         guess: The accuracy of always naming the most frequent class.
     """
     if not trials:
-        return Verdict(None, TOO_FEW)
+        return Conclusion(None, TOO_FEW)
     by_rate: dict[float, list[Trial]] = defaultdict(list)
     for trial in trials:
         by_rate[trial.learning_rate].append(trial)
@@ -71,7 +71,7 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
     noise = SURE * min((errors[rate] for rate in neighbours), default=0.0)
     as_good = [rate for rate in accuracy if rate == best or behind[rate] <= SURE * errors[rate]]
     agreeing, seeds = _agreement(trials, best)
-    found = Verdict(
+    conclusion = Conclusion(
         None,
         "",
         best=best,
@@ -85,25 +85,25 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
     num_judged = sum(trial.num_held_out for trial in by_rate[best])
     if not beats_guessing(accuracy[best], guess, num_judged):
         return replace(
-            found, nothing="in trials, no rate learns more than guessing; raise --budget, or see cnntrain check"
+            conclusion, nothing="in trials, no rate learns more than guessing; raise --budget, or see cnntrain check"
         )
     if noise > MAX_NOISE:
         told = f"{num_judged:,} held-out images tell rates apart only where they differ by {100 * noise:.1f} points"
-        return replace(found, nothing=f"{told}; raise --budget, or compare whole trainings with several run.seed")
+        return replace(conclusion, nothing=f"{told}; raise --budget, or compare whole trainings with several run.seed")
     learnt = accuracy[best] - guess
     exploded = [
         trial.learning_rate
         for trial in tried
         if trial.steps == trials[0].steps and trial.learning_rate > best and trial.accuracy < guess + learnt / 2
     ]
-    found = replace(found, explodes_from=min(exploded, default=None))
+    conclusion = replace(conclusion, explodes_from=min(exploded, default=None))
     # A rate next to one that explodes may do so as well, with another seed or later in a longer training.
     highest = 1.01 * min(exploded, default=math.inf) / FACTOR  # rates are rounded
     if own <= highest and (own == best or (own in errors and behind[own] <= errors[own])):
-        return replace(found, suggestion=own)
+        return replace(conclusion, suggestion=own)
     weights = {rate: max(0.0, 1 - behind[rate] / (NEARLY * learnt)) for rate in (best, *neighbours)}
     middle = math.exp(sum(weight * math.log(rate) for rate, weight in weights.items()) / sum(weights.values()))
-    return replace(found, suggestion=float(f"{min(middle, highest):.2g}"))
+    return replace(conclusion, suggestion=float(f"{min(middle, highest):.2g}"))
 
 
 def standard_error(some: Sequence[Trial], others: Sequence[Trial]) -> float:

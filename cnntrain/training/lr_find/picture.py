@@ -4,22 +4,22 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from cnntrain.lr_find.range_test import RangeTest
-from cnntrain.lr_find.trials import Trial
-from cnntrain.lr_find.verdict import Verdict
+from cnntrain.training.lr_find.conclusion import Conclusion
+from cnntrain.training.lr_find.range_test import RangeTest
+from cnntrain.training.lr_find.trials import Trial
 
 COLOURS = ("#b9c4d0", "#8fb2dd", "#3b82d6")  # from the shortest trials to the longest
 
 
 def picture(
-    curve: RangeTest, trials: Sequence[Trial], verdict: Verdict, kind: str, *, configured: float, title: str
+    curve: RangeTest, trials: Sequence[Trial], conclusion: Conclusion, kind: str, *, configured: float, title: str
 ) -> bytes:
     """Draws, with the suggestion marked. Needs the extra `report`.
 
     Args:
         curve: Is always drawn.
         trials: Above it, where there are any.
-        verdict: Its suggestion, and what did as well.
+        conclusion: Its suggestion, and what did as well.
         kind: `png`, `svg` or `pdf`.
         configured: The configuration's own rate, which is marked too.
         title: Of the file; it is not drawn.
@@ -31,10 +31,10 @@ def picture(
     axes = figure.subplots(2 if trials else 1, 1, sharex=True, squeeze=False)[:, 0]
     if trials:
         _draw_trials(axes[0], trials)
-        if verdict.as_good_from and verdict.as_good_to:
-            axes[0].axvspan(verdict.as_good_from, verdict.as_good_to, color="#e0772b", alpha=0.12, linewidth=0)
+        if conclusion.as_good_from and conclusion.as_good_to:
+            axes[0].axvspan(conclusion.as_good_from, conclusion.as_good_to, color="#e0772b", alpha=0.12, linewidth=0)
     _draw_curve(axes[-1], curve)
-    marks = [(verdict.suggestion, "#e0772b", "-", "suggestion"), (configured, "#8c8c8c", ":", "configuration")]
+    marks = [(conclusion.suggestion, "#e0772b", "-", "suggestion"), (configured, "#8c8c8c", ":", "configuration")]
     for one in axes:
         for rate, colour, style, name in marks:
             if rate is not None:

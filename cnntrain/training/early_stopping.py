@@ -3,21 +3,29 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from cnntrain.tasks.watched import goodness
+from pydantic import NonNegativeFloat, PositiveInt
+
+from cnntrain.config.section import Section
+from cnntrain.tasks.watched import Watched, goodness
 
 
-class Verdict(NamedTuple):
-    """What an epoch's validation means."""
+class EarlyStopping(Section):
+    """Stop when the validation metric has not improved by `min_delta` for `patience` epochs."""
 
-    improved: bool
-    stop: bool
+    metric: Watched = "accuracy"
+    patience: PositiveInt = 10
+    min_delta: NonNegativeFloat = 0.0
+
+    def build(self) -> "MetricWatch":
+        """What watches the metric."""
+        return MetricWatch(self.metric, self.patience, self.min_delta)
 
 
 @dataclass
-class EarlyStopping:
-    """Watches one validation metric.
+class MetricWatch:
+    """Watches one validation metric, and remembers its best epoch.
 
     An epoch is the best so far when its metric is better than every earlier one; equal metrics are told
     apart by the loss, because accuracy on a small validation set often repeats. Patience counts epochs
@@ -38,14 +46,14 @@ class EarlyStopping:
     reference: float = -math.inf
     num_waited: int = 0
 
-    def update(self, epoch: int, val: Mapping[str, Any]) -> Verdict:
-        """Judges an epoch by its validation metrics, which hold `metric` and `loss`.
+    def update(self, epoch: int, val: Mapping[str, Any]) -> bool:
+        """Takes in an epoch's validation metrics, which hold `metric` and `loss`; whether it is the best so far.
 
-        Where nothing was validated, every epoch is the best so far, and training never stops early.
+        Where nothing was validated, every epoch is the best so far, and there is nothing to wait for.
         """
         if not val:
             self.best_epoch = epoch
-            return Verdict(improved=True, stop=False)
+            return True
         score = goodness(self.metric, float(val[self.metric]))
         candidate = (score, -float(val["loss"]))
         improved = all(map(math.isfinite, candidate)) and candidate > self.best
@@ -55,7 +63,7 @@ class EarlyStopping:
             self.reference, self.num_waited = score, 0
         else:
             self.num_waited += 1
-        return Verdict(improved, stop=self.gives_up)
+        return improved
 
     @property
     def gives_up(self) -> bool:
@@ -64,7 +72,7 @@ class EarlyStopping:
 
     @property
     def reason(self) -> str:
-        """Why it stopped, in words."""
+        """Why it gave up, in words."""
         return f"validation {self.metric} has not improved by more than {self.min_delta:g} for {self.patience} epochs"
 
     def state_dict(self) -> dict[str, Any]:

@@ -6,18 +6,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from cnntrain.config.loading import Config
-from cnntrain.data import Splits
-from cnntrain.lr_find.ladder import Ladder, round_lengths
-from cnntrain.lr_find.picture import picture
-from cnntrain.lr_find.range_test import MIN_LOSSES, RangeTest, range_test
-from cnntrain.lr_find.trials import Laboratory, Trial, num_held_out
-from cnntrain.lr_find.verdict import Verdict, decide
-from cnntrain.records.console import Console
+from cnntrain.data import Reporter, Splits
 from cnntrain.runtime.device import resolve_device
 from cnntrain.start import initial_weights
-from cnntrain.train import set_up
+from cnntrain.training.lr_find.conclusion import Conclusion, decide
+from cnntrain.training.lr_find.ladder import Ladder, round_lengths
+from cnntrain.training.lr_find.picture import picture
+from cnntrain.training.lr_find.range_test import MIN_LOSSES, RangeTest, range_test
+from cnntrain.training.lr_find.trials import Laboratory, Trial, num_held_out
+from cnntrain.training.setup import set_up
 
-__all__ = ["BUDGET", "MIN_LOSSES", "RULE", "Found", "RangeTest", "Trial", "Verdict", "lr_find", "picture"]
+__all__ = ["BUDGET", "MIN_LOSSES", "RULE", "Conclusion", "RangeTest", "Search", "Trial", "lr_find", "picture"]
 
 RULE = "the middle of the rates whose trials ended best, or the configuration's own where it did as well"
 BUDGET = 5000  # steps of all trials together
@@ -26,38 +25,38 @@ MIN_HELD_OUT = 50  # fewer images tell no rates apart
 
 
 @dataclass(frozen=True)
-class Found:
-    """What `lr_find` found.
+class Search:
+    """What `lr_find` came to.
 
     Attributes:
         curve: The range test.
         trials: In the order in which they were made.
-        verdict: What they say.
+        conclusion: What they say.
         seconds: How long it all took, without the preparation of the data.
     """
 
     curve: RangeTest
     trials: list[Trial]
-    verdict: Verdict
+    conclusion: Conclusion
     seconds: float
 
 
 def lr_find(
     config: Config,
-    console: Console,
+    reporter: Reporter,
     *,
     steps: int = 100,
     low: float = 1e-6,
     high: float = 10.0,
     budget: int = BUDGET,
-) -> Found:
+) -> Search:
     """Draws a curve by a range test, then tries rates in short trainings. Nothing of it is kept.
 
     Validation and test images are not looked at: the trials are judged on training images held out from them.
 
     Args:
         config: Any that could be trained.
-        console: Where progress goes.
+        reporter: Told how far it is.
         steps: Of the range test, at most.
         low: The first rate of the range test; none below is tried.
         high: The last one; none above is tried.
@@ -70,25 +69,25 @@ def lr_find(
     device = resolve_device(config.run.device)
     _, weights = initial_weights(config)
     run = config.run.model_copy(update={"compile": False})  # which takes a minute, for each trial anew
-    config, splits, learner = set_up(config.model_copy(update={"run": run}), device, console)
+    config, splits, state, settings, _ = set_up(config.model_copy(update={"run": run}), device, reporter)
     own, started = config.recipe.optimizer.lr, time.perf_counter()
-    curve = range_test(learner, splits, config, console, steps=steps, low=low, high=high)
+    curve = range_test(state, splits, settings, reporter, steps=steps, low=low, high=high)
     laboratory = Laboratory(config, splits, device, weights)
     trials: list[Trial] = []
     nothing = _why_not_try(curve, splits, budget)
     if nothing:
-        verdict = Verdict(None, nothing)
+        conclusion = Conclusion(None, nothing)
     else:
         whole = laboratory.whole_training
         budget = min(budget, max(ENOUGH, MOST_TRAININGS * whole))
         a_step = (time.perf_counter() - started) / len(curve.losses)
-        console.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
+        reporter.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
         guess = float(np.bincount(splits.train.targets.cpu().numpy()).max() / len(splits.train))
-        ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), guess, laboratory.try_rate, console.say)
+        ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), guess, laboratory.try_rate, reporter.say)
         last = ladder.climb(curve.lowest / 3 if curve.falls else own)
         trials = ladder.trials
-        verdict = decide(last, trials, own, guess)
-    return Found(curve, trials, verdict, time.perf_counter() - started)
+        conclusion = decide(last, trials, own, guess)
+    return Search(curve, trials, conclusion, time.perf_counter() - started)
 
 
 def _why_not_try(curve: RangeTest, splits: Splits, budget: int) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation: what a network makes of a whole split. Serves validation and every test."""
+"""Evaluation: what a network makes of a whole split, as its task sees it."""
 
 import math
 from collections.abc import Iterable, Iterator
@@ -7,11 +7,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cnntrain.analysis.dead_relus import dead_relus, is_looked_at, spread
-from cnntrain.config.loading import Config
-from cnntrain.data import Preprocessing, Reporter, Split, Splits
+from cnntrain.data import Preprocessing, Reporter, Split
 from cnntrain.data.batches import Batch, eval_batches
-from cnntrain.learner import Learner
 from cnntrain.runtime.device import exact_float32
 from cnntrain.tasks.task import Evaluation, Task
 
@@ -66,13 +63,3 @@ def eval_batches_with_bar(
     """The batches of a split for `evaluate`; the reporter shows how far it is."""
     num_batches = math.ceil(len(split) / batch_size)
     return reporter.progress(eval_batches(split, preprocessing, batch_size), num_batches, "evaluating, batch")
-
-
-def find_dead_relus(learner: Learner, splits: Splits, config: Config, epoch: int) -> dict[str, float]:
-    """What `dead_relus` finds in validation images after the epochs in which it looks; nothing after the others."""
-    is_last = learner.stopping.gives_up or epoch == config.recipe.epochs
-    if not is_looked_at(epoch, is_last=is_last) or not len(splits.val):
-        return {}
-    return dead_relus(
-        learner.kept, eval_batches(spread(splits.val), splits.preprocessing, config.recipe.images_at_once)
-    )

@@ -13,13 +13,15 @@ from cnntrain.config.loading import Config
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, steps_per_epoch
 from cnntrain.data.carve import carve
-from cnntrain.data.pipeline import build_pipeline
-from cnntrain.evaluate import evaluate
-from cnntrain.learner import Learner, build_learner
 from cnntrain.models.pretrained import Weights
-from cnntrain.recipe.averaging import WeightAverage
-from cnntrain.recipe.schedules import build_scheduler
-from cnntrain.train import epoch_batches, train_step
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.averaging import WeightAverage
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
+from cnntrain.training.recipe import Recipe
+from cnntrain.training.schedules import build_scheduler
+from cnntrain.training.settings import Settings
+from cnntrain.training.setup import build_training
+from cnntrain.training.state import TrainingState
 
 # So much of the training images is held out, and at most so many: to judge takes time as well.
 HELD_OUT, MAX_HELD_OUT = 0.2, 2000
@@ -83,17 +85,17 @@ class Laboratory:
             CnntrainError: Training could not work.
         """
         splits, config = hold_out(self.splits, seed), self.with_rate(learning_rate, seed)
-        learner = build_learner(config, splits, self.device, self.weights)
-        shrink(learner, config, steps, self.whole_training)
-        batches, epochs = endless_batches(splits, config, splits.preprocessing.image_size), config.recipe.epochs
+        state, settings, _ = build_training(config, splits, self.device, self.weights)
+        state, settings = shrunk(state, config.recipe, steps, self.whole_training), without_stops(settings)
+        batches = endless_batches(splits, settings)
         for step in range(steps):
-            learner.begin_epoch(1 + step * epochs // steps)
-            result = train_step(learner, next(batches))
-            if not (result.updated and math.isfinite(float(result.loss_sum))):
+            begin_epoch(state.network, settings, 1 + step * settings.epochs // steps)
+            done = train_step(state, next(batches), settings)
+            if not (done.updated and math.isfinite(done.loss)):
                 return Trial(learning_rate, steps, seed, 0.0, None, np.zeros(len(splits.val), dtype=bool))
-        batches = eval_batches(splits.val, splits.preprocessing, config.recipe.images_at_once)
-        found = evaluate(learner.kept, batches, learner.task)
-        right, loss = found.predictions == found.targets, float(found.losses.mean())
+        held_out = eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size)
+        outcome = evaluate(state.kept, held_out, settings.task)
+        right, loss = outcome.predictions == outcome.targets, float(outcome.losses.mean())
         return Trial(learning_rate, steps, seed, float(right.mean()), loss if math.isfinite(loss) else None, right)
 
     def with_rate(self, learning_rate: float, seed: int) -> Config:
@@ -124,20 +126,25 @@ def hold_out(splits: Splits, seed: int) -> Splits:
     return replace(splits, train=train.subset(kept), val=train.subset(taken))
 
 
-def shrink(learner: Learner, config: Config, steps: int, whole: int) -> None:
-    """Has the schedule end, and the average forget, as if the whole training had only these steps."""
-    recipe = config.recipe
-    for group, initial in zip(learner.optimizer.param_groups, learner.scheduler.initial_lrs, strict=True):
-        group["lr"] = initial
-    learner.scheduler = build_scheduler(
-        recipe.schedule, learner.optimizer, steps_per_epoch=steps / recipe.epochs, total_steps=steps
+def shrunk(state: TrainingState, recipe: Recipe, steps: int, whole: int) -> TrainingState:
+    """The same, with the schedule ending, and the average forgetting, as if the whole training had only these steps."""
+    scheduler = build_scheduler(
+        recipe.schedule,
+        state.optimizer,
+        steps_per_epoch=steps / recipe.epochs,
+        total_steps=steps,
+        initial_lrs=state.scheduler.initial_lrs,
     )
-    if recipe.averaging:
-        learner.average = WeightAverage(learner.model, recipe.averaging.decay ** max(1.0, whole / steps))
+    decay = recipe.averaging.decay ** max(1.0, whole / steps) if recipe.averaging else None
+    return replace(state, scheduler=scheduler, average=WeightAverage(state.network, decay) if decay else None)
 
 
-def endless_batches(splits: Splits, config: Config, image_size: int) -> Iterator[Batch]:
-    """Those of training, epoch after epoch, all of one size in px."""
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+def without_stops(settings: Settings) -> Settings:
+    """The same recipe, for who looks at each step and ends by himself where one is not finite."""
+    return replace(settings, on_nonfinite="skip")
+
+
+def endless_batches(splits: Splits, settings: Settings) -> Iterator[Batch]:
+    """Those of training, epoch after epoch."""
     for epoch in count(1):
-        yield from epoch_batches(splits, config, epoch, pipeline=pipeline, image_size=image_size)
+        yield from epoch_batches(splits, settings, epoch)

@@ -1,24 +1,24 @@
 """A dry run: everything that training needs, tried once on one batch, without writing a run."""
 
 import math
+from dataclasses import replace
 
 from cnntrain.config.loading import Config, dump_config
-from cnntrain.data.batches import steps_per_epoch, train_batches
-from cnntrain.data.pipeline import build_pipeline
+from cnntrain.data import Reporter
 from cnntrain.errors import NumericalError
 from cnntrain.models import count_parameters
 from cnntrain.names import shortened
-from cnntrain.records.console import Console
 from cnntrain.runtime.device import device_name, resolve_device
-from cnntrain.train import set_up, train_step
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
+from cnntrain.training.setup import set_up
 
 
-def check(config: Config, console: Console, *, show_config: bool = False) -> list[str]:
+def check(config: Config, reporter: Reporter, *, show_config: bool = False) -> list[str]:
     """Opens the data, builds the network, and runs one batch forward and backward.
 
     Args:
         config: What to try.
-        console: Where lines go.
+        reporter: Told what is done.
         show_config: Whether the text begins with the resolved configuration, as YAML.
 
     Returns:
@@ -27,29 +27,29 @@ def check(config: Config, console: Console, *, show_config: bool = False) -> lis
     Raises:
         CnntrainError: Training could not work.
     """
-    config, splits, learner = set_up(config, resolve_device(config.run.device), console)
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    batch_size = config.recipe.batch_size
-    batch = next(train_batches(splits.train, pipeline, batch_size, seed=config.run.seed, epoch=1))
-    learner.begin_epoch(1)
-    result = train_step(learner, batch)
-    loss, expected = float(result.loss_sum / result.total_weight), learner.criterion.at_chance()
+    config, splits, state, settings, _ = set_up(config, resolve_device(config.run.device), reporter)
+    batch = next(epoch_batches(splits, replace(settings, balanced=False, resizing=None), epoch=1))
+    begin_epoch(state.network, settings, epoch=1)
+    loss, expected = (
+        train_step(state, batch, replace(settings, on_nonfinite="skip")).loss,
+        settings.criterion.at_chance(),
+    )
     if not math.isfinite(loss):
         raise NumericalError(f"the loss of the first batch is {loss}; look at the images, data.mean and data.std")
-    counts = ", ".join(f"{name} {found['num_images']:,}" for name, found in splits.identity().items())
-    fitting = splits.preprocessing
-    found = {
-        "images": f"{counts}; {fitting.channels} channels, mean {_rounded(fitting.mean)}, std {_rounded(fitting.std)}",
+    counts = ", ".join(f"{name} {part['num_images']:,}" for name, part in splits.identity().items())
+    images = splits.preprocessing
+    facts = {
+        "images": f"{counts}; {images.channels} channels, mean {_rounded(images.mean)}, std {_rounded(images.std)}",
         "classes": f"{splits.num_classes}: {', '.join(map(shortened, splits.class_names[:12]))}"
         + (", ..." if splits.num_classes > 12 else ""),
         "batch": f"{tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}",
-        "parameters": f"{count_parameters(learner.model):,}",
-        "device": f"{device_name(learner.device)}, {learner.precision}",
-        "steps": f"{steps_per_epoch(len(splits.train), batch_size):,} an epoch, {config.recipe.epochs} epochs",
+        "parameters": f"{count_parameters(state.network):,}",
+        "device": f"{device_name(settings.device)}, {settings.precision}",
+        "steps": f"{settings.steps_per_epoch:,} an epoch, {settings.epochs} epochs",
         "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)}): "
         + _judge(loss / expected),
     }
-    lines = [f"{name:<14}{text}" for name, text in found.items()]
+    lines = [f"{name:<14}{text}" for name, text in facts.items()]
     resolved = dump_config(config).split("\n") if show_config else []
     return [*resolved, *lines, "", "ready to train"]
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from cnntrain.lr_find.trials import Trial, beats_guessing
+from cnntrain.training.lr_find.trials import Trial, beats_guessing
 
 FACTOR = 3.0  # between two rungs
 # Steps of a trial in each round, as shares of the budget. Of the default budget that is 60, 200 and 500: what is best
@@ -60,33 +60,33 @@ class Ladder:
         centre = float(round(math.log(min(max(start, self.low), self.high) / self.own, FACTOR)))
         for seed, steps in enumerate(self.lengths[:-1]):
             reach = (-2, -1, 0, 1, 2) if seed == 0 else (-1, 0, 1)
-            found = self._round([centre + k for k in reach], 1.0, steps, seed)
-            if not found:
+            tried = self._round([centre + k for k in reach], 1.0, steps, seed)
+            if not tried:
                 return []
-            centre = self._best(found)
+            centre = self._best(tried)
         seed, steps = len(self.lengths) - 1, self.lengths[-1]
         rungs = {centre - 0.5, centre, centre + 0.5}
         if abs(centre) <= 2:  # so that the user's own rate is compared
             rungs.add(0.0)
-        found = self._round(rungs, 0.5, steps, seed)
-        return self._repeated(found, steps, seed)
+        tried = self._round(rungs, 0.5, steps, seed)
+        return self._repeated(tried, steps, seed)
 
     def _round(self, rungs: Iterable[float], reach: float, steps: int, seed: int) -> dict[float, Trial]:
         """Tries rungs, and further ones while the best is the lowest or highest of them; rung -> trial."""
-        found: dict[float, Trial] = {}
+        tried: dict[float, Trial] = {}
         waiting = sorted(rung for rung in rungs if self._may_try(rung))
-        while waiting and len(found) < MAX_RUNGS and self._affords(steps):
+        while waiting and len(tried) < MAX_RUNGS and self._affords(steps):
             rung = waiting.pop(0)
-            found[rung] = self._try(rung, steps, seed)
+            tried[rung] = self._try(rung, steps, seed)
             if not waiting:
-                best = self._best(found)
+                best = self._best(tried)
                 around = (best - reach, best + reach)
-                waiting = [rung for rung in around if rung not in found and self._may_try(rung)]
-        return found if len(found) > 1 else {}
+                waiting = [rung for rung in around if rung not in tried and self._may_try(rung)]
+        return tried if len(tried) > 1 else {}
 
-    def _repeated(self, found: dict[float, Trial], steps: int, seed: int) -> list[Trial]:
+    def _repeated(self, tried: dict[float, Trial], steps: int, seed: int) -> list[Trial]:
         """The same with other seeds, for rates that may still be the best, as often as the budget allows."""
-        trials = {rung: [trial] for rung, trial in found.items()}
+        trials = {rung: [trial] for rung, trial in tried.items()}
         for other in range(seed + 1, seed + MAX_SEEDS):
             reached = {rung: fmean(trial.accuracy for trial in some) for rung, some in trials.items()}
             near = sorted(rung for rung in reached if reached[rung] > max(reached.values()) - HOPELESS)
@@ -95,14 +95,14 @@ class Ladder:
             trials = {rung: [*trials[rung], self._try(rung, steps, other)] for rung in near}
         return [trial for some in trials.values() for trial in some]
 
-    def _best(self, found: Mapping[float, Trial]) -> float:
+    def _best(self, tried: Mapping[float, Trial]) -> float:
         """The rung that did best: by accuracy as soon as one does better than guessing, else by loss.
 
         The loss of a network with batch norm grows at first, the more the faster it learns: it is sure too early.
         """
-        learnt = any(beats_guessing(trial.accuracy, self.guess, trial.num_held_out) for trial in found.values())
+        learnt = any(beats_guessing(trial.accuracy, self.guess, trial.num_held_out) for trial in tried.values())
         by = _error if learnt else _loss
-        return min(found, key=lambda rung: by(found[rung]))
+        return min(tried, key=lambda rung: by(tried[rung]))
 
     def _try(self, rung: float, steps: int, seed: int) -> Trial:
         trial = self.attempt(self._rate(rung), steps, seed)

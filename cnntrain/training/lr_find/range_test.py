@@ -7,21 +7,19 @@ itself: it is one noisy training, and it knows nothing of warm-up and decay.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 
-from cnntrain.config.loading import Config
-from cnntrain.data import Splits
+from cnntrain.data import Reporter, Splits
 from cnntrain.errors import NumericalError
-from cnntrain.learner import Learner
-from cnntrain.lr_find.trials import endless_batches
-from cnntrain.recipe.resizing import training_size
-from cnntrain.recipe.schedules import Scheduler
-from cnntrain.records.console import Console
-from cnntrain.train import train_step
+from cnntrain.training.loop import begin_epoch, train_step
+from cnntrain.training.lr_find.trials import endless_batches, without_stops
+from cnntrain.training.schedules import Scheduler
+from cnntrain.training.settings import Settings
+from cnntrain.training.state import TrainingState
 
 DIVERGED = 4.0  # the loss beside its best, at which there is nothing more to be learnt (fast.ai's choice)
 RECENT = 5  # steps whose mean loss is judged by that
@@ -63,17 +61,17 @@ class RangeTest:
 
 
 def range_test(
-    learner: Learner, splits: Splits, config: Config, console: Console, *, steps: int, low: float, high: float
+    state: TrainingState, splits: Splits, settings: Settings, reporter: Reporter, *, steps: int, low: float, high: float
 ) -> RangeTest:
     """Takes training steps with a growing learning rate, until the loss explodes.
 
     Images are as large, and as much is frozen, as in the first epoch; schedule and averaging have no part in it.
 
     Args:
-        learner: At its start; it is of no use afterwards.
+        state: At its start; it is of no use afterwards.
         splits: What to train on.
-        config: The recipe.
-        console: Where progress goes.
+        settings: The recipe.
+        reporter: Told how far it is.
         steps: At most.
         low: The first rate.
         high: The last one.
@@ -81,17 +79,16 @@ def range_test(
     Raises:
         NumericalError: The first loss is infinite or not a number.
     """
-    grow_rate(learner, low, high, steps)
-    learner.begin_epoch(1)
+    state, settings = with_growing_rate(state, low, high, steps), without_stops(settings)
+    begin_epoch(state.network, settings, epoch=1)
     rates: list[float] = []
     losses: list[float] = []
     best, ended = math.inf, f"all {steps} steps are done"
-    size = training_size(config.recipe, 1, splits.preprocessing.image_size)
-    batches = endless_batches(splits, config, size)
-    for _ in console.progress(range(steps), steps, "range test"):
-        rate, result = learner.learning_rate, train_step(learner, next(batches))
-        loss = float(result.loss_sum / result.total_weight)
-        if not (math.isfinite(loss) and result.updated):
+    batches = endless_batches(splits, replace(settings, resizing=None, image_size=settings.training_size(1)))
+    for _ in reporter.progress(range(steps), steps, "range test"):
+        done = train_step(state, next(batches), settings)
+        rate, loss = done.learning_rate, done.loss
+        if not (math.isfinite(loss) and done.updated):
             ended = f"the loss or a gradient was no longer finite at {rate:.2g}"
             break
         rates.append(rate)
@@ -106,15 +103,17 @@ def range_test(
     return judge(rates, losses, ended)
 
 
-def grow_rate(learner: Learner, low: float, high: float, steps: int) -> None:
-    """Puts a rate that grows from `low` to `high` in place of the schedule; stages keep their rates' ratio."""
-    highest = max(learner.scheduler.initial_lrs)
-    for group, initial in zip(learner.optimizer.param_groups, learner.scheduler.initial_lrs, strict=True):
-        group["lr"] = low * initial / highest
-    learner.scheduler = Scheduler(
-        learner.optimizer, lambda _, fraction: (high / low) ** fraction, steps_per_epoch=1, total_steps=steps - 1
+def with_growing_rate(state: TrainingState, low: float, high: float, steps: int) -> TrainingState:
+    """The same with a rate that grows from `low` to `high` in place of the schedule; stages keep their rates' ratio."""
+    highest = max(state.scheduler.initial_lrs)
+    scheduler = Scheduler(
+        state.optimizer,
+        lambda _, fraction: (high / low) ** fraction,
+        steps_per_epoch=1,
+        total_steps=steps - 1,
+        initial_lrs=[low * initial / highest for initial in state.scheduler.initial_lrs],
     )
-    learner.average = None
+    return replace(state, scheduler=scheduler, average=None)
 
 
 def judge(rates: Sequence[float], losses: Sequence[float], ended: str) -> RangeTest:

@@ -2,10 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
+from pydantic import Field, PositiveInt
 from torch import nn
 
+from cnntrain.config.section import Section
 from cnntrain.models.general import BatchNorm
+
+
+class Unfreezing(Section):
+    """Train the frozen stages after all, one by one, the last one first."""
+
+    epoch: Annotated[int, Field(ge=2)] = Field(2, description="the first epoch that trains one more stage")
+    every_epochs: PositiveInt = Field(1, description="after how many epochs the next one follows")
 
 
 @dataclass(frozen=True)
@@ -42,3 +52,13 @@ class Freezing:
                 for part in module.modules():
                     if isinstance(part, BatchNorm):
                         part.train(name not in frozen)
+
+    def describe(self, epoch: int, network: nn.Module) -> str:
+        """What is frozen in the first epoch, and what is trained too from a later one; nothing if nothing changes."""
+        frozen = self.frozen(epoch)
+        if epoch == 1 and frozen:
+            sizes = [(parameter.numel(), parameter.requires_grad) for parameter in network.parameters()]
+            trained, total = sum(size for size, trains in sizes if trains), sum(size for size, _ in sizes)
+            return f"{trained:,} of {total:,} parameters are trained; frozen: {', '.join(frozen)}"
+        thawed = [name for name in self.frozen(epoch - 1) if name not in frozen] if epoch > 1 else []
+        return f"from epoch {epoch} trained too: {', '.join(thawed)}" if thawed else ""

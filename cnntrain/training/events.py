@@ -1,0 +1,75 @@
+"""What the loop says of itself."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from cnntrain.data.batches import Batch
+from cnntrain.training.step_norms import StepNorms
+from cnntrain.training.sums import EpochFigures, EpochSums
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """A step was taken, or left out. Tensors are on the device; reading a number makes the host wait for it.
+
+    Attributes:
+        step: Steps taken or left out so far, this one included.
+        epoch: The one that it belongs to, from 1.
+        learning_rate: Its own; of the head, where stages have different ones.
+        batch: What it was computed on.
+        sums: Of the epoch so far.
+        updated: Whether the weights were moved.
+        reason: Why they were not, in words, where that was found now; empty where training went back.
+        loss_sum: The batch's summed loss; None where nothing was computed, because training went back.
+        total_weight: By which the summed loss is to be divided.
+        norms: Of gradients, weights and update, where they were measured.
+    """
+
+    step: int
+    epoch: int
+    learning_rate: float
+    batch: Batch
+    sums: EpochSums
+    updated: bool = False
+    reason: str = ""
+    loss_sum: Tensor | None = None
+    total_weight: Tensor | int = 0
+    norms: StepNorms | None = None
+
+    @property
+    def loss(self) -> float:
+        """The batch's mean loss, as it was before the update; the host waits for the device."""
+        return math.nan if self.loss_sum is None else float(self.loss_sum / self.total_weight)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no step of the whole training moved the weights before; to be asked before the next one."""
+        return self.epoch == 1 and self.updated and self.sums.num_images == len(self.batch.targets)
+
+
+@dataclass(frozen=True)
+class EpochDone:
+    """An epoch was trained, validated and judged.
+
+    Attributes:
+        epoch: Which one, from 1.
+        step: Steps taken or left out so far.
+        learning_rate: Of its last step; of the head, where stages have different ones.
+        train: Its figures.
+        val: Its validation metrics, as `Evaluation.summary` gives them; empty where nothing is validated.
+        improved: Whether it is the best so far.
+    """
+
+    epoch: int
+    step: int
+    learning_rate: float
+    train: EpochFigures
+    val: Mapping[str, Any]
+    improved: bool
+
+
+Event = StepDone | EpochDone

@@ -1,0 +1,137 @@
+"""The training loop: steps 3 to 9 of the textbook's ten. It only learns, and yields what happened.
+
+Saving, logging, bars, signals and the doctor look at the events from outside (see `cnntrain/train.py`).
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from cnntrain.data import Splits
+from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
+from cnntrain.runtime.device import autocast
+from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.events import EpochDone, Event, StepDone
+from cnntrain.training.nonfinite import clip_gradients, reason_to_leave_out, restore_buffers
+from cnntrain.training.settings import Settings
+from cnntrain.training.state import TrainingState
+from cnntrain.training.step_norms import StepNorms
+from cnntrain.training.sums import timed
+
+
+def learn(
+    state: TrainingState,
+    splits: Splits,
+    settings: Settings,
+    *,
+    validating: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
+) -> Iterator[Event]:
+    """Trains from where the state stands to the last epoch, or until early stopping says so.
+
+    Args:
+        state: Is changed by every step.
+        splits: Trained on and validated on.
+        settings: The recipe.
+        validating: What validation's batches pass through, such as a bar.
+
+    Yields:
+        `StepDone` after each step, `EpochDone` after each epoch.
+
+    Raises:
+        DataError: A streamed image cannot be read.
+        NonfiniteStep: A loss or gradient is not finite, and the recipe does not leave such steps out.
+    """
+    while not state.is_over(settings.epochs):  # 7 iteration, 9 termination
+        epoch, sums = state.epoch, state.sums
+        yield from timed(train_epoch(state, splits, settings), sums.add_seconds)
+        # 8 evaluation: on images that were never trained on, for only these tell what was learnt for good.
+        batches = validating(eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size))
+        val = evaluate(state.kept, batches, settings.task).summary() if len(splits.val) else {}
+        improved = state.judge(val)
+        yield EpochDone(epoch, state.step, state.last_learning_rate, sums.figures(), val, improved)
+
+
+def train_epoch(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[StepDone]:
+    """One pass over the training images, or what is left of it.
+
+    Raises:
+        DataError: A streamed image cannot be read.
+        NonfiniteStep: As `learn`.
+    """
+    begin_epoch(state.network, settings, state.epoch)
+    batches = epoch_batches(
+        splits, settings, state.epoch, first=state.step - state.epochs_done * settings.steps_per_epoch
+    )
+    for batch in timed(batches, state.sums.add_data_seconds):
+        yield train_step(state, batch, settings, measured=settings.is_measured(state.step))
+    state.sums.wait()
+
+
+def begin_epoch(network: nn.Module, settings: Settings, epoch: int) -> None:
+    """Puts the network into training mode, save for what is frozen in this epoch (from 1)."""
+    network.train()
+    settings.freezing.apply(epoch)
+
+
+def epoch_batches(splits: Splits, settings: Settings, epoch: int, *, first: int = 0) -> Iterator[Batch]:
+    """The batches of an epoch (from 1) as the recipe wants them, without the `first` ones; see `train_batches`."""
+    return train_batches(
+        splits.train,
+        settings.pipeline,
+        settings.batch_size,
+        seed=settings.seed,
+        epoch=epoch,
+        first=first,
+        balanced=settings.balanced,
+        image_size=settings.training_size(epoch),
+    )
+
+
+def train_step(state: TrainingState, batch: Batch, settings: Settings, *, measured: bool = False) -> StepDone:
+    """Steps 3 to 6 on one batch: forward, loss, backward, update.
+
+    With micro-batches, their gradients add up to that of the whole batch (batch norm still sees each apart).
+
+    Args:
+        state: Is taken to the next step.
+        batch: On the state's device.
+        settings: The recipe.
+        measured: Whether the norms of gradients, weights and update are wanted.
+
+    Raises:
+        NonfiniteStep: Loss or gradient is not finite, and the recipe does not leave such steps out.
+    """
+    done = StepDone(state.step + 1, state.epoch, state.learning_rate, batch, state.sums)
+    if state.step in state.left_out:
+        state.advance()
+        return done
+    total_weight = settings.criterion.total_weight(batch.targets)
+    loss_sum, num_correct = torch.zeros((), device=state.device), torch.zeros((), device=state.device)
+    buffers = [buffer.clone() for buffer in state.network.buffers()] if settings.on_nonfinite == "skip" else []
+    with settings.seeded_dropout(state.step):
+        for images, targets in micro_batches(batch, settings.micro_batch):
+            # 3 forward: from images to logits, in the precision that is fast on this device.
+            with autocast(settings.precision, settings.device):
+                outputs = state.forward(images)
+            # 4 loss: one number says how wrong the logits are; in float32, for small differences count.
+            loss, reported, logits = settings.task.training_loss(settings.criterion, outputs, targets)
+            # 5 backward: the gradient says how each weight moves that number; micro-batches add up.
+            state.scaler.scale(loss / total_weight).backward()  # type: ignore[no-untyped-call]
+            loss_sum += reported
+            num_correct += settings.task.num_correct(logits, targets)
+    # 6 update: a small step against the gradient, unless there is none that makes sense.
+    state.scaler.unscale_(state.optimizer)
+    norms = StepNorms(state.network) if measured else None
+    done = replace(done, loss_sum=loss_sum, total_weight=total_weight)
+    if not clip_gradients(state, settings, loss_sum):
+        restore_buffers(state.network, buffers)
+        done = replace(done, reason=reason_to_leave_out(state, batch, settings))
+        state.leave_out()
+        return done
+    state.update()
+    if norms:
+        norms.weights_moved()
+    state.count(loss_sum, total_weight, num_correct, len(batch.targets))
+    return replace(done, updated=True, norms=norms)

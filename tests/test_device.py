@@ -1,12 +1,12 @@
 """Devices: what can be known of a GPU without one, and what needs one."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import torch
-from cnntrain.learner import build_learner
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnntrain.config.loading import load_config
@@ -16,7 +16,8 @@ from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import DeviceError
 from cnntrain.runtime.device import choose_fast_arithmetic, exact_float32, resolve_device, resolve_precision
-from cnntrain.train import train_step
+from cnntrain.training.loop import epoch_batches, train_step
+from cnntrain.training.setup import build_training
 
 EVERYTHING = "data.augment=[random_crop, horizontal_flip, {rotation: {degrees: 5}}, affine, color_jitter, random_erasing, mixup, cutmix]"
 
@@ -51,9 +52,8 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
     """With fake tensors PyTorch checks devices and shapes of a GPU that is not there."""
     config = load_config("digits_lenet", [EVERYTHING, "data.channels=3", "recipe.balance=weights"]).config
     splits = prepare_data(config.data)
-    learner = build_learner(config, splits, torch.device("cpu"))
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    criterion = learner.task.criterion()
+    settings = build_training(config, splits, torch.device("cpu")).settings
+    pipeline, task, criterion = settings.pipeline, settings.task, settings.task.criterion()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.device("cuda:0"):
         images, targets = torch.empty(32, 1, 32, 32, dtype=torch.uint8), torch.empty(32, dtype=torch.int64)
         rows = [mode.from_tensor(table).to("cuda:0") for table in pipeline.draw(0, 1, 32)]
@@ -61,7 +61,7 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
         assert batch.images.device == batch.targets.device == torch.device("cuda:0")
         logits = torch.empty(32, 10)
         assert criterion(logits, batch.targets).device.type == "cuda"
-        assert learner.task.num_correct(logits, batch.targets).device.type == "cuda"
+        assert task.num_correct(logits, batch.targets).device.type == "cuda"
 
 
 @on_cuda
@@ -71,21 +71,20 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
     ["{name: lenet5}", "{name: lenet5, variant: original}", "{name: googlenet, variant: small}", "{name: resnet20}"],
 )
 def test_a_step_on_cuda_never_makes_the_host_wait(model: str, precision: str) -> None:
-    settings = [f"model={model}", EVERYTHING, "data.channels=3", f"recipe.precision={precision}"]
-    config = load_config("digits_lenet", settings).config
+    assignments = [f"model={model}", EVERYTHING, "data.channels=3", f"recipe.precision={precision}"]
+    config = load_config("digits_lenet", assignments).config
     device = torch.device("cuda")
     splits = prepare_data(config.data, device=device)
-    learner = build_learner(config, splits, device)
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    batches = train_batches(splits.train, pipeline, 64, seed=0, epoch=1)
-    train_step(learner, next(batches))
+    state, settings, _ = build_training(config, splits, device)
+    batches = epoch_batches(splits, settings, 1)
+    train_step(state, next(batches), settings)
     torch.cuda.set_sync_debug_mode("error")
     try:
         for measured in (False, True, False):
-            result = train_step(learner, next(batches), with_norms=measured)
+            done = train_step(state, next(batches), settings, measured=measured)
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    assert torch.isfinite(result.loss_sum)
+    assert math.isfinite(done.loss)
 
 
 @on_cuda
@@ -107,13 +106,12 @@ def test_batches_on_cuda_do_not_depend_on_where_images_are_held(photos: Path, ki
 def test_compiled_steps_on_cuda_are_those_of_the_network(micro_batch: str) -> None:
     device, found = torch.device("cuda"), list[list[float]]()
     for compiled in ("true", "false"):
-        settings = [f"run.compile={compiled}", f"recipe.micro_batch={micro_batch}", "recipe.precision=float32"]
-        config = load_config("digits_lenet", settings).config
+        assignments = [f"run.compile={compiled}", f"recipe.micro_batch={micro_batch}", "recipe.precision=float32"]
+        config = load_config("digits_lenet", assignments).config
         splits = prepare_data(config.data, device=device)
-        learner = build_learner(config, splits, device)
-        pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-        batches = train_batches(splits.train, pipeline, 64, seed=0, epoch=1)
-        found.append([float(train_step(learner, next(batches)).loss_sum) for _ in range(8)])
+        state, settings, _ = build_training(config, splits, device)
+        batches = epoch_batches(splits, settings, 1)
+        found.append([train_step(state, next(batches), settings).loss for _ in range(8)])
     assert found[0] == pytest.approx(found[1], rel=1e-2)
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cnntrain.learner import Learner, build_learner
 from conftest import Cli
 from PIL import Image
 
@@ -24,6 +23,7 @@ from cnntrain.errors import CheckpointError
 from cnntrain.records.console import Console
 from cnntrain.records.run_records import read_records
 from cnntrain.train import run
+from cnntrain.training.setup import Built, build_training
 
 CONSTANT = ["recipe.schedule=constant", "recipe.averaging=null", "data.image_size=8", "data.augment=[]"]
 
@@ -64,13 +64,13 @@ def trained(tmp_path: Path, *settings: str) -> tuple[dict[str, dict[str, Any]], 
 def changing_the_network(patch: pytest.MonkeyPatch, change: Callable[[Any], object]) -> None:
     """Before the first step."""
 
-    def build(*arguments: Any) -> Learner:
-        learner = build_learner(*arguments)
+    def build(*arguments: Any) -> Built:
+        built = build_training(*arguments)
         with torch.no_grad():
-            change(learner.model)
-        return learner
+            change(built.state.network)
+        return built
 
-    patch.setattr("cnntrain.train.build_learner", build)
+    patch.setattr("cnntrain.training.setup.build_training", build)
 
 
 def test_vanishing_gradients_are_found_in_a_deep_sigmoid_network(tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_training_that_waits_for_its_images_is_data_bound(tmp_path: Path, monk
         store = SlowImages(images, torch.device("cpu"))
         return replace(splits, train=replace(splits.train, store=store, positions=torch.arange(len(images))))
 
-    monkeypatch.setattr("cnntrain.train.prepare_data", slow)
+    monkeypatch.setattr("cnntrain.training.setup.prepare_data", slow)
     found, _, _ = trained(tmp_path, network("flatten"), "recipe.epochs=1", "recipe.batch_size=150", *CONSTANT)
     assert found["data_bound"]["evidence"]["data_share"] > 0.5
     assert "data.storage" in found["data_bound"]["advice"]

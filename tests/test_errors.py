@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
-from cnntrain.learner import Learner
 from conftest import Cli, write_photos
 from PIL import Image
 from safetensors.torch import save_file
 
-from cnntrain.train import train_step
+from cnntrain.training.loop import train_step
+from cnntrain.training.state import TrainingState
 
 
 class Mistake(NamedTuple):
@@ -260,7 +260,7 @@ def test_ctrl_c_exits_with_130_and_leaves_nothing_half_made(
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cnntrain.train.train_step", interrupt)
+    monkeypatch.setattr("cnntrain.training.loop.train_step", interrupt)
     outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
     assert outcome.code == 130
     assert outcome.err.endswith("error: interrupted\ntraining had not begun; start it again with the same command\n")
@@ -282,7 +282,7 @@ def test_out_of_memory_says_what_to_lower(
     def no_memory(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr("cnntrain.train.train_step", no_memory)
+    monkeypatch.setattr("cnntrain.training.loop.train_step", no_memory)
     outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
     assert outcome.code == 5
     assert "recipe.batch_size is 64, and images have 32 px: set recipe.micro_batch to 32" in outcome.err
@@ -319,12 +319,12 @@ def test_photos_that_moved_can_be_evaluated_where_they_are(cli: Cli, tmp_path: P
 def test_what_an_interrupted_run_learnt_is_kept_and_named(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def step_until_the_second_epoch(learner: Learner, *rest: Any, **more: Any) -> Any:
-        if learner.step == 30:
+    def step_until_the_second_epoch(state: TrainingState, *rest: Any, **more: Any) -> Any:
+        if state.step == 30:
             raise KeyboardInterrupt
-        return train_step(learner, *rest, **more)
+        return train_step(state, *rest, **more)
 
-    monkeypatch.setattr("cnntrain.train.train_step", step_until_the_second_epoch)
+    monkeypatch.setattr("cnntrain.training.loop.train_step", step_until_the_second_epoch)
     outcome = cli("train", "digits_lenet", "--output", tmp_path / "runs")
     assert outcome.code == 130
     assert "error: interrupted\ngo on with it: cnntrain train --resume" in outcome.err
@@ -351,7 +351,7 @@ def test_a_failed_run_keeps_latest_on_the_last_good_one(
 ) -> None:
     output = tmp_path / "runs"
     shutil.copytree(trained_run.parents[1], output, symlinks=True)
-    monkeypatch.setattr("cnntrain.train.train_step", lambda *_, **__: 1 / 0)
+    monkeypatch.setattr("cnntrain.training.loop.train_step", lambda *_, **__: 1 / 0)
     failed = cli("train", "digits_lenet", "--output", output)
     assert failed.code == 1
     assert "error: a bug of cnntrain: ZeroDivisionError: division by zero\nits traceback is in" in failed.err

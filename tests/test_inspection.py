@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cnntrain.learner import Learner
 from conftest import Cli, Outcome, write_photos
 from PIL import Image, ImageEnhance
 from scipy.fft import dctn  # type: ignore[import-untyped]
@@ -18,6 +17,7 @@ from scipy.fft import dctn  # type: ignore[import-untyped]
 from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
+from cnntrain.data.batches import Batch
 from cnntrain.data.images.similar import chance_limit, near_pairs, perceptual_hash
 from cnntrain.data.reporter import Silent
 from cnntrain.data.sources import SOURCES
@@ -26,7 +26,8 @@ from cnntrain.inspection.look import look_at
 from cnntrain.inspection.preview import first_images
 from cnntrain.inspection.report import Report, inspect_data
 from cnntrain.inspection.samples import Sample
-from cnntrain.train import train_step
+from cnntrain.training.loop import train_step
+from cnntrain.training.state import TrainingState
 
 
 def inspect(root: Path, **settings: Any) -> Report:
@@ -483,11 +484,11 @@ def test_the_preview_is_the_first_batch_of_training(cli: Cli, tmp_path: Path, mo
     (tmp_path / "my.yaml").write_text(AUGMENTED)
     batches = []
 
-    def step(learner: Learner, batch: Any, **more: Any) -> Any:
+    def step(state: TrainingState, batch: Batch, *rest: Any, **more: Any) -> Any:
         batches.append((batch.images.clone(), batch.targets.clone()))
-        return train_step(learner, batch, **more)
+        return train_step(state, batch, *rest, **more)
 
-    monkeypatch.setattr("cnntrain.train.train_step", step)
+    monkeypatch.setattr("cnntrain.training.loop.train_step", step)
     assert cli("train", tmp_path / "my.yaml", "--output", tmp_path / "runs").code == 0
     config = load_config(str(tmp_path / "my.yaml")).config
     splits = prepare_data(config.data)

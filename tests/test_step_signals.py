@@ -9,36 +9,44 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from cnntrain.learner import Learner, build_learner
 from conftest import Cli, split_of
 from torch import nn
 
 from cnntrain.analysis.dead_relus import dead_relus, spread
 from cnntrain.config.loading import load_config
 from cnntrain.data import Preprocessing, prepare_data
-from cnntrain.data.batches import eval_batches, train_batches
+from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.inputs import image_inputs
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.models import build_model
 from cnntrain.records.console import Console
-from cnntrain.records.signal_lines import MAX_LINES, SignalLines, is_logged
-from cnntrain.train import run, train_step
+from cnntrain.records.signal_lines import MAX_LINES, SignalLines
+from cnntrain.train import run
+from cnntrain.training.events import StepDone
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
+from cnntrain.training.setup import build_training
+from cnntrain.training.state import TrainingState
+from cnntrain.training.step_norms import StepNorms
 
 CPU = torch.device("cpu")
 GREY = Preprocessing(1, 8, 8, "crop", (0.5,), (0.5,))
 
 
-def steps(*assignments: str, watched: bool) -> tuple[Learner, list[torch.Tensor], Any]:
-    """Three steps: the learner, its weights before the last one, and what the last one left."""
+def steps(*assignments: str, watched: bool) -> tuple[TrainingState, list[torch.Tensor], StepDone]:
+    """Three steps: the state, its weights before the last one, and what the last one left."""
     config = load_config("digits_lenet", ["recipe.schedule=constant", *assignments]).config
     splits = prepare_data(config.data)
-    learner = build_learner(config, splits, CPU)
-    learner.begin_epoch(1)
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
-    for batch, _ in zip(train_batches(splits.train, pipeline, 64, seed=0, epoch=1), range(3), strict=False):
-        before = [parameter.detach().clone() for parameter in learner.model.parameters()]
-        result = train_step(learner, batch, with_norms=watched)
-    return learner, before, result
+    state, settings, _ = build_training(config, splits, CPU)
+    begin_epoch(state.network, settings, 1)
+    for batch, _ in zip(epoch_batches(splits, settings, 1), range(3), strict=False):
+        before = [parameter.detach().clone() for parameter in state.network.parameters()]
+        done = train_step(state, batch, settings, measured=watched)
+    return state, before, done
+
+
+def norms_of(done: StepDone) -> dict[str, dict[str, float]]:
+    """By kind and layer."""
+    assert done.norms is not None
+    return done.norms.by_layer()
 
 
 RECIPES = [
@@ -59,10 +67,10 @@ def test_a_step_that_is_measured_is_the_same_to_the_last_bit(recipe: list[str]) 
 
 @pytest.mark.parametrize("recipe", RECIPES[:2])
 def test_update_ratios_are_those_of_the_weights_themselves(recipe: list[str]) -> None:
-    learner, before, result = steps(*recipe, watched=True)
-    ratios = result.norms.by_layer()["update_ratio"]
+    state, before, done = steps(*recipe, watched=True)
+    ratios = norms_of(done)["update_ratio"]
     moved: dict[str, list[np.ndarray[Any, Any]]] = {}
-    for (name, after), old in zip(learner.model.named_parameters(), before, strict=True):
+    for (name, after), old in zip(state.network.named_parameters(), before, strict=True):
         pair = np.stack([(after.detach() - old).numpy().ravel(), old.numpy().ravel()])
         moved.setdefault(name.rpartition(".")[0], []).append(pair)
     expected = {
@@ -70,12 +78,12 @@ def test_update_ratios_are_those_of_the_weights_themselves(recipe: list[str]) ->
         for layer, pairs in moved.items()
     }
     assert ratios == pytest.approx(expected, rel=1e-4)
-    assert list(ratios) == list(result.norms.by_layer()["gradient_norm"])
+    assert list(ratios) == list(norms_of(done)["gradient_norm"])
 
 
 def test_gradient_norms_are_those_before_clipping() -> None:
     free, clipped = (steps(f"recipe.clip_grad_norm={norm}", "recipe.optimizer={name: sgd, lr: 1e-12}", watched=True)[2] for norm in ("null", "1e-3"))  # fmt: skip
-    assert clipped.norms.by_layer()["gradient_norm"] == pytest.approx(free.norms.by_layer()["gradient_norm"], rel=1e-3)
+    assert norms_of(clipped)["gradient_norm"] == pytest.approx(norms_of(free)["gradient_norm"], rel=1e-3)
 
 
 def test_frozen_layers_and_weights_of_zero_are_told_apart() -> None:
@@ -83,8 +91,6 @@ def test_frozen_layers_and_weights_of_zero_are_told_apart() -> None:
         def __init__(self) -> None:
             super().__init__()
             self.frozen, self.zero = nn.Linear(2, 2).requires_grad_(False), nn.Linear(2, 2)
-
-    from cnntrain.analysis.step_norms import StepNorms
 
     net = Net()
     for parameter in net.zero.parameters():
@@ -97,13 +103,20 @@ def test_frozen_layers_and_weights_of_zero_are_told_apart() -> None:
     assert norms.by_layer()["update_ratio"] == {"zero": math.inf}
 
 
+def logged_steps(num_steps: int, log_every_steps: int = 50) -> list[int]:
+    """Of the first ones, those whose norms are measured."""
+    config = load_config("digits_lenet", [f"run.log_every_steps={log_every_steps}"]).config
+    settings = build_training(config, prepare_data(config.data), CPU).settings
+    return [step for step in range(num_steps) if settings.is_measured(step)]
+
+
 def test_steps_are_logged_more_often_at_the_beginning() -> None:
-    logged = [step for step in range(5000) if is_logged(step, 50)]
+    logged = logged_steps(5000)
     assert logged[:45] == [*range(40), 40, 42, 44, 46, 48]
     assert logged[-3:] == [4850, 4900, 4950]
     assert all(later - earlier <= 50 for earlier, later in itertools.pairwise(logged))
     assert len(logged) < 0.045 * 5000
-    assert [step for step in range(9) if is_logged(step, 1)] == list(range(9))
+    assert logged_steps(9, log_every_steps=1) == list(range(9))
 
 
 def test_long_trainings_keep_some_hundred_lines_spread_over_all_of_it() -> None:
@@ -134,7 +147,7 @@ def test_the_run_folder_has_the_signals_that_tensorboard_shows(trained_run: Path
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     lines = [json.loads(line) for line in (trained_run / "signals.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [step + 1 for step in range(63) if is_logged(step, 50)]
+    assert [line["step"] for line in lines] == [step + 1 for step in logged_steps(63)]
     events = EventAccumulator(str(trained_run))
     events.Reload()
     for line in lines:
@@ -153,12 +166,12 @@ def test_the_run_folder_has_the_signals_that_tensorboard_shows(trained_run: Path
 def test_after_going_back_the_record_has_each_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spoilt = iter([7])
 
-    def spoil(learner: Learner, batch: Any, **more: Any) -> Any:
-        if learner.step == 7 and next(spoilt, None):
+    def spoil(state: TrainingState, batch: Batch, *rest: Any, **more: Any) -> StepDone:
+        if state.step == 7 and next(spoilt, None):
             batch.images.fill_(math.nan)
-        return train_step(learner, batch, **more)
+        return train_step(state, batch, *rest, **more)
 
-    monkeypatch.setattr("cnntrain.train.train_step", spoil)
+    monkeypatch.setattr("cnntrain.training.loop.train_step", spoil)
     settings = [
         "recipe.on_nonfinite=rollback",
         "recipe.epochs=2",
@@ -168,7 +181,7 @@ def test_after_going_back_the_record_has_each_step_once(tmp_path: Path, monkeypa
     folder, results = run(load_config("digits_lenet", settings).config, Console(quiet=True))
     assert results["rollbacks"] == 1
     found = [json.loads(line)["step"] for line in (folder / "signals.jsonl").read_text().splitlines()]
-    assert found == [step + 1 for step in range(42) if is_logged(step, 50) and step != 7]
+    assert found == [step + 1 for step in logged_steps(42) if step != 7]
 
 
 def pictures(num_images: int) -> Any:

@@ -8,8 +8,6 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from cnntrain.learner import build_learner
-from cnntrain.recipe.early_stopping import EarlyStopping
 from torch import Tensor
 
 from cnntrain.config.loading import parse_config
@@ -21,7 +19,9 @@ from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.losses import CrossEntropy, SquaredError
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import Column, Decoded, Targets, Task, TrainingLoss, training_loss
-from cnntrain.train import train_step
+from cnntrain.training.early_stopping import MetricWatch
+from cnntrain.training.loop import begin_epoch, train_step
+from cnntrain.training.setup import build_training
 
 TEXT = (
     "model: lenet5\ndata: {source: digits, image_size: 16}\n"
@@ -128,26 +128,25 @@ NUMBERS = Numbers(tuple(f"n{index}" for index in range(10)))
 def test_a_task_without_classes_is_trained_and_evaluated() -> None:
     config = parse_config(TEXT, "test")
     splits = prepare_data(config.data)
-    learner = build_learner(config, splits, torch.device("cpu"))
-    learner = replace(learner, task=NUMBERS, criterion=NUMBERS.criterion())
-    learner.begin_epoch(1)
+    state, settings, _ = build_training(config, splits, torch.device("cpu"))
+    settings = replace(settings, task=NUMBERS, criterion=NUMBERS.criterion())
+    begin_epoch(state.network, settings, 1)
     images = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     batch = Batch(images, images.mean((1, 2, 3))[:, None].repeat(1, 10))
-    results = [train_step(learner, batch) for _ in range(30)]
-    losses = [float(result.loss_sum / result.total_weight) for result in results]
+    losses = [train_step(state, batch, settings).loss for _ in range(30)]
     assert losses[-1] < 0.1 * losses[0]
-    assert 0 < float(results[-1].num_correct) / 64 < 0.5  # the score of the step: here a mean error
+    assert 0 < state.sums.figures().accuracy < 0.5  # the score of the steps: here a mean error
 
     parts = [Batch(batch.images[start:stop], batch.targets[start:stop]) for start, stop in ((0, 40), (40, 64))]
-    found = evaluate(learner.kept, parts, NUMBERS).summary()
+    found = evaluate(state.kept, parts, NUMBERS).summary()
     with torch.inference_mode():
-        differences = (learner.kept.eval()(batch.images) - batch.targets).numpy()
+        differences = (state.kept.eval()(batch.images) - batch.targets).numpy()
     assert found["num_images"] == 64
     assert found["loss"] == pytest.approx((differences**2).sum(1).mean(), rel=1e-5)
     assert found["mae"] == pytest.approx(np.abs(differences).mean(), rel=1e-5)
 
-    watch = EarlyStopping(NUMBERS.headline)
-    assert [watch.update(epoch, {"loss": loss}).improved for epoch, loss in ((1, 2.0), (2, 1.0), (3, 1.5))] == [True, True, False]  # fmt: skip
+    watch = MetricWatch(NUMBERS.headline)
+    assert [watch.update(epoch, {"loss": loss}) for epoch, loss in ((1, 2.0), (2, 1.0), (3, 1.5))] == [True, True, False]  # fmt: skip
 
 
 def test_a_single_label_is_decoded_by_probability() -> None:

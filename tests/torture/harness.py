@@ -1,11 +1,12 @@
 """What the tortures share: a small training, a server that forks it, and what must be equal at the end."""
 
 import json
+import math
 import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -13,6 +14,12 @@ from typing import Any, NamedTuple, Self
 import pytest
 import safetensors
 import torch
+
+from cnntrain.records.saving import Saver
+from cnntrain.training.events import Event, StepDone
+from cnntrain.training.nonfinite import clip_gradients
+from cnntrain.training.settings import Settings
+from cnntrain.training.state import TrainingState
 
 FULL = os.environ.get("CNNTRAIN_TORTURE") == "full"
 REPORT = os.environ.get("CNNTRAIN_TORTURE_REPORT")
@@ -54,6 +61,29 @@ run: {tensorboard: true, log_every_steps: 2, report: false}
 def amount(short: int, full: int) -> int:
     """How often, in the gate and in `scripts/torture`."""
     return full if FULL else short
+
+
+def poison_loss(patch: pytest.MonkeyPatch, is_poisoned: Callable[[int], bool]) -> None:
+    """A NaN in the loss of the steps (from 0) that are chosen, each time that they are taken."""
+
+    def clip(state: TrainingState, settings: Settings, loss_sum: torch.Tensor) -> bool:
+        return clip_gradients(state, settings, loss_sum * (math.nan if is_poisoned(state.step) else 1))
+
+    patch.setattr("cnntrain.training.loop.clip_gradients", clip)
+
+
+def meanwhile(patch: pytest.MonkeyPatch, do: Callable[[Saver, int], object]) -> None:
+    """Something after each step; its number counts those that are taken again after a rollback."""
+    see, count = Saver.see, 0
+
+    def followed(saver: Saver, event: Event) -> None:
+        nonlocal count
+        see(saver, event)
+        if isinstance(event, StepDone):
+            count += 1
+            do(saver, count)
+
+    patch.setattr(Saver, "see", followed)
 
 
 def report(proof: str, found: str) -> None:

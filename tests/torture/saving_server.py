@@ -13,8 +13,6 @@ import time
 from pathlib import Path
 
 import torch
-from cnntrain.learner import build_learner
-from cnntrain.progress import Progress
 
 from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
@@ -23,21 +21,24 @@ from cnntrain.records.files import write_bytes
 from cnntrain.records.resume import environment
 from cnntrain.records.run_log import NOTHING_LOGGED
 from cnntrain.runtime.sealing import manifest, manifest_of
+from cnntrain.training.setup import build_training
 
 torch.set_num_threads(1)
 CONFIG = parse_config("model: lenet5\ndata: {source: digits}", "torture")
 SPLITS = prepare_data(CONFIG.data)
-LEARNER = build_learner(CONFIG, SPLITS, torch.device("cpu"))
+STATE = build_training(CONFIG, SPLITS, torch.device("cpu")).state
 HEADER = Header(CONFIG, SPLITS.class_names, SPLITS.preprocessing, SPLITS.identity())
 
 
 def state(step: int) -> dict[str, object]:
     """Something to save, told apart from another step's, and from what was saved before for the same step."""
-    LEARNER.go_to(step)
-    weights = {name: torch.full_like(value, step) for name, value in LEARNER.model.state_dict().items()}
-    progress = {**Progress().state_dict(), "seconds": time.time()}
-    more = {"progress": progress, "log": NOTHING_LOGGED, "environment": environment()}
-    return {**LEARNER.state_dict(), "model": weights, "kept": weights, **more}
+    STATE.step = step
+    weights = {name: torch.full_like(value, step) for name, value in STATE.network.state_dict().items()}
+    content = STATE.state_dict()
+    best = torch.empty(0, dtype=torch.uint8)
+    told = {"val": {}, "best": best, "seconds": time.time(), "total_seconds": 0.0, "rollback_steps": [], "changes": []}
+    more = {"weights": None, "log": NOTHING_LOGGED, "environment": environment()}
+    return {**content, "model": weights, "kept": weights, "progress": {**content["progress"], **told}, **more}
 
 
 def save(folder: Path, step: int, careless: bool) -> None:

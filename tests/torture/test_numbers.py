@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from cnntrain.learner import Learner
 from conftest import Cli, write_photos
-from harness import CONFIG, Server, outcome, report, serving
+from harness import CONFIG, Server, outcome, poison_loss, report, serving
 
 from cnntrain.data.batches import Batch, train_batches
+from cnntrain.training.nonfinite import clip_gradients
+from cnntrain.training.settings import Settings
+from cnntrain.training.state import TrainingState
 
 
 @pytest.fixture
@@ -32,7 +34,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(params=["images", "gradient"])
 def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Step 9 meets a NaN, each time that it is taken."""
-    update = Learner.update
 
     def poison(*arguments: Any, **how: Any) -> Iterator[Batch]:
         for step, batch in enumerate(train_batches(*arguments, **how), start=6 * (how["epoch"] - 1) + how["first"]):
@@ -40,15 +41,15 @@ def poisoned(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
                 batch = Batch(batch.images.clone().index_fill_(0, torch.tensor([3]), math.nan), batch.targets)
             yield batch
 
-    def poison_gradient(learner: Learner, loss_sum: torch.Tensor) -> bool:
-        if learner.step == 9:
-            next(learner.model.parameters()).grad[0, 0, 0, 0] = math.inf  # type: ignore[index]
-        return update(learner, loss_sum)
+    def poison_gradient(state: TrainingState, settings: Settings, loss_sum: torch.Tensor) -> bool:
+        if state.step == 9:
+            next(state.network.parameters()).grad[0, 0, 0, 0] = math.inf  # type: ignore[index]
+        return clip_gradients(state, settings, loss_sum)
 
     if request.param == "images":
-        monkeypatch.setattr("cnntrain.train.train_batches", poison)
+        monkeypatch.setattr("cnntrain.training.loop.train_batches", poison)
     else:
-        monkeypatch.setattr(Learner, "update", poison_gradient)
+        monkeypatch.setattr("cnntrain.training.loop.clip_gradients", poison_gradient)
 
 
 @pytest.mark.usefixtures("poisoned")
@@ -92,8 +93,7 @@ def test_a_nan_is_survived(cli: Cli, small: Path, tmp_path: Path, policy: str) -
 def test_nothing_but_nans_ends_training(
     cli: Cli, small: Path, tmp_path: Path, policy: str, batch_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Learner.update
-    monkeypatch.setattr(Learner, "update", lambda learner, loss_sum: update(learner, loss_sum * math.nan))
+    poison_loss(monkeypatch, lambda _: True)
     settings = ["--set", f"recipe.on_nonfinite={policy}", "--set", f"recipe.batch_size={batch_size}"]
     stopped = cli("train", small, "--output", tmp_path / "runs", *settings)
     assert stopped.code == 6
@@ -106,12 +106,7 @@ def test_nothing_but_nans_ends_training(
 def test_an_epoch_of_a_single_step_can_be_left_out(
     cli: Cli, small: Path, tmp_path: Path, policy: str, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Learner.update
-    monkeypatch.setattr(
-        Learner,
-        "update",
-        lambda learner, loss_sum: update(learner, loss_sum * (math.nan if learner.step == 2 else 1)),
-    )
+    poison_loss(monkeypatch, lambda step: step == 2)
     settings = [f"recipe.on_nonfinite={policy}", "recipe.batch_size=2000", f"recipe.precision={precision}"]
     more = [part for setting in settings for part in ("--set", setting)]
     done = cli("train", small, "--output", tmp_path / "runs", *more)
@@ -123,8 +118,7 @@ def test_an_epoch_of_a_single_step_can_be_left_out(
 
 
 def test_bench_meets_a_nan_with_one_message(cli: Cli, small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Learner.update
-    monkeypatch.setattr(Learner, "update", lambda learner, loss_sum: update(learner, loss_sum * math.nan))
+    poison_loss(monkeypatch, lambda _: True)
     stopped = cli("bench", small, "--rounds", 1, "--set", "recipe.on_nonfinite=rollback")
     assert stopped.code == 6, stopped.err
 

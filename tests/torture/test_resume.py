@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import re
 import shutil
 import signal
@@ -12,12 +11,11 @@ from typing import Any
 
 import pytest
 import torch
-from cnntrain.checkpointing import Checkpointing
-from cnntrain.learner import Learner
 from conftest import Cli, Outcome, write_photos
-from harness import CONFIG, FULL, outcome
+from harness import CONFIG, FULL, meanwhile, outcome, poison_loss
 
 from cnntrain.records import resume
+from cnntrain.records.saving import Saver
 from cnntrain.runtime.signals import Stopped
 from cnntrain.tasks.evaluation import evaluate
 
@@ -33,14 +31,12 @@ def run(cli: Cli, tmp_path: Path) -> Run:
 
 def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
     """A signal, between two steps."""
-    after_step = Checkpointing.after_step
 
-    def stopping(checkpointing: Checkpointing) -> None:
-        after_step(checkpointing)
-        if checkpointing.learner.step == step:
+    def stop(saver: Saver, _: int) -> None:
+        if saver.state.step == step:
             raise Stopped(signal.SIGTERM)
 
-    patch.setattr(Checkpointing, "after_step", stopping)
+    meanwhile(patch, stop)
 
 
 def only(folder: Path) -> Path:
@@ -93,7 +89,7 @@ def test_stopped_while_it_is_validated_an_epoch_is_validated_again(
             raise Stopped(signal.SIGINT)
         return evaluate(*arguments, **how)
 
-    monkeypatch.setattr("cnntrain.train.evaluate", stopping)
+    monkeypatch.setattr("cnntrain.training.loop.evaluate", stopping)
     stopped = run("stopped")
     assert stopped.code == 130
     assert "error: interrupted" in stopped.err
@@ -543,14 +539,12 @@ def test_a_run_that_is_being_trained_is_left_alone(
     run: Run, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[Outcome] = []
-    after_step = Checkpointing.after_step
 
-    def meanwhile(checkpointing: Checkpointing) -> None:
-        after_step(checkpointing)
-        if checkpointing.learner.step == 9:
+    def resume_too(saver: Saver, _: int) -> None:
+        if saver.state.step == 9:
             refused.append(cli("train", "--resume", "--output", tmp_path / "runs"))
 
-    monkeypatch.setattr(Checkpointing, "after_step", meanwhile)
+    meanwhile(monkeypatch, resume_too)
     assert run("runs").code == 0
     assert refused[0].code == 7
     assert "is being trained by another process" in refused[0].err
@@ -560,7 +554,7 @@ def test_another_machine_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         stop_at(8, patch)
         patch.setattr(
-            "cnntrain.checkpointing.environment", lambda: {"torch": "2.10.0", "threads": 1, "processor": "AVX2"}
+            "cnntrain.records.saving.environment", lambda: {"torch": "2.10.0", "threads": 1, "processor": "AVX2"}
         )
         run("runs")
     monkeypatch.setattr(resume, "environment", lambda: {"torch": "2.11.0", "threads": 1, "processor": "AVX512"})
@@ -643,8 +637,7 @@ def test_a_stop_in_the_first_epoch_loses_no_picture(
 def test_the_first_images_are_drawn_where_the_first_step_is_left_out_too(
     run: Run, tmp_path: Path, policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    update = Learner.update
-    monkeypatch.setattr(Learner, "update", lambda it, loss: update(it, loss * (math.nan if it.step == 0 else 1)))
+    poison_loss(monkeypatch, lambda step: step == 0)
     done = run("runs", "--set", f"recipe.on_nonfinite={policy}")
     assert done.code == 0, done.err
     assert done.err.count(" 6  update") == 1
@@ -666,13 +659,13 @@ def pictures(folder: Path) -> list[str]:
 
 def test_a_checkpoint_by_time(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved: list[int] = []
-    save = Checkpointing.save
+    save = Saver.save
 
-    def watched(checkpointing: Checkpointing) -> None:
-        saved.append(checkpointing.learner.step)
-        save(checkpointing)
+    def watched(saver: Saver) -> None:
+        saved.append(saver.state.step)
+        save(saver)
 
-    monkeypatch.setattr(Checkpointing, "save", watched)
+    monkeypatch.setattr(Saver, "save", watched)
     often = ["--set", "recipe.checkpoint_every_steps=null", "--set", "recipe.checkpoint_every_minutes=0.00001"]
     assert run("often", *often).code == 0
     assert saved[:8] == [1, 2, 3, 4, 5, 6, 6, 7]

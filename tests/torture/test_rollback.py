@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from cnntrain.checkpointing import Checkpointing
-from cnntrain.learner import Learner
 from conftest import Cli, Outcome
-from harness import CONFIG, FULL, outcome, report
+from harness import CONFIG, FULL, meanwhile, outcome, poison_loss, report
 from test_resume import flip, only
 
+from cnntrain.records.saving import Saver
 from cnntrain.runtime.signals import Stopped
+from cnntrain.training.state import TrainingState
 
 Run = Callable[..., Outcome]
 SETTINGS = [
@@ -34,33 +34,20 @@ def run(cli: Cli, tmp_path: Path) -> Run:
 
 def poison(patch: pytest.MonkeyPatch, steps: Collection[int], *, once: bool = False) -> None:
     """A NaN in the loss of these steps, each time that they are taken, or the first time."""
-    update, left = Learner.update, list(steps)
+    left = list(steps)
 
-    def poisoned(learner: Learner, loss_sum: torch.Tensor) -> bool:
-        if learner.step not in left:
-            return update(learner, loss_sum)
+    def is_poisoned(step: int) -> bool:
+        if step not in left:
+            return False
         if once:
-            left.remove(learner.step)
-        return update(learner, loss_sum * math.nan)
+            left.remove(step)
+        return True
 
-    patch.setattr(Learner, "update", poisoned)
-
-
-def meanwhile(patch: pytest.MonkeyPatch, do: Callable[[Checkpointing, int], object]) -> None:
-    """Something after each step; its number counts those that are taken again after a rollback."""
-    after_step, count = Checkpointing.after_step, 0
-
-    def followed(checkpointing: Checkpointing) -> None:
-        nonlocal count
-        after_step(checkpointing)
-        count += 1
-        do(checkpointing, count)
-
-    patch.setattr(Checkpointing, "after_step", followed)
+    poison_loss(patch, is_poisoned)
 
 
 def stop_after(patch: pytest.MonkeyPatch, number: int) -> None:
-    def stop(_: Checkpointing, count: int) -> None:
+    def stop(_: Saver, count: int) -> None:
         if count == number:
             raise Stopped(signal.SIGTERM)
 
@@ -147,7 +134,7 @@ def test_where_the_checkpoint_to_go_back_to_is_damaged_the_one_before_is_taken_a
 
 
 def test_checkpoints_that_are_gone_are_one_message(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    def remove(saver: Checkpointing, count: int) -> None:
+    def remove(saver: Saver, count: int) -> None:
         if count == 8:
             for path in saver.log.folder.glob("checkpoints/step-*"):
                 path.unlink()
@@ -208,16 +195,15 @@ def test_a_save_by_the_clock_does_not_end_what_a_rollback_would_save(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights are spoilt by an update whose loss and gradients were finite."""
-    update = Learner.update
+    update = TrainingState.update
 
-    def spoil(learner: Learner, loss_sum: torch.Tensor) -> bool:
-        done = update(learner, loss_sum)
-        if learner.step == 8 and learner.scheduler.reduction == 1:
+    def spoil(state: TrainingState) -> None:
+        update(state)
+        if state.step == 8 and state.scheduler.reduction == 1:
             with torch.no_grad():
-                next(learner.model.parameters()).fill_(math.nan)
-        return done
+                next(state.network.parameters()).fill_(math.nan)
 
-    monkeypatch.setattr(Learner, "update", spoil)
+    monkeypatch.setattr(TrainingState, "update", spoil)
     assert run("whole").code == 0
     often = run("often", "--set", "recipe.checkpoint_every_minutes=0.00001")
     assert often.code == 0, often.err
@@ -227,10 +213,10 @@ def test_a_save_by_the_clock_does_not_end_what_a_rollback_would_save(
 
 def test_a_rollback_loses_no_time_that_was_spent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(float(second) for second in range(10**6))
-    monkeypatch.setattr("cnntrain.checkpointing.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("cnntrain.records.saving.time.monotonic", lambda: next(clock))
     poison(monkeypatch, [8])
     seen: list[float] = []
-    meanwhile(monkeypatch, lambda saver, _: seen.append(saver.seconds))
+    meanwhile(monkeypatch, lambda saver, _: seen.append(saver.outcome()["train_seconds"]))
     assert run("runs").code == 0
     assert seen == sorted(seen)
 

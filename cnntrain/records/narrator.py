@@ -102,7 +102,7 @@ class Narrator:
     def _see_epoch(self, event: EpochDone) -> None:
         self.validating((), event.epoch)  # names step 8 where nothing is validated
         epochs, train, val = self._settings.epochs, event.train, event.val
-        spoken = f"  val loss {val['loss']:.4f} acc {percent(val['accuracy']):>8}" if val else ""
+        spoken = f"  val {self._settings.task.epoch_text(val)}" if val else ""
         self._console.say(
             f"epoch {event.epoch:{len(str(epochs))}d}/{epochs}"
             f"  train loss {train.loss:.4f} acc {percent(train.accuracy):>8}"

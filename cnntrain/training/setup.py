@@ -13,6 +13,7 @@ from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.storage import describe_size, free_memory
 from cnntrain.errors import ConfigError
 from cnntrain.models import count_parameters
+from cnntrain.models.general import BatchNorm, Dropout
 from cnntrain.models.pretrained import Weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
 from cnntrain.runtime.compiling import compiled
@@ -160,7 +161,7 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
         balanced=recipe.balance == "sampler",
         resizing=recipe.progressive_resizing,
         image_size=preprocessing.image_size,
-        has_dropout=any(isinstance(module, nn.modules.dropout._DropoutNd) for module in network.modules()),
+        has_dropout=any(isinstance(module, Dropout) for module in network.modules()),
         clip_grad_norm=recipe.clip_grad_norm,
         on_nonfinite=recipe.on_nonfinite,
         log_every_steps=config.run.log_every_steps,
@@ -212,7 +213,7 @@ def _check_batch_norm(config: Config, network: nn.Module, freezing: Freezing) ->
     if 1 not in (recipe.batch_size, recipe.micro_batch):
         return
     freezing.apply(recipe.epochs)
-    norms = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    norms = [module for module in network.modules() if isinstance(module, BatchNorm)]
     if any(module.training for module in norms):
         raise ConfigError(
             f"{config.model.name} has batch norm, which needs at least 2 images at once to take a mean of (got 1)",

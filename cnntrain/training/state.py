@@ -126,6 +126,7 @@ class TrainingState:
         """Back to an earlier state, to go on from there with half the learning rate and without one step."""
         rollbacks, left_out = self.rollbacks + 1, [*self.left_out, without]
         nonfinite_steps = self.nonfinite_steps + 1
+        self.scaler.update()  # ends the step that was not taken, which loading does not
         self.load_state_dict(earlier)
         self.scheduler.reduce(0.5 ** (rollbacks - self.rollbacks), self.step)
         self.rollbacks, self.left_out, self.nonfinite_steps = rollbacks, left_out, nonfinite_steps

@@ -48,7 +48,7 @@ def isolated_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def without_reports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in this process end without a report, which takes seconds, save in tests that are marked `report`."""
     if not request.node.get_closest_marker("report"):
-        monkeypatch.setattr("cnntrain.cli.training.write_report_at_end", lambda *_: None)
+        monkeypatch.setattr("cnntrain.cli.running.write_report_at_end", lambda *_: None)
 
 
 @pytest.fixture

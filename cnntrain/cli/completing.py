@@ -33,16 +33,9 @@ def complete_run(incomplete: str) -> list[str]:
 
 def complete_command(incomplete: str) -> list[str]:
     """Commands."""
-    from cnntrain.cli.app import app
+    from cnntrain.cli.commands import Commands
 
-    return [name for name in command_names(app) if name.startswith(incomplete)]
-
-
-def command_names(app: object) -> list[str]:
-    """All commands, in the order of --help."""
-    import typer.main
-
-    return list(typer.main.get_command(app).commands)  # type: ignore[arg-type, attr-defined]
+    return [name for name in Commands.names if name.startswith(incomplete)]
 
 
 def _paths(incomplete: str) -> list[str]:

@@ -60,9 +60,10 @@ class Group(typer.core.TyperGroup):
         """
         name = args[0]
         if self.get_command(ctx, name) is None and not name.startswith("-"):
+            names = self.list_commands(ctx)
             meant = _COMMANDS.get(name.lower()) if ctx.parent is None else None
-            meant = meant or next(iter(difflib.get_close_matches(name.lower(), self.commands, n=1)), None)
-            hint = f"did you mean `{ctx.command_path} {meant}`?" if meant else f"there are {', '.join(self.commands)}"
+            meant = meant or next(iter(difflib.get_close_matches(name.lower(), names, n=1)), None)
+            hint = f"did you mean `{ctx.command_path} {meant}`?" if meant else f"there are {', '.join(names)}"
             raise ConfigError(f"there is no command {name!r}; {hint}{_is_a_config(name, meant)}")
         return super().resolve_command(ctx, args)
 

@@ -1,8 +1,12 @@
-"""Arguments and options that several commands share."""
+"""Arguments and options that several commands share, alone or in bundles.
+
+A command that takes a bundle, such as `config_options: ConfigOptions`, has an option for each of its fields.
+"""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 
@@ -22,24 +26,48 @@ RunOption = Annotated[
         "--run", help="Run folder or checkpoint file; the newest run by default.", autocompletion=complete_run
     ),
 ]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as recipe.epochs=5.")
-]
-DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 DataRootOption = Annotated[
     Path | None, typer.Option(help="Where data sets live.  [default: CNNTRAIN_DATA, else a cache folder]")
 ]
-NewRunOutputOption = Annotated[Path | None, typer.Option(help="Folder of all runs.  [default: runs]")]
-NameOption = Annotated[str | None, typer.Option(help="Of the run: its folder is OUTPUT/NAME/TIME.")]
+DeviceOption = Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 SeedOption = Annotated[int | None, typer.Option(help="Of weights, order, augmentation and dropout.")]
-EpochsOption = Annotated[int | None, typer.Option(help="Passes over the training images.")]
-BatchSizeOption = Annotated[int | None, typer.Option(help="Images in a batch.")]
-LearningRateOption = Annotated[float | None, typer.Option("--lr", help="The learning rate, at its highest.")]
-WorkersOption = Annotated[int | None, typer.Option(help="Threads that decode images.")]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override any key, such as recipe.epochs=5.")
+]
 OutputOption = Annotated[Path, typer.Option(help="Folder of all runs.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Results and errors only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on stdout and nothing else.")]
 
+
+@dataclass(frozen=True)
+class ConfigOptions:
+    """What a command takes that computes what a configuration says."""
+
+    set_: SetOption = None
+    device: DeviceOption = None
+    data_root: DataRootOption = None
+
+
+@dataclass(frozen=True)
+class NewRunOptions:
+    """What a command takes that makes a run."""
+
+    output: Annotated[Path | None, typer.Option(help="Folder of all runs.  [default: runs]")] = None
+    name: Annotated[str | None, typer.Option(help="Of the run: its folder is OUTPUT/NAME/TIME.")] = None
+    seed: SeedOption = None
+    epochs: Annotated[int | None, typer.Option(help="Passes over the training images.")] = None
+
+
+@dataclass(frozen=True)
+class StepOptions:
+    """What a command takes that makes steps of training as the recipe says."""
+
+    batch_size: Annotated[int | None, typer.Option(help="Images in a batch.")] = None
+    lr: Annotated[float | None, typer.Option("--lr", help="The learning rate, at its highest.")] = None
+    workers: Annotated[int | None, typer.Option(help="Threads that decode images.")] = None
+
+
+# The keys of a configuration that options stand for.
 _KEYS = {
     "device": "run.device",
     "data_root": "run.data_root",
@@ -53,13 +81,30 @@ _KEYS = {
 }
 
 
-def assignments(**flags: Any) -> list[tuple[str, str]]:
-    """Flags as assignments to configuration keys, each with how to name it in messages."""
-    return [
-        (
-            f"{_KEYS[flag]}={json.dumps(value if isinstance(value, (int, float)) else str(value), ensure_ascii=False)}",
-            f"--{flag.replace('_', '-')} {value}",
-        )
-        for flag, value in flags.items()
-        if value is not None
-    ]
+class Overrides(NamedTuple):
+    """What `load_config` takes after the name of a configuration.
+
+    Attributes:
+        assignments: As `--set` gives them: `recipe.epochs=5`.
+        flags: Options as such assignments, each with how to name it in messages.
+    """
+
+    assignments: list[str]
+    flags: list[tuple[str, str]]
+
+
+def overrides(*bundles: ConfigOptions | NewRunOptions | StepOptions, **options: Any) -> Overrides:
+    """The keys of a configuration that the options of a command override."""
+    given = {name: value for values in (*map(vars, bundles), options) for name, value in values.items()}
+    return Overrides(
+        given.pop("set_") or [],
+        [
+            (f"{_KEYS[name]}={_as_json(value)}", f"--{name.replace('_', '-')} {value}")
+            for name, value in given.items()
+            if value is not None
+        ],
+    )
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value if isinstance(value, (int, float)) else str(value), ensure_ascii=False)

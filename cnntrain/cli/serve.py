@@ -1,4 +1,4 @@
-"""The command that lets people and programs use a trained network through a browser or HTTP."""
+"""`cnntrain serve`: lets people and programs use a trained network through a browser or HTTP."""
 
 import sys
 from pathlib import Path
@@ -6,12 +6,10 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.app import command
 from cnntrain.cli.options import DeviceOption, OutputOption, QuietOption, RunArgument
 from cnntrain.cli.output import complain, show, silent_libraries
 
 
-@command
 def serve(
     run: RunArgument = None,
     host: Annotated[

@@ -1,31 +1,34 @@
-"""The command that writes reports."""
+"""`cnntrain report`: writes the page of a run, or one that compares several."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cnntrain.cli.app import command
 from cnntrain.cli.completing import complete_run
 from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption
 from cnntrain.cli.output import show, show_json
 from cnntrain.errors import CheckpointError, ConfigError, StorageError
 
+RunsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RUN...]", help="Run folders; the newest run by default.", autocompletion=complete_run),
+]
+PageOption = Annotated[
+    Path | None,
+    typer.Option(help="The page.  [default: report.html in the run folder; comparison.html in --output]"),
+]
+RobustnessOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Test images to attack and corrupt; 0 none.  [default: as many as take little time]"),
+]
 
-@command
+
 def report(
-    runs: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[RUN...]", help="Run folders; the newest run by default.", autocompletion=complete_run),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The page.  [default: report.html in the run folder; comparison.html in --output]"),
-    ] = None,
-    robustness: Annotated[
-        int | None,
-        typer.Option(min=0, help="Test images to attack and corrupt; 0 none.  [default: as many as take little time]"),
-    ] = None,
+    runs: RunsArgument = None,
+    out: PageOption = None,
+    robustness: RobustnessOption = None,
     data_root: DataRootOption = None,
     device: DeviceOption = None,
     output: OutputOption = Path("runs"),
@@ -43,24 +46,10 @@ def report(
 
     named: list[str | None] = [*runs] if runs else [None]
     folders = [_finished(find_checkpoint(run, output)) for run in named]
-    if out and (out.is_dir() or not out.parent.is_dir()):
-        reason = "it is a folder; name a file" if out.is_dir() else f"{out.parent}: no such folder"
-        raise StorageError(f"--out {out} cannot be written: {reason}")
-    if out and out.suffix.lower() not in (".html", ".htm"):
-        raise ConfigError(f"--out {out}: a page ends in .html")
-
+    _check_page(out)
     if len(folders) > 1:
-        if len({folder.resolve() for folder in folders}) < len(folders):
-            raise ConfigError("a run is named twice; name different ones to compare")
-        for unused, option in ((robustness, "--robustness"), (data_root, "--data-root"), (device, "--device")):
-            if unused is not None:
-                raise ConfigError(f"{option} is for the report of one run; runs are compared by their records alone")
-
-        from cnntrain.report.compare import compare_runs, comparison_summary
-
-        page = out or output / "comparison.html"
-        groups = compare_runs(folders, page)
-        show_json(comparison_summary(groups)) if as_json else show(f"wrote {page}")
+        only_for_one = {"--robustness": robustness, "--data-root": data_root, "--device": device}
+        _compare(folders, out or output / "comparison.html", only_for_one, as_json=as_json)
         return
 
     from cnntrain.records.console import Console
@@ -79,6 +68,29 @@ def report(
             out=out,
         )
     show_json(report_summary(written)) if as_json else show(f"wrote {written.path}")
+
+
+def _check_page(out: Path | None) -> None:
+    """Says before anything slow that the page could not be written."""
+    if out and (out.is_dir() or not out.parent.is_dir()):
+        reason = "it is a folder; name a file" if out.is_dir() else f"{out.parent}: no such folder"
+        raise StorageError(f"--out {out} cannot be written: {reason}")
+    if out and out.suffix.lower() not in (".html", ".htm"):
+        raise ConfigError(f"--out {out}: a page ends in .html")
+
+
+def _compare(folders: list[Path], page: Path, only_for_one: Mapping[str, object], *, as_json: bool) -> None:
+    """Writes the page that compares runs, once nothing was asked for that is for the report of one."""
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        raise ConfigError("a run is named twice; name different ones to compare")
+    for option, value in only_for_one.items():
+        if value is not None:
+            raise ConfigError(f"{option} is for the report of one run; runs are compared by their records alone")
+
+    from cnntrain.report.compare import compare_runs, comparison_summary
+
+    groups = compare_runs(folders, page)
+    show_json(comparison_summary(groups)) if as_json else show(f"wrote {page}")
 
 
 def _finished(checkpoint: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The command that finds a learning rate."""
+"""`cnntrain lr-find`: suggests a learning rate, and draws what it was read from."""
 
 import math
 import os
@@ -8,17 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntrain.cli.app import command
-from cnntrain.cli.options import (
-    ConfigArgument,
-    DataRootOption,
-    DeviceOption,
-    JsonOption,
-    QuietOption,
-    SetOption,
-    assignments,
-)
+from cnntrain.cli.options import ConfigArgument, ConfigOptions, JsonOption, QuietOption, overrides
 from cnntrain.cli.output import complain, show, show_json
+from cnntrain.cli.running import explained
 from cnntrain.errors import ConfigError, NumericalError, StorageError
 from cnntrain.extras import how_to_install, is_installed, need
 
@@ -30,12 +22,10 @@ DEFAULT = Path("lr_find.png")
 TITLE = "cnntrain lr-find"  # of the files that are drawn, by which they are known
 
 
-@command
 def lr_find(
     config: ConfigArgument,
-    set_: SetOption = None,
-    device: DeviceOption = None,
-    data_root: DataRootOption = None,
+    *,
+    config_options: ConfigOptions,
     steps: Annotated[int, typer.Option(min=20, help="Steps of the range test, at most.")] = 100,
     low: Annotated[float, typer.Option("--min", help="The lowest learning rate.")] = 1e-6,
     high: Annotated[float, typer.Option("--max", help="The highest one.")] = 10.0,
@@ -59,29 +49,22 @@ def lr_find(
         raise ConfigError(f"--min must be above 0 and below --max (got --min {low:g}, --max {high:g})")
     _check_plot(out)
 
-    from cnntrain.config.loading import load_config, locate
+    from cnntrain.config.loading import load_config
 
-    loaded = load_config(config, set_ or [], assignments(device=device, data_root=data_root))
+    loaded = load_config(config, *overrides(config_options))
 
-    from cnntrain.cli.trying import SMALLER
     from cnntrain.records.console import Console
-    from cnntrain.records.files import write_bytes
-    from cnntrain.runtime.device import memory_explained
-    from cnntrain.training.lr_find import lr_find, picture
+    from cnntrain.training.lr_find import lr_find
 
     own = loaded.config.recipe.optimizer.lr
-    with locate(loaded), memory_explained(SMALLER):
+    with explained(loaded):
         search = lr_find(loaded.config, Console(quiet=quiet), steps=steps, low=low, high=high, budget=budget)
     plot = (out or DEFAULT) if not search.curve.explodes and is_installed("report") else None
     if as_json:
         show_json(_values(search, own, plot))
     else:
-        show(*_text(search, own, _training(config, set_, data_root), plot))
-    if plot:
-        kind = plot.suffix[1:].lower()
-        write_bytes(plot, picture(search.curve, search.trials, search.conclusion, kind, configured=own, title=TITLE))
-    if not is_installed("report"):
-        complain(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}")
+        show(*_text(search, own, _training(config, config_options), plot))
+    _draw(search, own, plot)
     if search.conclusion.suggestion is None and budget:
         raise NumericalError(f"no learning rate can be suggested: {search.conclusion.nothing}")
 
@@ -100,10 +83,22 @@ def _check_plot(out: Path | None) -> None:
         raise ConfigError(f"{path} exists already, is no plot of lr-find, and is left as it is; say where with --out")
 
 
-def _training(config: str, settings: list[str] | None, data_root: Path | None) -> str:
+def _draw(search: "Search", own: float, plot: Path | None) -> None:
+    """Writes the plot, or says what it needs."""
+    if not is_installed("report"):
+        complain(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}")
+    if plot:
+        from cnntrain.records.files import write_bytes
+        from cnntrain.training.lr_find import picture
+
+        kind = plot.suffix[1:].lower()
+        write_bytes(plot, picture(search.curve, search.trials, search.conclusion, kind, configured=own, title=TITLE))
+
+
+def _training(config: str, options: ConfigOptions) -> str:
     """The command that trains what was tried; to be followed by a rate."""
-    words = ["cnntrain", "train", config, *(word for setting in settings or [] for word in ("--set", setting))]
-    return shlex.join([*words, *(["--data-root", str(data_root)] if data_root else [])])
+    words = ["cnntrain", "train", config, *(word for setting in options.set_ or [] for word in ("--set", setting))]
+    return shlex.join([*words, *(["--data-root", str(options.data_root)] if options.data_root else [])])
 
 
 def _values(search: "Search", own: float, plot: Path | None) -> dict[str, object]:

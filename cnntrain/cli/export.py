@@ -1,4 +1,4 @@
-"""The command that hands a trained network on."""
+"""`cnntrain export`: hands a trained network on."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from cnntrain.cli.app import command
+from cnntrain.cli.loading import described, load_chosen
 from cnntrain.cli.options import DataRootOption, JsonOption, OutputOption, QuietOption, RunArgument
 from cnntrain.cli.output import show, show_json
 
@@ -19,19 +19,23 @@ class Format(StrEnum):
     safetensors = "safetensors"
 
 
-@command
+FormatOption = Annotated[
+    Format, typer.Option("--format", help="onnx and torch-export hold preprocessing too; safetensors weights only.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="The file to write, or its folder; by default `export` in the run folder.")
+]
+RealImagesOption = Annotated[
+    list[str] | None,
+    typer.Option(metavar="PATH", help="Real images to compare on, instead of the run's test images; repeatable."),
+]
+
+
 def export(
     run: RunArgument = None,
-    format_: Annotated[
-        Format, typer.Option("--format", help="onnx and torch-export hold preprocessing too; safetensors weights only.")
-    ] = Format.onnx,
-    out: Annotated[
-        Path | None, typer.Option(help="The file to write, or its folder; by default `export` in the run folder.")
-    ] = None,
-    images: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATH", help="Real images to compare on, instead of the run's test images; repeatable."),
-    ] = None,
+    format_: FormatOption = Format.onnx,
+    out: OutOption = None,
+    images: RealImagesOption = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file that --out names.")] = False,
     as_json: JsonOption = False,
     data_root: DataRootOption = None,
@@ -55,15 +59,12 @@ def export(
     from cnntrain.export import export_network, export_target
     from cnntrain.export.images import given_images, images_of_run
     from cnntrain.records.console import Console
-    from cnntrain.records.run_folder import find_checkpoint, unfinished
-    from cnntrain.runtime.device import memory_explained, resolve_device
-    from cnntrain.trained import load
+    from cnntrain.runtime.device import memory_explained
 
     console = Console(quiet=quiet)
-    path = find_checkpoint(run, output)
-    trained = load(path, resolve_device("cpu"))
+    trained = load_chosen(run, output, "cpu")
     target = export_target(trained, format_.value, out=out, overwrite=overwrite)
-    console.say(f"exporting {path}{unfinished(path)}")
+    console.say(f"exporting {described(trained.path)}")
     with memory_explained("close other programs"):
         if images:
             real = given_images(trained, images)

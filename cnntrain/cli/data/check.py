@@ -1,36 +1,22 @@
-"""The commands that look at data before training."""
+"""`cnntrain data check`: looks for what is wrong with images."""
 
 import contextlib
 import difflib
-import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntrain.cli.app import EPILOG, app, command
 from cnntrain.cli.completing import complete_config
-from cnntrain.cli.meaning import Group
-from cnntrain.cli.options import (
-    ConfigArgument,
-    DataRootOption,
-    JsonOption,
-    QuietOption,
-    SeedOption,
-    SetOption,
-    assignments,
-)
+from cnntrain.cli.options import DataRootOption, JsonOption, QuietOption, SetOption, overrides
 from cnntrain.cli.output import show, show_json
 from cnntrain.errors import ConfigError, DataError
+from cnntrain.runtime.processes import refuse_several_processes
 
 if TYPE_CHECKING:
     from cnntrain.data.options import Data
 
-data = typer.Typer(cls=Group, help="Look at the data before training.", epilog=EPILOG, no_args_is_help=True)
-app.add_typer(data, name="data")
 
-
-@functools.partial(command, group=data)
 def check(
     config: Annotated[
         str,
@@ -67,9 +53,11 @@ def check(
         cnntrain data check my.yaml --page check.html
         cnntrain data check cifar10_lenet --data-root ~/data --json
     """
+    if page:
+        refuse_several_processes()
     if page and (page.suffix.lower() not in (".html", ".htm") or not page.parent.is_dir()):
         raise ConfigError(f"--page {page}: name an .html file in a folder that exists")
-    section, root, knows_size = _data_section(config, set_ or [], data_root)
+    section, root, knows_size = _data_section(config, set_, data_root)
 
     from cnntrain.inspection.report import inspect_data
     from cnntrain.inspection.text import report_text, verdict
@@ -91,7 +79,7 @@ def check(
         raise DataError(f"{report.inventory.place}: {verdict(report)}")
 
 
-def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple["Data", str | None, bool]:
+def _data_section(source: str, set_: list[str] | None, data_root: Path | None) -> tuple["Data", str | None, bool]:
     """The `data` section, the data root, and whether a configuration says the network's image size."""
     from cnntrain.config.loading import load_config
     from cnntrain.config.shipped import shipped_configs
@@ -104,7 +92,7 @@ def _data_section(source: str, set_: list[str], data_root: Path | None) -> tuple
     path = Path(source)
     if not path.exists() and path.suffix not in (".yaml", ".yml") and source not in shipped_configs():
         raise ConfigError(_no_such_folder(path, source))
-    loaded = load_config(source, set_, assignments(data_root=data_root)).config
+    loaded = load_config(source, *overrides(set_=set_, data_root=data_root)).config
     return loaded.data, loaded.run.data_root, True
 
 
@@ -120,37 +108,3 @@ def _no_such_folder(path: Path, source: str) -> str:
     if close := difflib.get_close_matches(source, list(shipped_configs()), n=1):
         return f"there is no folder {source}, and no configuration; did you mean the shipped {close[0]!r}?"
     return f"there is no folder {source}, and no configuration; the nearest folder that there is: {nearest}"
-
-
-@functools.partial(command, group=data)
-def preview(
-    config: ConfigArgument,
-    set_: SetOption = None,
-    out: Annotated[Path, typer.Option(metavar="FILE", help="The picture, PNG.")] = Path("preview.png"),
-    images: Annotated[int, typer.Option(min=1, max=1024, help="How many.")] = 32,
-    epoch: Annotated[int, typer.Option(min=1, help="Whose first images.")] = 1,
-    seed: SeedOption = None,
-    data_root: DataRootOption = None,
-    quiet: QuietOption = False,
-) -> None:
-    """Draw the first images that training would see, each before and after augmentation.
-
-    Order, seed, augmentation and normalising are those of `cnntrain train`. Below a mixed image stand the shares of
-    its classes.
-
-    Examples:
-        cnntrain data preview cifar10_lenet
-        cnntrain data preview my.yaml --epoch 3 --images 64 --out augmented.png
-    """
-    from cnntrain.config.loading import load_config, locate
-
-    loaded = load_config(config, set_ or [], assignments(data_root=data_root, seed=seed))
-
-    from cnntrain.inspection.preview import check_replaceable, first_images, save_preview
-    from cnntrain.records.console import Console
-
-    check_replaceable(out)
-    with locate(loaded):
-        found = first_images(loaded.config, Console(quiet=quiet), num_images=images, epoch=epoch)
-    save_preview(found, out)
-    show(f"wrote {out}: {len(found.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")

@@ -1,0 +1,20 @@
+"""`cnntrain models`: lists the networks."""
+
+from dataclasses import asdict
+
+from cnntrain.cli.options import JsonOption
+from cnntrain.cli.output import show, show_json
+
+
+def models(as_json: JsonOption = False) -> None:
+    """List the networks: parameters, multiply-adds, sizes, papers.
+
+    Examples:
+        cnntrain models
+        cnntrain models --json
+    """
+    from cnntrain.records.network_tables import models_text
+    from cnntrain.summarise import catalogue_figures
+
+    found = catalogue_figures()
+    show_json([asdict(model) for model in found]) if as_json else show(*models_text(found))

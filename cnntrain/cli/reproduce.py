@@ -1,0 +1,53 @@
+"""`cnntrain reproduce`: trains, and compares with what the configuration expects."""
+
+from cnntrain.cli.options import ConfigArgument, ConfigOptions, NewRunOptions, QuietOption, StepOptions, overrides
+from cnntrain.cli.output import show
+from cnntrain.cli.running import train_and_tell
+from cnntrain.errors import ConfigError, ReproductionError
+
+
+def reproduce(
+    config: ConfigArgument,
+    *,
+    config_options: ConfigOptions,
+    new_run: NewRunOptions,
+    steps: StepOptions,
+    quiet: QuietOption = False,
+) -> None:
+    """Train a network and see whether its test accuracy is what the configuration expects.
+
+    Examples:
+        cnntrain reproduce digits_lenet
+        cnntrain reproduce cifar10_lenet --seed 3 --data-root ~/data
+    """
+    from cnntrain.config.loading import load_config
+    from cnntrain.reproduce import changed_keys, compare
+
+    loaded = load_config(config, *overrides(config_options, new_run, steps))
+    label, expect = loaded.document.label, loaded.config.expect
+    if expect is None:
+        raise ConfigError(
+            f"{label}: there is no `expect` to compare with; add what one run should reach, such as "
+            f"`expect: {{accuracy: [0.97, 0.99], basis: measured}}`, or use `cnntrain train`"
+        )
+    changed = changed_keys(load_config(config).config, loaded.config)
+    notes = [f"note: the band is for {label} as it stands; changed here: {', '.join(changed)}"] if changed else []
+
+    from cnntrain.records.console import Console
+
+    console = Console(quiet=quiet)
+    for note in notes:
+        console.say(note)
+    folder, results = train_and_tell(loaded, console)
+    if results["test"] is None:
+        raise ReproductionError(
+            "nothing was tested (data.test_fraction: 0), so there is nothing to compare with the band"
+        )
+    reproduced, text = compare(results["test"], expect)
+    if reproduced:
+        show(text, *notes)
+        return
+    error = ReproductionError(f"{text}; the run is kept: cnntrain evaluate {folder}")
+    for note in [*notes, *([f"the band: {' '.join(expect.note.split())}"] if expect.note else [])]:
+        error.add_note(note)
+    raise error

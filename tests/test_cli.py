@@ -11,6 +11,7 @@ import pytest
 from conftest import SHORT, Cli
 
 from cnntrain import __version__
+from cnntrain.cli.commands import Commands, DataCommands
 from cnntrain.config.shipped import shipped_configs
 
 TEN_STEPS = (
@@ -116,13 +117,29 @@ def test_names_that_the_terminal_cannot_show_are_escaped(trained_run: Path, tmp_
     assert "\\xfc.png" in finished.stdout
 
 
-def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys; from cnntrain.cli import main; main(['train', '--help']);"
-        "print({'torch', 'numpy', 'yaml', 'PIL', 'tqdm', 'tensorboard'} & set(sys.modules), file=sys.stderr)"
-    )
-    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert finished.stderr == "set()\n"
+def modules_after(*arguments: str) -> set[str]:
+    """What a command has imported once it is done."""
+    code = "import sys; from cnntrain.cli import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, *arguments]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stderr.split())
+
+
+@pytest.mark.parametrize("words", [["--help"], ["train", "--help"], ["help", "data", "check"], ["data"]])
+def test_help_imports_nothing_heavy(words: list[str]) -> None:
+    heavy = {"torch", "numpy", "yaml", "PIL", "tqdm", "tensorboard"}
+    assert not heavy & modules_after(*words)
+
+
+def test_no_command_imports_pydantic_before_it_runs() -> None:
+    assert "pydantic" not in modules_after("--help")  # which imports every command; typer's own parsing needs it
+
+
+@pytest.mark.parametrize("words", [["lr-find"], ["data", "check"]])
+def test_a_command_is_imported_when_it_is_called_and_no_other_is(words: list[str]) -> None:
+    own = ".".join(["cnntrain.cli", *words]).replace("-", "_")
+    every = {f"{group.package}.{name.replace('-', '_')}" for group in (Commands, DataCommands) for name in group.names}
+    imported = modules_after(*words, "--help") & every
+    assert imported - {"cnntrain.cli.data"} == {own}
 
 
 @pytest.mark.parametrize("command", [[], ["train"], ["reproduce"], ["evaluate"], ["predict"], ["check"], ["init"]])

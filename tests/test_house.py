@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cnntrain.cli.commands import Commands, DataCommands
+
 PACKAGE = Path(__file__).parent.parent / "cnntrain"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -88,9 +90,22 @@ def test_models_know_of_the_configuration_only_what_options_are_made_of() -> Non
 
 def test_commands_print_through_functions_that_make_names_harmless() -> None:
     for path in FILES:
-        if path.parent.name == "cli" and path.name != "output.py":
+        if path.is_relative_to(PACKAGE / "cli") and path.name != "output.py":
             calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
             assert not [call.lineno for call in calls if ast.unparse(call.func) in ("print", "typer.echo")], path
+
+
+@pytest.mark.parametrize("group", [Commands, DataCommands])
+def test_each_command_is_a_function_in_a_file_that_is_named_after_it(group: type[Commands]) -> None:
+    folder = PACKAGE.parent / group.package.replace(".", "/")
+    words = {name.replace("-", "_") for name in group.names} - {"data"}  # a folder
+    named_like_their_file = {
+        path.stem
+        for path in folder.glob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef) and node.name == path.stem
+    }
+    assert named_like_their_file == words
 
 
 def test_nothing_from_outside_is_executed() -> None:

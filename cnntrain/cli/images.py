@@ -10,8 +10,8 @@ from cnntrain.names import shortened
 
 if TYPE_CHECKING:
     from cnntrain.explain.saving import Pictures
-    from cnntrain.predict import Ranked
     from cnntrain.records.console import Console
+    from cnntrain.tasks.task import Decoded
 
 ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and globs.")]
 PicturesOption = Annotated[
@@ -41,6 +41,6 @@ def files_to_draw(images: list[str], pictures: "Pictures", console: "Console") -
     return files
 
 
-def ranking(ranked: "Ranked") -> list[str]:
+def ranking(ranked: "Decoded") -> list[str]:
     """A line for each class, likeliest first."""
     return [f"  {100 * share:6.2f} %  {shortened(name)}" for name, share in ranked]

@@ -18,7 +18,7 @@ from PIL import Image
 from cnntrain.config.loading import load_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.stores import ResidentStore
-from cnntrain.doctor import Signals, Verdict, examine
+from cnntrain.doctor import Observations, Verdict, examine
 from cnntrain.errors import CheckpointError
 from cnntrain.records.console import Console
 from cnntrain.records.run_records import read_records
@@ -297,8 +297,8 @@ def test_runs_of_older_versions_are_silent_where_they_have_no_records(tmp_path: 
         "".join(json.dumps({k: v for k, v in line.items() if k != "dead_relus"}) + "\n" for line in lines)
     )
     assert examine(read_records(old).for_doctor) == []
-    assert read_records(tmp_path / "nothing").for_doctor == Signals(epochs=[], steps=[])
-    assert examine(Signals()) == []
+    assert read_records(tmp_path / "nothing").for_doctor == Observations(epochs=[], steps=[])
+    assert examine(Observations()) == []
     (old / "metrics.jsonl").write_text("{")
     with pytest.raises(CheckpointError, match=r"metrics\.jsonl: damaged"):
         read_records(old)
@@ -312,7 +312,7 @@ def test_the_doctor_needs_no_torch() -> None:
 # Near misses, by hand: a healthy training of 10 epochs, 60 steps, 3 layers and 10 classes, with one thing changed.
 
 
-def healthy() -> Signals:
+def healthy() -> Observations:
     layers = {"first": 0.5, "second": 1.0, "head": 0.8}
     steps = [
         {"step": 1 + 10 * index, "epoch": 1, "loss": 2.3 / (1 + index), "learning_rate": 0.1, "gradient_norm": layers,
@@ -327,36 +327,40 @@ def healthy() -> Signals:
     rows = [{"class": str(number), "recall": 0.86, "support": 20} for number in range(10)]
     val = {"num_images": 200, "accuracy": 0.86, "balanced_accuracy": 0.85, "per_class": rows}
     counts = {str(number): 180 for number in range(10)}
-    return Signals(epochs, steps, val, 2.3026, counts, {"metric": "accuracy", "patience": 5, "min_delta": 0.0}, True)
+    return Observations(
+        epochs, steps, val, 2.3026, counts, {"metric": "accuracy", "patience": 5, "min_delta": 0.0}, True
+    )
 
 
-def kinds(signals: Signals) -> set[str]:
-    return {verdict.kind for verdict in examine(signals)}
+def kinds(observed: Observations) -> set[str]:
+    return {verdict.kind for verdict in examine(observed)}
 
 
-def in_steps(change: Callable[[dict[str, Any], int], dict[str, Any]]) -> Signals:
-    signals = healthy()
-    return replace(signals, steps=[{**line, **change(dict(line), index)} for index, line in enumerate(signals.steps)])
+def in_steps(change: Callable[[dict[str, Any], int], dict[str, Any]]) -> Observations:
+    observed = healthy()
+    return replace(observed, steps=[{**line, **change(dict(line), index)} for index, line in enumerate(observed.steps)])
 
 
-def in_epochs(change: Callable[[dict[str, Any], int], dict[str, Any]]) -> Signals:
-    signals = healthy()
-    return replace(signals, epochs=[{**line, **change(dict(line), index)} for index, line in enumerate(signals.epochs)])
+def in_epochs(change: Callable[[dict[str, Any], int], dict[str, Any]]) -> Observations:
+    observed = healthy()
+    return replace(
+        observed, epochs=[{**line, **change(dict(line), index)} for index, line in enumerate(observed.epochs)]
+    )
 
 
-def losses(train: list[float], val: list[float] | None = None) -> Signals:
+def losses(train: list[float], val: list[float] | None = None) -> Observations:
     val = val or train
     return in_epochs(lambda line, index: {"train": {"loss": train[index]}, "val": {**line["val"], "loss": val[index]}})
 
 
-def test_the_healthy_signals_are_healthy() -> None:
+def test_a_healthy_training_is_called_healthy() -> None:
     assert examine(healthy()) == []
 
 
 @pytest.mark.parametrize(("first", "found"), [(9e-4, True), (1.1e-3, False), (0.0, False)])
 def test_a_gradient_vanishes_below_a_thousandth(first: float, found: bool) -> None:
-    signals = in_steps(lambda line, _: {"gradient_norm": {**line["gradient_norm"], "first": first}})
-    assert kinds(signals) == ({"vanishing_gradients"} if found else set())
+    observed = in_steps(lambda line, _: {"gradient_norm": {**line["gradient_norm"], "first": first}})
+    assert kinds(observed) == ({"vanishing_gradients"} if found else set())
 
 
 def test_a_gradient_that_recovers_does_not_vanish() -> None:
@@ -367,18 +371,18 @@ def test_a_gradient_that_recovers_does_not_vanish() -> None:
 
 
 def test_layers_that_were_frozen_at_first_do_not_vanish() -> None:
-    signals = in_steps(lambda line, index: {"gradient_norm": {"head": 1.0} if index < 50 else line["gradient_norm"]})
-    assert kinds(signals) == set()
+    observed = in_steps(lambda line, index: {"gradient_norm": {"head": 1.0} if index < 50 else line["gradient_norm"]})
+    assert kinds(observed) == set()
 
 
 @pytest.mark.parametrize(
     ("norm", "num_steps", "found"), [(101, 6, True), (101, 5, False), (1e9, 5, False), (99, 60, False)]
 )
 def test_gradients_explode_in_a_tenth_of_the_steps(norm: float, num_steps: int, found: bool) -> None:
-    signals = in_steps(
+    observed = in_steps(
         lambda line, index: {"gradient_norm": {"first": norm if index < num_steps else 1.0, "head": 1.0}}
     )
-    assert kinds(signals) == ({"exploding_gradients"} if found else set())
+    assert kinds(observed) == ({"exploding_gradients"} if found else set())
 
 
 @pytest.mark.parametrize(("share", "severity"), [(0.49, None), (0.5, "warning"), (0.9, "problem")])
@@ -483,19 +487,19 @@ def test_underfitting_is_judged_when_training_is_over_and_flat() -> None:
 
 @pytest.mark.parametrize(("share", "seconds", "found"), [(0.51, 1.1, True), (0.49, 60.0, False), (0.9, 0.9, False)])
 def test_data_bound_is_half_of_an_epoch_that_takes_a_second(share: float, seconds: float, found: bool) -> None:
-    signals = in_epochs(lambda _, __: {"data_share": share, "seconds": seconds})
-    assert kinds(signals) == ({"data_bound"} if found else set())
+    observed = in_epochs(lambda _, __: {"data_share": share, "seconds": seconds})
+    assert kinds(observed) == ({"data_bound"} if found else set())
 
 
 def test_a_slow_first_epoch_is_not_data_bound() -> None:
     assert kinds(in_epochs(lambda _, index: {"data_share": 0.9 if index == 0 else 0.1})) == set()
 
 
-def unbalanced(recall: float, count: int, support: int = 20, balanced: float = 0.7) -> Signals:
-    signals = healthy()
-    rows = [*signals.val["per_class"][:9], {"class": "9", "recall": recall, "support": support}]
-    val = {**signals.val, "per_class": rows, "balanced_accuracy": balanced}
-    return replace(signals, val=val, class_counts={**signals.class_counts, "9": count})
+def unbalanced(recall: float, count: int, support: int = 20, balanced: float = 0.7) -> Observations:
+    observed = healthy()
+    rows = [*observed.val["per_class"][:9], {"class": "9", "recall": recall, "support": support}]
+    val = {**observed.val, "per_class": rows, "balanced_accuracy": balanced}
+    return replace(observed, val=val, class_counts={**observed.class_counts, "9": count})
 
 
 def test_accuracy_hides_a_class_that_is_rare_and_missed() -> None:
@@ -511,27 +515,27 @@ def test_accuracy_hides_a_class_that_is_rare_and_missed() -> None:
 def test_a_validation_set_is_small_where_epochs_differ_by_less_than_its_accuracy_is_certain(
     num_images: int, found: bool
 ) -> None:
-    signals = healthy()
-    assert kinds(replace(signals, val={**signals.val, "num_images": num_images})) == (
+    observed = healthy()
+    assert kinds(replace(observed, val={**observed.val, "num_images": num_images})) == (
         {"small_validation_set"} if found else set()
     )
 
 
 def test_a_min_delta_of_less_than_an_image_means_nothing() -> None:
     for min_delta, metric, found in ((0.004, "accuracy", True), (0.006, "accuracy", False), (0.004, "loss", False)):
-        signals = replace(healthy(), early_stopping={"metric": metric, "min_delta": min_delta})
-        assert kinds(signals) == ({"small_validation_set"} if found else set())
+        observed = replace(healthy(), early_stopping={"metric": metric, "min_delta": min_delta})
+        assert kinds(observed) == ({"small_validation_set"} if found else set())
 
 
 def test_the_worst_comes_first() -> None:
-    signals = replace(
+    observed = replace(
         in_epochs(lambda _, __: {"dead_relus": {"first": 1.0}, "data_share": 0.9}),
         early_stopping={"metric": "accuracy", "min_delta": 1e-9},
     )
-    assert [verdict.severity for verdict in examine(signals)] == ["problem", "warning", "notice"]
-    assert all(isinstance(verdict, Verdict) for verdict in examine(signals))
+    assert [verdict.severity for verdict in examine(observed)] == ["problem", "warning", "notice"]
+    assert all(isinstance(verdict, Verdict) for verdict in examine(observed))
 
 
 def test_epochs_whose_steps_were_all_left_out_are_passed_over() -> None:
-    signals = in_epochs(lambda line, index: {"train": {} if index in (4, 9) else line["train"]})
-    assert kinds(signals) == set()
+    observed = in_epochs(lambda line, index: {"train": {} if index in (4, 9) else line["train"]})
+    assert kinds(observed) == set()

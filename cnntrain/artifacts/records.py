@@ -95,7 +95,7 @@ class EpochLine(Values):
     dead_relus: NotRequired[dict[Text, Share]]
 
 
-class SignalLine(Values):
+class LoggedStep(Values):
     """A line of signals.jsonl."""
 
     step: Positive
@@ -160,7 +160,7 @@ class Results(Values):
 _RESULTS, _METRICS = TypeAdapter(Results), TypeAdapter(Metrics)
 _LINES: dict[str, TypeAdapter[Any]] = {
     "metrics.jsonl": TypeAdapter(EpochLine),
-    "signals.jsonl": TypeAdapter(SignalLine),
+    "signals.jsonl": TypeAdapter(LoggedStep),
 }
 
 

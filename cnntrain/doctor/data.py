@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from cnntrain.doctor.signals import Signals
+from cnntrain.doctor.observations import Observations
 from cnntrain.doctor.verdict import Verdict
 from cnntrain.names import shortened
 from cnntrain.tasks.evidence import num_correct
@@ -21,9 +21,9 @@ TELLING = 20  # validation images, below which the best epoch may be luck even w
 WIDE = 0.1  # from an accuracy to what it may be by chance alone: so far with some 60 images, not with 100
 
 
-def data_bound(signals: Signals) -> Verdict | None:
+def data_bound(observed: Observations) -> Verdict | None:
     """Whether training waits for its images."""
-    epochs = signals.epochs[-3:]
+    epochs = observed.epochs[-3:]
     if not epochs or median(epoch["seconds"] for epoch in epochs) < MIN_SECONDS:
         return None
     share = median(epoch["data_share"] for epoch in epochs)
@@ -39,26 +39,26 @@ def data_bound(signals: Signals) -> Verdict | None:
     )
 
 
-def class_imbalance(signals: Signals) -> Verdict | None:
+def class_imbalance(observed: Observations) -> Verdict | None:
     """Whether accuracy looks good because the large classes do."""
-    if not signals.class_counts or not signals.val or not signals.epochs:
+    if not observed.class_counts or not observed.val or not observed.epochs:
         return None
-    pairs = zip(signals.val_metric("accuracy"), signals.val_metric("balanced_accuracy"), strict=True)
+    pairs = zip(observed.val_metric("accuracy"), observed.val_metric("balanced_accuracy"), strict=True)
     gaps = [accuracy - balanced for accuracy, balanced in pairs][-LASTING:]
-    accuracy, balanced = signals.val["accuracy"], signals.val["balanced_accuracy"]
-    lasting = signals.finished or (len(gaps) == LASTING and min(gaps) > HIDDEN)
-    largest = max(signals.class_counts.values())
+    accuracy, balanced = observed.val["accuracy"], observed.val["balanced_accuracy"]
+    lasting = observed.finished or (len(gaps) == LASTING and min(gaps) > HIDDEN)
+    largest = max(observed.class_counts.values())
     missed = {
         row["class"]: {
             "recall": row["recall"],
             "val_images": row["support"],
-            "train_images": signals.class_counts[row["class"]],
+            "train_images": observed.class_counts[row["class"]],
         }
-        for row in signals.val["per_class"]
+        for row in observed.val["per_class"]
         if row["support"] >= MIN_SUPPORT
         and row["recall"] < accuracy - LOW_RECALL
         and wilson_interval(num_correct(row), row["support"]).high < accuracy
-        and signals.class_counts[row["class"]] <= FEW * largest
+        and observed.class_counts[row["class"]] <= FEW * largest
     }
     if not lasting or not missed or accuracy - balanced < HIDDEN:
         return None
@@ -79,12 +79,12 @@ def class_imbalance(signals: Signals) -> Verdict | None:
     )
 
 
-def small_validation_set(signals: Signals) -> Verdict | None:
+def small_validation_set(observed: Observations) -> Verdict | None:
     """Whether epochs differ by less than chance alone would make them differ."""
-    num_images, stopping = signals.val.get("num_images", 0), signals.early_stopping or {}
-    if not num_images or len(signals.epochs) < LASTING:
+    num_images, stopping = observed.val.get("num_images", 0), observed.early_stopping or {}
+    if not num_images or len(observed.epochs) < LASTING:
         return None
-    accuracies = signals.val_metric("accuracy")
+    accuracies = observed.val_metric("accuracy")
     best, typical = max(accuracies), median(accuracies[len(accuracies) // 2 :])
     at_least = wilson_interval(round(best * num_images), num_images).low
     min_delta = stopping.get("min_delta", 0.0) if stopping.get("metric") != "loss" else 0.0

@@ -5,8 +5,8 @@ from dataclasses import replace
 from cnntrain.doctor.data import class_imbalance, data_bound, small_validation_set
 from cnntrain.doctor.gradients import dead_relus, exploding_gradients, vanishing_gradients
 from cnntrain.doctor.learning import initial_loss, learning_rate_too_high, learning_rate_too_low
+from cnntrain.doctor.observations import Observations
 from cnntrain.doctor.outcome import overfitting, underfitting
-from cnntrain.doctor.signals import Signals
 from cnntrain.doctor.verdict import Verdict
 
 _CAUSES = (
@@ -21,16 +21,16 @@ _OTHERS = (overfitting, data_bound, class_imbalance, small_validation_set)
 _SEVERITIES = ("problem", "warning", "notice")
 
 
-def examine(signals: Signals) -> list[Verdict]:
-    """What the signals say, the worst first; nothing about a healthy training.
+def examine(observed: Observations) -> list[Verdict]:
+    """What the observations say, the worst first; nothing about a healthy training.
 
     Args:
-        signals: Of a training that goes on or has ended.
+        observed: Of a training that goes on or has ended.
     """
-    trained = [epoch for epoch in signals.epochs if "loss" in epoch["train"]]  # else all its steps were left out
-    signals = replace(signals, epochs=trained)
-    verdicts = [verdict for look in _CAUSES if (verdict := look(signals))]
-    if not verdicts and (verdict := underfitting(signals)):  # where a cause is known, that is said instead
+    trained = [epoch for epoch in observed.epochs if "loss" in epoch["train"]]  # else all its steps were left out
+    observed = replace(observed, epochs=trained)
+    verdicts = [verdict for look in _CAUSES if (verdict := look(observed))]
+    if not verdicts and (verdict := underfitting(observed)):  # where a cause is known, that is said instead
         verdicts.append(verdict)
-    verdicts += [verdict for look in _OTHERS if (verdict := look(signals))]
+    verdicts += [verdict for look in _OTHERS if (verdict := look(observed))]
     return sorted(verdicts, key=lambda verdict: _SEVERITIES.index(verdict.severity))

@@ -3,7 +3,7 @@
 import math
 from statistics import median
 
-from cnntrain.doctor.signals import Line, Signals
+from cnntrain.doctor.observations import Line, Observations
 from cnntrain.doctor.verdict import Verdict
 
 # Lines that a median needs before it is believed.
@@ -25,11 +25,11 @@ DEAD, MOSTLY_DEAD = 0.5, 0.9
 MIN_IMAGES = 30  # of validation: that a unit is silent for fewer says nothing of others
 
 
-def vanishing_gradients(signals: Signals) -> Verdict | None:
+def vanishing_gradients(observed: Observations) -> Verdict | None:
     """Whether hardly any gradient arrives at the first layer that is trained."""
-    if len(signals.steps) < MIN_LINES or not signals.steps[-1]["gradient_norm"]:
+    if len(observed.steps) < MIN_LINES or not observed.steps[-1]["gradient_norm"]:
         return None
-    norms = _median_norms(signals)
+    norms = _median_norms(observed)
     largest, first = max(norms, key=lambda layer: norms[layer]), next(iter(norms))
     if not 0 < norms[first] < VANISHING * norms[largest]:  # 0: something is dead or cut off
         return None
@@ -46,24 +46,29 @@ def vanishing_gradients(signals: Signals) -> Verdict | None:
     )
 
 
-def _median_norms(signals: Signals) -> dict[str, float]:
-    recent, layers = signals.recent_steps, signals.steps[-1]["gradient_norm"]
+def _median_norms(observed: Observations) -> dict[str, float]:
+    recent, layers = observed.recent_steps, observed.steps[-1]["gradient_norm"]
     return {layer: median(line["gradient_norm"].get(layer, 0.0) for line in recent) for layer in layers}
 
 
-def exploding_gradients(signals: Signals) -> Verdict | None:
+def exploding_gradients(observed: Observations) -> Verdict | None:
     """Whether gradients are far too large, again and again."""
-    huge = [line for line in signals.steps if _norm(line) > EXPLODING]
-    if len(huge) < max(3, EXPLODING_SHARE * len(signals.steps)):
+    huge = [line for line in observed.steps if _norm(line) > EXPLODING]
+    if len(huge) < max(3, EXPLODING_SHARE * len(observed.steps)):
         return None
     worst = max(huge, key=_norm)
     layer = max(worst["gradient_norm"], key=lambda name: worst["gradient_norm"][name])
     return Verdict(
         "exploding_gradients",
         "problem",
-        f"The gradients explode: their norm was above {EXPLODING:g} in {len(huge)} of {len(signals.steps)} logged "
+        f"The gradients explode: their norm was above {EXPLODING:g} in {len(huge)} of {len(observed.steps)} logged "
         f"steps, {_norm(worst):.3g} in step {worst['step']}, most of it in {layer}.",
-        {"num_steps": len(huge), "num_logged": len(signals.steps), "largest_norm": _norm(worst), "step": worst["step"]},
+        {
+            "num_steps": len(huge),
+            "num_logged": len(observed.steps),
+            "largest_norm": _norm(worst),
+            "step": worst["step"],
+        },
         "recipe.clip_grad_norm: 1.0, a lower recipe.optimizer.lr, a warm-up (recipe.schedule.warmup_fraction: 0.1), "
         "batch norm, or model.init: kaiming",
     )
@@ -73,12 +78,12 @@ def _norm(line: Line) -> float:
     return math.hypot(*line["gradient_norm"].values())
 
 
-def dead_relus(signals: Signals) -> Verdict | None:
+def dead_relus(observed: Observations) -> Verdict | None:
     """Whether most units of a layer were silent when they were last looked at."""
-    looked = [epoch for epoch in signals.epochs if epoch.get("dead_relus")]
-    if not looked or (looked[-1]["epoch"] == 1 and not signals.finished):  # averages and norms are only settling
+    looked = [epoch for epoch in observed.epochs if epoch.get("dead_relus")]
+    if not looked or (looked[-1]["epoch"] == 1 and not observed.finished):  # averages and norms are only settling
         return None
-    if signals.val.get("num_images", MIN_IMAGES) < MIN_IMAGES:
+    if observed.val.get("num_images", MIN_IMAGES) < MIN_IMAGES:
         return None
     shares = looked[-1]["dead_relus"]
     dead = {layer: share for layer, share in shares.items() if share >= DEAD}

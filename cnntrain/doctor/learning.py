@@ -4,7 +4,7 @@ import math
 from statistics import median
 
 from cnntrain.doctor.gradients import MIN_LINES
-from cnntrain.doctor.signals import Line, Signals
+from cnntrain.doctor.observations import Line, Observations
 from cnntrain.doctor.verdict import Verdict
 
 # The first loss beside that of a network that knows nothing, ln K. Kaiming's initial weights, batch norm and small
@@ -26,11 +26,11 @@ RISEN = 1.5  # a training loss beside the best one before, and
 RISEN_BY = 0.1  # by this share of the loss at chance: small losses vary more
 
 
-def initial_loss(signals: Signals) -> Verdict | None:
+def initial_loss(observed: Observations) -> Verdict | None:
     """Whether the first loss is far above that of guessing."""
-    if not signals.steps or signals.steps[0]["step"] != 1 or not signals.chance_loss:
+    if not observed.steps or observed.steps[0]["step"] != 1 or not observed.chance_loss:
         return None
-    loss, chance = signals.steps[0]["loss"], signals.chance_loss
+    loss, chance = observed.steps[0]["loss"], observed.chance_loss
     if loss <= FAR_FROM_CHANCE * chance:
         return None
     return Verdict(
@@ -44,21 +44,21 @@ def initial_loss(signals: Signals) -> Verdict | None:
     )
 
 
-def learning_rate_too_high(signals: Signals) -> Verdict | None:
+def learning_rate_too_high(observed: Observations) -> Verdict | None:
     """Whether updates threw the weights so far that the loss rose, or never fell."""
-    losses, chance = signals.train_losses, signals.chance_loss
-    if len(losses) < 2 or not chance or not signals.steps:
+    losses, chance = observed.train_losses, observed.chance_loss
+    if len(losses) < 2 or not chance or not observed.steps:
         return None
     best, now = min(losses[:-1]), losses[-1]
-    wild = [line for line in signals.steps if _largest_ratio(line) > WILD_UPDATE]
+    wild = [line for line in observed.steps if _largest_ratio(line) > WILD_UPDATE]
     if now > RISEN * best and now - best > RISEN_BY * chance:
-        epoch = signals.epochs[losses.index(best)]["epoch"]
+        epoch = observed.epochs[losses.index(best)]["epoch"]
         finding = f"The training loss rose from {best:.3g} in epoch {epoch} to {now:.3g}"
     elif now >= AT_CHANCE * chance and len(wild) >= WILD_STEPS:
         finding = f"The training loss is {now:.3g} after {len(losses)} epochs, no better than guessing"
     else:
         return None
-    largest = max(signals.steps, key=_largest_ratio)
+    largest = max(observed.steps, key=_largest_ratio)
     return Verdict(
         "learning_rate_too_high",
         "problem",
@@ -75,12 +75,12 @@ def learning_rate_too_high(signals: Signals) -> Verdict | None:
     )
 
 
-def learning_rate_too_low(signals: Signals) -> Verdict | None:
+def learning_rate_too_low(observed: Observations) -> Verdict | None:
     """Whether no layer moves, and the loss hardly falls."""
-    losses, chance = signals.train_losses, signals.chance_loss
-    if len(losses) < 2 or len(signals.steps) < MIN_LINES or not chance or _rate_rises(signals):
+    losses, chance = observed.train_losses, observed.chance_loss
+    if len(losses) < 2 or len(observed.steps) < MIN_LINES or not chance or _rate_rises(observed):
         return None
-    ratio = median(_largest_ratio(line) for line in signals.recent_steps)
+    ratio = median(_largest_ratio(line) for line in observed.recent_steps)
     if ratio >= TINY_UPDATE or losses[-1] < HARDLY_FELL * losses[0] or losses[-1] < 0.5 * chance:
         return None
     return Verdict(
@@ -98,9 +98,9 @@ def _largest_ratio(line: Line) -> float:
     return max(line["update_ratio"].values(), default=0.0)
 
 
-def _rate_rises(signals: Signals) -> bool:
+def _rate_rises(observed: Observations) -> bool:
     """Whether this is still the warm-up."""
-    middle = signals.steps[-1]["step"] / 2
-    rates = [line["learning_rate"] for line in signals.steps if line["step"] <= max(1, middle)]
-    earlier = max(rates, default=math.inf)  # of a run that went on from a version without signals, none are known
-    return bool(signals.steps[-1]["learning_rate"] > 1.05 * earlier)
+    middle = observed.steps[-1]["step"] / 2
+    rates = [line["learning_rate"] for line in observed.steps if line["step"] <= max(1, middle)]
+    earlier = max(rates, default=math.inf)  # of a run that went on from a version that logged no steps, none are known
+    return bool(observed.steps[-1]["learning_rate"] > 1.05 * earlier)

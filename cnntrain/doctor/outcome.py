@@ -2,7 +2,7 @@
 
 from statistics import median
 
-from cnntrain.doctor.signals import Signals
+from cnntrain.doctor.observations import Observations
 from cnntrain.doctor.verdict import Verdict
 
 # The validation loss now beside its lowest. Prechelt ("Early stopping - but when?", 1998) calls a rise of 5 % a loss of
@@ -19,18 +19,18 @@ FLAT = 0.03  # relative fall of the training loss over the last quarter of the e
 CLOSE = 0.8  # training loss beside validation loss, above which memory is not the matter
 
 
-def overfitting(signals: Signals) -> Verdict | None:
+def overfitting(observed: Observations) -> Verdict | None:
     """Whether the validation loss has risen while the training loss went on falling."""
-    if len(signals.epochs) <= MIN_EPOCHS_SINCE or not signals.chance_loss or not signals.is_validated:
+    if len(observed.epochs) <= MIN_EPOCHS_SINCE or not observed.chance_loss or not observed.is_validated:
         return None
-    val, train = signals.val_metric("loss"), signals.train_losses
+    val, train = observed.val_metric("loss"), observed.train_losses
     best = val.index(min(val))
     now, train_now = median(val[-MIN_EPOCHS_SINCE:]), median(train[-MIN_EPOCHS_SINCE:])
-    risen = now > RISEN * val[best] and now - val[best] > RISEN_BY * signals.chance_loss
+    risen = now > RISEN * val[best] and now - val[best] > RISEN_BY * observed.chance_loss
     remembers = train_now < min(train[best], GAP * now)
     if len(val) - 1 - best < MIN_EPOCHS_SINCE or not risen or not remembers:
         return None
-    epoch, num_images = signals.epochs[best]["epoch"], signals.val.get("num_images")
+    epoch, num_images = observed.epochs[best]["epoch"], observed.val.get("num_images")
     few = num_images is not None and num_images < MIN_IMAGES
     doubt = f" Of {num_images:,} validation images, one that is very wrong makes as much of a rise." if few else ""
     return Verdict(
@@ -43,20 +43,20 @@ def overfitting(signals: Signals) -> Verdict | None:
             "num_val_images": num_images,
             "val_loss": [val[best], now],
             "train_loss": [train[best], train_now],
-            "val_accuracy": [signals.val_metric("accuracy")[index] for index in (best, -1)],
+            "val_accuracy": [observed.val_metric("accuracy")[index] for index in (best, -1)],
         },
         "more images, stronger data.augment, more recipe.optimizer.weight_decay, recipe.loss.label_smoothing: 0.1, a "
         "smaller network, or recipe.early_stopping: {metric: loss, patience: 5}",
     )
 
 
-def underfitting(signals: Signals) -> Verdict | None:
+def underfitting(observed: Observations) -> Verdict | None:
     """Whether a training that has ended learns no more, and does not know its own images."""
-    chance, train = signals.chance_loss, signals.train_losses
-    if not signals.finished or len(train) < MIN_EPOCHS or not chance or not signals.is_validated:
+    chance, train = observed.chance_loss, observed.train_losses
+    if not observed.finished or len(train) < MIN_EPOCHS or not chance or not observed.is_validated:
         return None
     quarter = max(2, len(train) // 4)
-    before, now, val = train[-1 - quarter], train[-1], min(signals.val_metric("loss"))
+    before, now, val = train[-1 - quarter], train[-1], min(observed.val_metric("loss"))
     if min(now, val) < POOR * chance or now < (1 - FLAT) * before or now < CLOSE * val:
         return None
     return Verdict(

@@ -12,7 +12,7 @@ from torch import Tensor, get_num_threads
 
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
-from cnntrain.doctor import Signals, Verdict, examine
+from cnntrain.doctor import Observations, Verdict, examine
 from cnntrain.errors import NumericalError
 from cnntrain.names import printable
 from cnntrain.records.files import json_text, to_json, write_text
@@ -172,7 +172,7 @@ class RunLog:
 
     def _examine(self, val: Mapping[str, Any], *, finished: bool = False) -> list[Verdict]:
         return examine(
-            Signals(
+            Observations(
                 epochs=[json.loads(line) for line in self._lines],
                 steps=[json.loads(line) for line in self._signals.lines],
                 val=val,

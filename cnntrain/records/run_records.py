@@ -8,7 +8,7 @@ import yaml
 
 from cnntrain.artifacts.records import read_line, read_results
 from cnntrain.config.loading import parse_config
-from cnntrain.doctor import Signals
+from cnntrain.doctor import Observations
 from cnntrain.errors import CheckpointError, ConfigError
 
 
@@ -33,9 +33,9 @@ class RunRecords:
     config: dict[str, Any]
 
     @property
-    def for_doctor(self) -> Signals:
+    def for_doctor(self) -> Observations:
         """What the doctor judges by; of a run that has not ended, or is of an older version, some of it is missing."""
-        return Signals(
+        return Observations(
             epochs=self.epochs,
             steps=self.signals,
             val=self.results.get("val") or {},

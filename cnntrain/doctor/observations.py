@@ -8,7 +8,7 @@ Line = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Signals:
+class Observations:
     """The records of a run; what is missing is not judged.
 
     Attributes:

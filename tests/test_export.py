@@ -31,10 +31,11 @@ from cnntrain.data import prepare_split
 from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError
 from cnntrain.export import export_network
-from cnntrain.export.agreement import Agreement, Outputs, RealImages, compare
+from cnntrain.export.agreement import Agreement, Difference, Outputs, RealImages, compare
 from cnntrain.export.images import _evenly as evenly
 from cnntrain.models import CATALOGUE, build_model
 from cnntrain.records.checkpoints import Header, network_bytes
+from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.trained import load
 
 LENET: dict[str, Any] = {"name": "lenet5"}
@@ -297,41 +298,41 @@ def test_weights_that_changed_on_the_way_are_refused(tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [checkpoint]
 
 
-def agreement_of(exported: Callable[[Outputs], Outputs], count: int = 40) -> Agreement:
+def agreement_of(exported: Callable[[Outputs], Outputs], count: int = 40, scale: float = 1) -> Agreement:
     """Of a made-up network, whose outputs are its pixels, with one that changes them."""
 
     def original(images: npt.NDArray[np.uint8]) -> Outputs:
-        logits = torch.from_numpy(images.reshape(len(images), -1) / np.float32(16))
-        return Outputs(logits.numpy(), logits.softmax(1).numpy())
+        logits = torch.from_numpy(images.reshape(len(images), -1) / np.float32(16) * np.float32(scale))
+        return tuple(values.numpy() for values in task.exported(logits))
 
+    task = SingleLabel(tuple("abcd"))
     pixels = np.random.default_rng(0).integers(0, 256, (count, 2, 2, 1), dtype=np.uint8)
-    return compare(original, lambda images: exported(original(images)), RealImages(pixels, "made up"))
+    return compare(original, lambda images: exported(original(images)), RealImages(pixels, "made up"), task)
 
 
 def wrong_for(batch_size: int, found: Outputs) -> Outputs:
-    if len(found.logits) != batch_size:
-        return found
-    return Outputs(found.logits + 1, found.probabilities)
+    logits, probabilities = found
+    return (logits + 1, probabilities) if len(logits) == batch_size else found
 
 
 def test_agreement_asks_for_every_batch_size_logits_probabilities_and_top_class() -> None:
     assert agreement_of(lambda found: found).holds
     assert agreement_of(lambda found: found).batch_sizes == (1, 2, 8, 32)
     assert agreement_of(lambda found: found, count=1).batch_sizes == (1, 2, 3)
-    assert agreement_of(lambda found: Outputs(found.logits + 9e-5, found.probabilities + 9e-5)).holds
-    assert not agreement_of(lambda found: Outputs(found.logits, found.probabilities + 2e-4)).holds
-    assert not agreement_of(lambda found: Outputs(found.logits + 1e-3, found.probabilities)).holds
-    assert not agreement_of(lambda found: Outputs(found.logits * np.nan, found.probabilities)).holds
+    assert agreement_of(lambda found: (found[0] + 9e-5, found[1] + 9e-5)).holds
+    assert not agreement_of(lambda found: (found[0], found[1] + 2e-4)).holds
+    assert not agreement_of(lambda found: (found[0] + 1e-3, found[1])).holds
+    assert not agreement_of(lambda found: (found[0] * np.nan, found[1])).holds
     for size in (1, 2, 8, 32):
         assert not agreement_of(partial(wrong_for, size)).holds
-    swapped = Agreement("made up", 9, (1,), 0.0, 0.0, 1.0, num_other_class=1)
+    swapped = Agreement("made up", 9, (1,), {"logits": Difference(0.0, 1e-4)}, num_other_decision=1)
     assert not swapped.holds
-    assert agreement_of(lambda found: Outputs(found.logits[:, ::-1], found.probabilities)).num_other_class > 30
+    assert agreement_of(lambda found: (found[0][:, ::-1], found[1])).num_other_decision > 30
 
 
 def test_large_logits_may_differ_by_as_much_as_float32_rounds_them() -> None:
-    assert Agreement("made up", 9, (1,), 9e-3, 0.0, 1000.0, 0).holds
-    assert not Agreement("made up", 9, (1,), 9e-3, 0.0, 100.0, 0).holds
+    assert agreement_of(lambda found: (found[0] + 9e-3, found[1]), scale=100).holds
+    assert not agreement_of(lambda found: (found[0] + 9e-3, found[1]), scale=10).holds
 
 
 def test_a_network_of_nans_is_not_exported(cli: Cli, tmp_path: Path) -> None:

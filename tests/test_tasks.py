@@ -14,11 +14,12 @@ from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch
 from cnntrain.errors import CheckpointError
+from cnntrain.export.agreement import RealImages, compare
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.losses import CrossEntropy, SquaredError
 from cnntrain.tasks.single_label import SingleLabel
-from cnntrain.tasks.task import Column, Decoded, Targets, Task, TrainingLoss, training_loss
+from cnntrain.tasks.task import Column, Decoded, ExportNotes, Targets, Task, TrainingLoss, training_loss
 from cnntrain.training.early_stopping import MetricWatch
 from cnntrain.training.loop import begin_epoch, train_step
 from cnntrain.training.setup import build_training
@@ -114,9 +115,24 @@ class Numbers:
     def exported(self, outputs: Tensor) -> tuple[Tensor, ...]:
         return (outputs,)
 
+    def decisions(self, outputs: Tensor) -> Tensor:
+        return torch.empty(len(outputs), 0, dtype=torch.int64)
+
     @property
-    def exported_outputs(self) -> Mapping[str, str]:
-        return {"values": f"float32 (batch, {len(self.names)})"}
+    def export_notes(self) -> ExportNotes:
+        shape = f"(batch, {len(self.names)})"
+        return ExportNotes(
+            kind="network that measures",
+            size=f"{len(self.names)} numbers",
+            outputs={"values": f"float32 {shape}"},
+            gives=f"values {shape}",
+            bare_outputs={"values": f"float32 {shape}"},
+            labels={"names": list(self.names)},
+            fitted={},
+            decision="",
+            activation="{outputs}",
+            answer="print(values)",
+        )
 
     def caption(self, target: Tensor) -> str:
         return ", ".join(f"{name} {value:.1f}" for name, value in zip(self.names, target.tolist(), strict=True))
@@ -158,7 +174,7 @@ def test_a_single_label_is_decoded_by_probability() -> None:
     assert (first[1], second[1]) == pytest.approx((expected[2], expected[1]))
     logits, probabilities = task.exported(outputs)
     torch.testing.assert_close(probabilities, task.activation(outputs))
-    assert list(task.exported_outputs) == ["logits", "probabilities"]
+    assert list(task.export_notes.outputs) == ["logits", "probabilities"]
     assert logits.tolist() == [[0.0, 1.0, 2.0]]
     assert len(task.decode(outputs, top=100)[0]) == task.num_outputs
     with pytest.raises(CheckpointError, match="not finite"):
@@ -182,3 +198,15 @@ def test_a_mixed_label_is_written_with_its_larger_shares() -> None:
     assert task.caption(torch.tensor(1)) == "b"
     assert task.caption(torch.tensor([0.3, 0.7, 0.0])) == "b: 70%\na: 30%"
     assert task.caption(torch.tensor([0.0, 1.0, 0.001])) == "b: 100%"
+
+
+def test_an_export_is_compared_by_what_its_task_returns() -> None:
+    def original(images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float32], ...]:
+        outputs = torch.from_numpy(images.reshape(len(images), -1).astype(np.float32))
+        return tuple(values.numpy() for values in NUMBERS.exported(outputs))
+
+    images = RealImages(np.zeros((4, 2, 5, 1), dtype=np.uint8), "made up")
+    found = compare(original, original, images, NUMBERS)
+    assert found.holds
+    assert found.to_dict().keys() >= {"max_difference_values", "allowed_difference_values"}
+    assert not compare(original, lambda pixels: (original(pixels)[0] + 1,), images, NUMBERS).holds

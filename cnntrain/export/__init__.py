@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from cnntrain.errors import CheckpointError, CnntrainError, ConfigError, StorageError
-from cnntrain.export.agreement import TOLERANCE, Agreement, RealImages, Run, compare, run_trained
+from cnntrain.export.agreement import Agreement, RealImages, Run, compare, run_trained
 from cnntrain.export.card import as_text, facts
 from cnntrain.export.deployable import Deployable
 from cnntrain.export.safetensors_file import run_safetensors, safetensors_content
@@ -76,9 +76,9 @@ def export_network(trained: Trained, images: RealImages, *, kind: str, target: P
     about = facts(trained, kind)
     with exact_float32(), _explained(kind):
         content, exported, versions = _export(trained, kind, about)
-        agreement = compare(run_trained(trained), exported, images)
+        agreement = compare(run_trained(trained), exported, images, trained.task)
     if not agreement.holds:
-        raise CheckpointError(_refusal(agreement, kind))
+        raise CheckpointError(_refusal(agreement, kind, trained.task.export_notes.decision))
     card = {
         "file": target.name,
         "format": kind,
@@ -133,11 +133,14 @@ def _explained(kind: str) -> Iterator[None]:
         ) from error
 
 
-def _refusal(agreement: Agreement, kind: str) -> str:
+def _refusal(agreement: Agreement, kind: str, decision: str) -> str:
+    differences = [
+        f"its {name} {'' if number else 'differ '}by up to {difference.largest:.2g} (allowed: {difference.allowed:.2g})"
+        for number, (name, difference) in enumerate(reversed(agreement.differences.items()))
+    ]
+    if decision:
+        differences.append(f"and its {decision} in {agreement.num_other_decision} cases")
     return (
-        f"the network exported as {kind} is not the original: on {agreement.images} its probabilities "
-        f"differ by up to {agreement.max_difference_probabilities:.2g} (allowed: {TOLERANCE:g}), its logits by up to "
-        f"{agreement.max_difference_logits:.2g} (allowed: {agreement.logits_tolerance:.2g}), and its top class in "
-        f"{agreement.num_other_class} cases; nothing was written. Another --format, or another release of torch or "
-        f"onnxruntime, may do better"
+        f"the network exported as {kind} is not the original: on {agreement.images} {', '.join(differences)}; nothing "
+        f"was written. Another --format, or another release of torch or onnxruntime, may do better"
     )

@@ -10,18 +10,12 @@ import torch
 
 from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.errors import CheckpointError
+from cnntrain.tasks.task import Task
 from cnntrain.trained import Trained
 
 TOLERANCE = 1e-4
-RELATIVE_TOLERANCE = 1e-5  # of the largest logit: float32 holds seven digits, and logits may be large
+RELATIVE_TOLERANCE = 1e-5  # of the largest value: float32 holds seven digits, and logits may be large
 BATCH_SIZE = 32
-
-
-class Outputs(NamedTuple):
-    """What a network makes of N images, each float32 (N, K); the probabilities are the softmax of the logits."""
-
-    logits: npt.NDArray[np.float32]
-    probabilities: npt.NDArray[np.float32]
 
 
 class RealImages(NamedTuple):
@@ -36,7 +30,15 @@ class RealImages(NamedTuple):
     origin: str
 
 
+Outputs = tuple[npt.NDArray[np.float32], ...]  # what `Task.exported` gives, each (N, K)
 Run = Callable[[Pixels], Outputs]  # uint8 (N, stored_size, stored_size, C) -> outputs
+
+
+class Difference(NamedTuple):
+    """The largest absolute difference of an output, and what is allowed."""
+
+    largest: float
+    allowed: float
 
 
 @dataclass(frozen=True)
@@ -47,76 +49,68 @@ class Agreement:
         images: Where they are from.
         num_images: Compared.
         batch_sizes: In which the exported network was given them.
-        max_difference_logits: Largest absolute difference.
-        max_difference_probabilities: Likewise.
-        largest_logit: Of the original, absolute.
-        num_other_class: Images whose top class differs.
+        differences: Of each output, by name.
+        num_other_decision: Images of which the two decide differently.
     """
 
     images: str
     num_images: int
     batch_sizes: tuple[int, ...]
-    max_difference_logits: float
-    max_difference_probabilities: float
-    largest_logit: float
-    num_other_class: int
-
-    @property
-    def logits_tolerance(self) -> float:
-        """`TOLERANCE`, or more where the logits are beyond 10."""
-        return max(TOLERANCE, RELATIVE_TOLERANCE * self.largest_logit)
+    differences: dict[str, Difference]
+    num_other_decision: int
 
     @property
     def holds(self) -> bool:
         """Whether the two are the same for every use; never where a difference is no number."""
-        return (
-            self.max_difference_logits <= self.logits_tolerance
-            and self.max_difference_probabilities <= TOLERANCE
-            and self.num_other_class == 0
+        return self.num_other_decision == 0 and all(
+            difference.largest <= difference.allowed for difference in self.differences.values()
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as the card shows them."""
+        """Plain values, as the card shows them; what is of most use comes first."""
+        by_use = list(reversed(self.differences.items()))
         return {
             "images": self.images,
             "num_images": self.num_images,
             "batch_sizes": list(self.batch_sizes),
-            "max_difference_probabilities": self.max_difference_probabilities,
-            "max_difference_logits": self.max_difference_logits,
-            "allowed_difference_probabilities": TOLERANCE,
-            "allowed_difference_logits": self.logits_tolerance,
-            "num_images_with_another_top_class": self.num_other_class,
+            **{f"max_difference_{name}": difference.largest for name, difference in by_use},
+            **{f"allowed_difference_{name}": difference.allowed for name, difference in by_use},
+            "num_images_with_another_top_class": self.num_other_decision,
         }
 
 
-def compare(original: Run, exported: Run, images: RealImages) -> Agreement:
+def compare(original: Run, exported: Run, images: RealImages, task: Task[Any]) -> Agreement:
     """Runs both on the same images; the exported one also on one image alone, on two, and on at least three.
 
     Args:
         original: Is given batches of `BATCH_SIZE`.
         exported: Is given batches of other sizes too.
         images: On which.
+        task: What the outputs mean.
 
     Raises:
         CheckpointError: The original's own outputs are no finite numbers.
     """
     pixels = images.pixels
     expected = _joined(original(chunk) for chunk in _chunks(pixels))
-    if not np.isfinite(expected.logits).all():
+    if not all(np.isfinite(values).all() for values in expected):
         raise CheckpointError("the network's outputs are not finite on these images, so there is nothing to compare")
     order = np.arange(max(3, len(pixels))) % len(pixels)
     batches = [order[:1], order[:2], *_chunks(order)]
-    outputs = _joined(exported(pixels[batch]) for batch in batches)
+    given = _joined(exported(pixels[batch]) for batch in batches)
     compared = np.concatenate(batches)
-    other = outputs.logits.argmax(1) != expected.logits[compared].argmax(1)
+    expected = tuple(values[compared] for values in expected)
+    before, after = (task.decisions(torch.from_numpy(values[0])) for values in (expected, given))
+    other = (before != after).reshape(len(compared), -1).any(1).numpy()
     return Agreement(
         images=images.origin,
         num_images=len(pixels),
         batch_sizes=tuple(sorted({len(batch) for batch in batches})),
-        max_difference_logits=_largest(outputs.logits - expected.logits[compared]),
-        max_difference_probabilities=_largest(outputs.probabilities - expected.probabilities[compared]),
-        largest_logit=_largest(expected.logits),
-        num_other_class=len(np.unique(compared[other])),
+        differences={
+            name: Difference(_largest(found - wanted), max(TOLERANCE, RELATIVE_TOLERANCE * _largest(wanted)))
+            for name, wanted, found in zip(task.export_notes.outputs, expected, given, strict=True)
+        },
+        num_other_decision=len(np.unique(compared[other])),
     )
 
 
@@ -125,10 +119,8 @@ def run_trained(trained: Trained) -> Run:
 
     @torch.inference_mode()
     def run(images: Pixels) -> Outputs:
-        logits = (
-            trained.network(trained.preprocessing.network_input(torch.from_numpy(images))) / trained.task.temperature
-        )
-        return Outputs(logits.numpy(), logits.softmax(1).numpy())
+        outputs = trained.network(trained.preprocessing.network_input(torch.from_numpy(images)))
+        return tuple(values.numpy() for values in trained.task.exported(outputs))
 
     return run
 
@@ -138,7 +130,7 @@ def _chunks(rows: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
 
 
 def _joined(parts: Iterable[Outputs]) -> Outputs:
-    return Outputs(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    return tuple(np.concatenate(columns) for columns in zip(*parts, strict=True))
 
 
 def _largest(values: npt.NDArray[np.float32]) -> float:

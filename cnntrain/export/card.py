@@ -29,14 +29,14 @@ def facts(trained: Trained, kind: str) -> dict[str, Any]:
         trained: The network.
         kind: `onnx`, `torch-export` or `safetensors`.
     """
-    preprocessing, header = trained.preprocessing, trained.header
+    preprocessing, header, notes = trained.preprocessing, trained.header, trained.task.export_notes
     options = header.network_options.model_dump(mode="json", exclude_defaults=True)
     return {
         "description": _description(trained, kind),
-        "class_names": list(trained.task.class_names),
+        **notes.labels,
         **(_interface_of_weights(trained) if kind == "safetensors" else _interface(trained)),
         "preprocessing": {**preprocessing.to_dict(), "before_the_network": preparing(preprocessing)},
-        "temperature": header.temperature,
+        **notes.fitted,
         "network": {"name": header.network_name, **options},
         "validation": header.val,
         "checkpoint_sha256": trained.sha256,
@@ -46,8 +46,7 @@ def facts(trained: Trained, kind: str) -> dict[str, Any]:
 
 def _interface(trained: Trained) -> dict[str, Any]:
     """Of a network with its preprocessing."""
-    preprocessing, shape = trained.preprocessing, f"float32 (batch, {len(trained.task.class_names)})"
-    side = preprocessing.stored_size
+    preprocessing, side = trained.preprocessing, trained.preprocessing.stored_size
     return {
         "input": {
             "name": "images",
@@ -56,10 +55,7 @@ def _interface(trained: Trained) -> dict[str, Any]:
             "meaning": f"{_colours(preprocessing)}, channels last, any batch size; crop, mean and std are inside the "
             "network",
         },
-        "outputs": {
-            "logits": f"{shape}, divided by the temperature",
-            "probabilities": f"{shape}, the softmax of the logits; each row adds up to 1",
-        },
+        "outputs": dict(trained.task.export_notes.outputs),
     }
 
 
@@ -72,10 +68,7 @@ def _interface_of_weights(trained: Trained) -> dict[str, Any]:
             "shape": ["batch", *inputs.shape],
             "meaning": "pixels as preprocessing says, their central crop, divided by 255, minus mean, divided by std",
         },
-        "outputs": {
-            "logits": f"float32 (batch, {len(trained.task.class_names)}); divided by the temperature, their softmax "
-            "is the probabilities"
-        },
+        "outputs": dict(trained.task.export_notes.bare_outputs),
     }
 
 
@@ -102,14 +95,13 @@ def as_text(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _description(trained: Trained, kind: str) -> str:
-    preprocessing, side = trained.preprocessing, trained.preprocessing.stored_size
-    name, num_classes = trained.header.network_name, len(trained.task.class_names)
+    preprocessing, side, notes = trained.preprocessing, trained.preprocessing.stored_size, trained.task.export_notes
+    what = f"an {notes.kind}: {trained.header.network_name}, {notes.size}."
     if kind == "safetensors":
-        return f"Weights of an image classifier: {name}, {num_classes} classes."
+        return f"Weights of {what}"
     return (
-        f"An image classifier: {name}, {num_classes} classes. It takes images as uint8 (batch, {side}, {side}, "
-        f"{preprocessing.channels}), {_colours(preprocessing)}, and gives probabilities (batch, {num_classes}) and "
-        "their logits."
+        f"{what[0].upper()}{what[1:]} It takes images as uint8 (batch, {side}, {side}, {preprocessing.channels}), "
+        f"{_colours(preprocessing)}, and gives {notes.gives}."
     )
 
 

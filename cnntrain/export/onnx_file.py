@@ -37,7 +37,7 @@ def onnx_content(network: Deployable, description: str, metadata: Mapping[str, s
             network,
             (network.example(),),
             input_names=["images"],
-            output_names=["logits", "probabilities"],
+            output_names=list(network.task.export_notes.outputs),
             dynamic_shapes=({0: torch.export.Dim("batch")},),
             opset_version=OPSET,
             dynamo=True,
@@ -62,7 +62,7 @@ def run_onnx(content: bytes) -> Run:
     session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
     def run(images: Pixels) -> Outputs:
-        return Outputs(*session.run(["logits", "probabilities"], {"images": images}))
+        return tuple(session.run(None, {"images": images}))
 
     return run
 

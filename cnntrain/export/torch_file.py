@@ -35,6 +35,6 @@ def run_torch(content: bytes) -> Run:
 
     @torch.inference_mode()
     def run(images: Pixels) -> Outputs:
-        return Outputs(*(outputs.numpy() for outputs in network(torch.from_numpy(images))))
+        return tuple(outputs.numpy() for outputs in network(torch.from_numpy(images)))
 
     return run

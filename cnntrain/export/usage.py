@@ -1,5 +1,6 @@
 """How an exported network is used, in Python that needs no cnntrain."""
 
+import json
 from pathlib import Path
 
 from cnntrain.export.card import FIT
@@ -8,26 +9,26 @@ from cnntrain.trained import Trained
 
 _ONNX = """\
 session = onnxruntime.InferenceSession({file!r})
-class_names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
-logits, probabilities = session.run(["logits", "probabilities"], {{"images": images}})
+{labels}
+{outputs} = session.run({names}, {{"images": images}})
 """
 
 _TORCH = """\
 extra = {{{extra!r}: ""}}
 network = torch.export.load({file!r}, extra_files=extra).module()
-class_names = json.loads(extra[{extra!r}])["class_names"]
-logits, probabilities = network(torch.from_numpy(images))
+{labels}
+{outputs} = network(torch.from_numpy(images))
 """
 
 _SAFETENSORS = """\
 with safe_open({file!r}, "pt") as file:
     weights = {{name: file.get_tensor(name) for name in file.keys()}}
-    class_names = json.loads(file.metadata()["class_names"])
+    {labels}
 network = {network}
 network.load_state_dict(weights)
 crop = torch.from_numpy(images).permute(0, 3, 1, 2)[:, :, {start}:{stop}, {start}:{stop}] / 255
 mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in ({mean}, {std}))
-probabilities = (network.eval()((crop - mean) / std).detach() / {temperature}).softmax(1)
+{last} = {activated}
 """
 
 
@@ -47,8 +48,7 @@ image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).con
 image = {fit}
 images = np.array(image).reshape(1, {side}, {side}, {channels})
 {asking}
-best = int(probabilities[0].argmax())
-print(class_names[best], float(probabilities[0][best]))
+{answer}
 """
 
 
@@ -66,18 +66,26 @@ def usage(kind: str, file: str | Path, trained: Trained) -> str:
     match kind:
         case "onnx":
             imports, template = "import onnxruntime", _ONNX
+            label = "json.loads(session.get_modelmeta().custom_metadata_map[{key}])"
         case "torch-export":
-            imports, template = "import torch", _TORCH
+            imports, template, label = "import torch", _TORCH, f"json.loads(extra[{EXTRA_FILE!r}])[{{key}}]"
         case _:
             imports = "import torch, torchvision" if network.startswith("torchvision.") else "import torch"
             imports, template = f"{imports}\nfrom safetensors import safe_open", _SAFETENSORS
+            label = "json.loads(file.metadata()[{key}])"
+    notes = trained.task.export_notes
+    names = list(notes.outputs)
+    activated = notes.activation.format(outputs="network.eval()((crop - mean) / std).detach()")
     asking = template.format(
         file=str(file), extra=EXTRA_FILE, network=network, start=start, stop=start + size,
-        mean=preprocessing.mean, std=preprocessing.std, temperature=trained.task.temperature,
+        mean=preprocessing.mean, std=preprocessing.std, names=json.dumps(names), last=names[-1], activated=activated,
+        outputs=", ".join(names) if len(names) > 1 else f"({names[0]},)",
+        labels="\n".join(f"{key} = {label.format(key=json.dumps(key))}" for key in notes.labels),
     )  # fmt: skip
     return _SCRIPT.format(
         imports=imports, asking=asking, enough=2 * side, mode="L" if preprocessing.channels == 1 else "RGB",
         fit=FIT[preprocessing.resize].format(side=side), side=side, channels=preprocessing.channels,
+        answer=notes.answer,
     )  # fmt: skip
 
 
@@ -87,5 +95,5 @@ def _network(trained: Trained) -> str:
     published = options.published if trained.preprocessing.channels == 3 else None
     if published is None:
         return f"...  # yours: {options.name}, with layers of the names in `weights`; --format torch-export needs none"
-    arguments = ", ".join((f"num_classes={len(trained.task.class_names)}", *published.arguments))
+    arguments = ", ".join((f"num_classes={trained.task.num_outputs}", *published.arguments))
     return f"torchvision.models.{published.name}({arguments})"

@@ -17,7 +17,16 @@ from cnntrain.tasks.intervals import Interval, spoken
 from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, balanced_weights
 from cnntrain.tasks.metrics import SingleLabelEvaluation
 from cnntrain.tasks.tables import evaluation_text
-from cnntrain.tasks.task import NOT_FINITE, Column, Criterion, Decoded, Targets, TrainingLoss, training_loss
+from cnntrain.tasks.task import (
+    NOT_FINITE,
+    Column,
+    Criterion,
+    Decoded,
+    ExportNotes,
+    Targets,
+    TrainingLoss,
+    training_loss,
+)
 from cnntrain.tasks.temperature import fit_temperature
 
 
@@ -62,7 +71,7 @@ class SingleLabel:
     def num_correct(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """How many outputs (N, K) have their maximum at the target, int64; of mixed labels the larger share counts."""
         labels = targets.argmax(1) if targets.is_floating_point() else targets
-        return (outputs.argmax(1) == labels).sum()
+        return (self.decisions(outputs) == labels).sum()
 
     def losses(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """The loss that is reported, float32 (N,): neither smoothed nor weighted, so that recipes compare.
@@ -126,14 +135,32 @@ class SingleLabel:
         logits = outputs / self.temperature
         return logits, logits.softmax(1)
 
+    def decisions(self, outputs: Tensor) -> Tensor:
+        """The likeliest class, int64 (N,)."""
+        return outputs.argmax(1)
+
     @property
-    def exported_outputs(self) -> Mapping[str, str]:
-        """The names of these, each with what it is."""
-        shape = f"float32 (batch, {len(self.class_names)})"
-        return {
-            "logits": f"{shape}, divided by the temperature",
-            "probabilities": f"{shape}, the softmax of the logits; each row adds up to 1",
-        }
+    def export_notes(self) -> ExportNotes:
+        """Logits, probabilities and the names of the classes."""
+        num_classes = len(self.class_names)
+        shape = f"float32 (batch, {num_classes})"
+        return ExportNotes(
+            kind="image classifier",
+            size=f"{num_classes} classes",
+            outputs={
+                "logits": f"{shape}, divided by the temperature",
+                "probabilities": f"{shape}, the softmax of the logits; each row adds up to 1",
+            },
+            gives=f"probabilities (batch, {num_classes}) and their logits",
+            bare_outputs={
+                "logits": f"{shape}; divided by the temperature, their softmax is the probabilities",
+            },
+            labels={"class_names": list(self.class_names)},
+            fitted={"temperature": self.temperature},
+            decision="top class",
+            activation=f"({{outputs}} / {self.temperature}).softmax(1)",
+            answer="best = int(probabilities[0].argmax())\nprint(class_names[best], float(probabilities[0][best]))",
+        )
 
     def caption(self, target: Tensor) -> str:
         """The class; of a mixed target the two with the largest shares."""

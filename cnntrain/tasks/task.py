@@ -1,6 +1,7 @@
 """What a task has to say: the questions that training, evaluation, prediction and their pages ask it."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -44,6 +45,35 @@ class Criterion(Protocol):
 
     def to(self, device: torch.device) -> "Criterion":
         """The same for outputs on a device."""
+
+
+@dataclass(frozen=True)
+class ExportNotes:
+    """What whoever uses an exported network must know of its outputs, for its card and for Python without cnntrain.
+
+    Attributes:
+        kind: What the network is, such as `image classifier`.
+        size: How large its answer is, such as `10 classes`.
+        outputs: By name, what `Task.exported` returns.
+        gives: The same in a few words.
+        bare_outputs: By name, what the network alone returns, to whoever builds it to take the weights.
+        labels: What names the outputs, as plain values.
+        fitted: What was fitted on validation.
+        decision: What the network decides, such as `top class`.
+        activation: Python that turns `{outputs}`, those of the network alone, into the last of `outputs`.
+        answer: Python that prints the answer for the first image.
+    """
+
+    kind: str
+    size: str
+    outputs: Mapping[str, str]
+    gives: str
+    bare_outputs: Mapping[str, str]
+    labels: Mapping[str, Any]
+    fitted: Mapping[str, float]
+    decision: str
+    activation: str
+    answer: str
 
 
 class TrainingLoss(NamedTuple):
@@ -145,9 +175,12 @@ class Task(Protocol[E_co]):
     def exported(self, outputs: Tensor) -> tuple[Tensor, ...]:
         """What an exported network returns, in plain operations that compilers of graphs know."""
 
+    def decisions(self, outputs: Tensor) -> Tensor:
+        """What outputs decide, int64 (N, ...), so that networks can be compared; (N, 0) where nothing is decided."""
+
     @property
-    def exported_outputs(self) -> Mapping[str, str]:
-        """The names of these, each with what it is."""
+    def export_notes(self) -> ExportNotes:
+        """What to tell whoever uses an exported network."""
 
     def caption(self, target: Tensor) -> str:
         """A target of a batch, which may be mixed, as it is written under a picture."""

@@ -76,7 +76,8 @@ def build_layers(layers: Sequence[LayerOptions], arriving: Arriving) -> tuple[nn
         at_end = arriving.at_end and index == len(layers) - 1
         here = arriving._replace(shape=shape, key=f"{arriving.key}.{index}", at_end=at_end)
         module, shape = layer.build(here)
-        built.add_module(str(index), module)
+        if not isinstance(module, nn.Identity):  # that of softmax, which the loss computes
+            built.add_module(str(index), module)
     return built, shape
 
 

@@ -87,7 +87,7 @@ class Header:
 
     def build_network(self, seed: int = 0) -> nn.Module:
         """The network with initial weights, drawn from `seed`, in the place of those that were learnt."""
-        return build_model(self.network_options, self.preprocessing.inputs, len(self.class_names), seed=seed)
+        return build_model(self.network_options, self.preprocessing.inputs, self.task.num_outputs, seed=seed)
 
     def build_outline(self) -> nn.Module:
         """The network with shapes but no values.
@@ -95,7 +95,7 @@ class Header:
         Raises:
             ConfigError: There is no such network.
         """
-        return build_outline(self.network_options, self.preprocessing.inputs, len(self.class_names))
+        return build_outline(self.network_options, self.preprocessing.inputs, self.task.num_outputs)
 
     @property
     def says_of_confidence(self) -> str:

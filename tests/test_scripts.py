@@ -386,6 +386,7 @@ def test_the_way_of_config_and_the_types_that_a_reader_needs_are_counted(
         "climbs of config": 2,
     }
     assert names["needed types"] == ["Config", "Keeper", "Result"]
+    assert names["climbs"] == ["cnntrain.config.options -> cnntrain.middle", "cnntrain.low -> cnntrain.middle"]
     assert names["longest functions"][0] == "11 train: run"
 
 

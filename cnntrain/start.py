@@ -23,16 +23,16 @@ def initial_weights(config: schema.Config) -> tuple[schema.Config, Weights | Non
     if config.model.weights is None:
         return config, None
     weights = read_weights(config.model.weights, config.model.published)
-    said = config.data.model_dump(exclude_unset=True, exclude_none=True)
-    known = {key: value for key, value in weights.preprocessing.items() if key not in said}
-    if "image_size" in said:
+    written = config.data.model_dump(exclude_unset=True, exclude_none=True)
+    known = {key: value for key, value in weights.preprocessing.items() if key not in written}
+    if "image_size" in written:
         known.pop("stored_size", None)
-    if "mean" in said:  # which says the channels too
+    if "mean" in written:  # which says the channels too
         known.pop("channels", None)
-    if said.get("channels", known.get("channels")) != weights.preprocessing.get("channels"):
+    if written.get("channels", known.get("channels")) != weights.preprocessing.get("channels"):
         known = {key: value for key, value in known.items() if key not in ("mean", "std")}
     try:
-        data = schema.Data.model_validate({**said, **known})
+        data = schema.Data.model_validate({**written, **known})
     except ValidationError as error:
         fault = error.errors()[0]["msg"].removeprefix("Value error, ")
         raise ConfigError(f"does not go with the preprocessing of {weights.path}: {fault}", key="data") from error

@@ -100,25 +100,17 @@ def load_weights(model: nn.Module, weights: Weights, class_names: Sequence[str])
     Raises:
         CheckpointError: The weights are those of another network.
     """
-    own, found, notices = model.state_dict(), dict(weights.tensors), []
+    own, tensors, notices = model.state_dict(), dict(weights.tensors), []
     if not any(name.startswith(_AUXILIARY) for name in own):
-        found = {name: tensor for name, tensor in found.items() if not name.startswith(_AUXILIARY)}
-    elif not any(name.startswith(_AUXILIARY) for name in found):
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(_AUXILIARY)}
+    elif not any(name.startswith(_AUXILIARY) for name in tensors):
         notices.append("the auxiliary classifiers start at random: the file has none that were trained")
-        found |= {name: tensor for name, tensor in own.items() if name.startswith(_AUXILIARY)}
+        tensors |= {name: tensor for name, tensor in own.items() if name.startswith(_AUXILIARY)}
     for name, tensor in own.items():
         if name.endswith("num_batches_tracked"):  # not in old files, and of no effect here
-            found.setdefault(name, tensor)
-    other_classes = weights.class_names is not None and weights.class_names != tuple(class_names)
-    for head in _classifiers(model, len(class_names)):
-        there = found.get(f"{head}.weight")
-        if there is None or there.shape[1:] != own[f"{head}.weight"].shape[1:]:
-            continue
-        if other_classes or len(there) != len(class_names):
-            among = f": {', '.join(weights.class_names[:6])}" if other_classes and weights.class_names else ""
-            notices.append(f"{head} starts at random: that of the file tells {len(there):,} other classes apart{among}")
-            found |= {name: own[name] for name in (f"{head}.weight", f"{head}.bias") if name in own}
-    faults = _mismatches(own, found)
+            tensors.setdefault(name, tensor)
+    notices += _renew_heads(model, own, tensors, weights.class_names, class_names)
+    faults = _mismatches(own, tensors)
     if faults:
         raise CheckpointError(
             f"{weights.path}: these are the weights of another network; compare model.name, variant and options, "
@@ -126,7 +118,28 @@ def load_weights(model: nn.Module, weights: Weights, class_names: Sequence[str])
             KEY,
             more=faults,
         )
-    model.load_state_dict(found)
+    model.load_state_dict(tensors)
+    return notices
+
+
+def _renew_heads(
+    model: nn.Module,
+    own: dict[str, Tensor],
+    tensors: dict[str, Tensor],
+    their_classes: tuple[str, ...] | None,
+    class_names: Sequence[str],
+) -> list[str]:
+    """Puts the network's own weights in place of heads for other classes, and says so, one sentence each."""
+    notices = []
+    other_classes = their_classes is not None and their_classes != tuple(class_names)
+    for head in _classifiers(model, len(class_names)):
+        there = tensors.get(f"{head}.weight")
+        if there is None or there.shape[1:] != own[f"{head}.weight"].shape[1:]:
+            continue
+        if other_classes or len(there) != len(class_names):
+            among = f": {', '.join(their_classes[:6])}" if other_classes and their_classes else ""
+            notices.append(f"{head} starts at random: that of the file tells {len(there):,} other classes apart{among}")
+            tensors.update({name: own[name] for name in (f"{head}.weight", f"{head}.bias") if name in own})
     return notices
 
 
@@ -159,15 +172,15 @@ def _read_header(path: Path, text: str) -> tuple[tuple[str, ...], dict[str, Any]
     return tuple(header["class_names"]), {key: header["preprocessing"][key] for key in PREPROCESSING}
 
 
-def _mismatches(own: dict[str, Tensor], found: dict[str, Tensor], limit: int = 5) -> list[str]:
+def _mismatches(own: dict[str, Tensor], tensors: dict[str, Tensor], limit: int = 5) -> list[str]:
     shapes = [
-        f"{name} {tuple(found[name].shape)} instead of {tuple(own[name].shape)}"
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(own[name].shape)}"
         for name in own
-        if name in found and found[name].shape != own[name].shape
+        if name in tensors and tensors[name].shape != own[name].shape
     ]
     kinds = {
-        "not in the file": [name for name in own if name not in found],
-        "not in the network": [name for name in found if name not in own],
+        "not in the file": [name for name in own if name not in tensors],
+        "not in the network": [name for name in tensors if name not in own],
         "of another shape": shapes,
     }
     return [

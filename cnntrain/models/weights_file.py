@@ -49,10 +49,10 @@ def check_fit(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Te
         CheckpointError: A tensor is missing or one too many, of another shape or type, or has values that are no
             finite numbers.
     """
-    for found, where in ((wanted.keys() - tensors.keys(), "file"), (tensors.keys() - wanted.keys(), "network")):
-        if found:
-            more = f" and {len(found) - 1:,} more tensors" if len(found) > 1 else ""
-            what = f"{printable(min(found))}{more} not in the {where}"
+    for unmatched, where in ((wanted.keys() - tensors.keys(), "file"), (tensors.keys() - wanted.keys(), "network")):
+        if unmatched:
+            more = f" and {len(unmatched) - 1:,} more tensors" if len(unmatched) > 1 else ""
+            what = f"{printable(min(unmatched))}{more} not in the {where}"
             raise CheckpointError(f"{path}: its weights do not fit its own configuration: {what}")
     for name, tensor in tensors.items():
         known, place = wanted[name], f"{path}: its weights do not fit its own configuration: {printable(name)}"

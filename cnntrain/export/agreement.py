@@ -107,8 +107,8 @@ def compare(original: Run, exported: Run, images: RealImages, task: Task[Any]) -
         num_images=len(pixels),
         batch_sizes=tuple(sorted({len(batch) for batch in batches})),
         differences={
-            name: Difference(_largest(found - wanted), max(TOLERANCE, RELATIVE_TOLERANCE * _largest(wanted)))
-            for name, wanted, found in zip(task.export_notes.outputs, expected, given, strict=True)
+            name: Difference(_largest(measured - wanted), max(TOLERANCE, RELATIVE_TOLERANCE * _largest(wanted)))
+            for name, wanted, measured in zip(task.export_notes.outputs, expected, given, strict=True)
         },
         num_other_decision=len(np.unique(compared[other])),
     )

@@ -156,7 +156,7 @@ def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> dict[st
         stopped_because=why,
         total_seconds=saver.total_seconds,
         device=device_name(settings.device),
-        images_held=splits.held,
+        images_held=splits.where_held,
         skipped_images={part: len(faults) for part, faults in splits.skipped.items()},
     )
     log.finish(results, tested, splits.test, state.step)

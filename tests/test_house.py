@@ -128,8 +128,6 @@ NOT_YET = {
     "bench",
     "check",
     "cli",
-    "data",
-    "inspection",
     "lr_find",
     "memory",
     "models",
@@ -159,3 +157,11 @@ def bound_names(path: Path) -> set[str]:
 def test_names_say_what_they_stand_for(path: Path) -> None:
     if path.relative_to(PACKAGE).with_suffix("").parts[0] not in NOT_YET:
         assert not bound_names(path) & EMPTY_WORDS
+
+
+@pytest.mark.parametrize(
+    "name", ["arrays", "batches", "cache", "carve", "copies", "copy_notices", "mending", "pipeline", "split", "stores"]
+)
+def test_stores_splits_and_batches_do_not_know_what_examples_are(name: str) -> None:
+    modules = imported_modules(PACKAGE / "data" / f"{name}.py")
+    assert not [module for module in modules if module.startswith(("cnntrain.data.images", "cnntrain.config"))]

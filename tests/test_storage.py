@@ -218,9 +218,9 @@ def test_what_is_cached_is_used_even_where_it_has_filled_the_disk(
     prepare(photos, "cache")
     monkeypatch.setattr(storage, "available_memory", lambda: 1000)
     monkeypatch.setattr(cache, "free_space", lambda: 1000)
-    assert "mapped from the cache" in prepare(photos, "auto").held
+    assert "mapped from the cache" in prepare(photos, "auto").where_held
     (photos / "train" / "red" / "new.png").write_bytes(next((photos / "train" / "red").iterdir()).read_bytes())
-    assert "decoded anew" in prepare(photos, "auto").held
+    assert "decoded anew" in prepare(photos, "auto").where_held
 
 
 def test_a_damaged_cache_does_not_count_as_room(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,7 +229,7 @@ def test_a_damaged_cache_does_not_count_as_room(photos: Path, monkeypatch: pytes
         file.write_bytes(file.read_bytes()[:100])
     monkeypatch.setattr(storage, "available_memory", lambda: 1000)
     monkeypatch.setattr(cache, "free_space", lambda: 1000)
-    assert "decoded anew" in prepare(photos, "auto").held
+    assert "decoded anew" in prepare(photos, "auto").where_held
 
 
 @pytest.mark.parametrize("start", ["first", "second"])

@@ -110,7 +110,7 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         precision=settings.precision,
         memory_format=MEMORY_FORMAT,
         batch_size=parts.batch_size,
-        images_held=splits.held,
+        images_held=splits.where_held,
         rounds=rounds,
         steps=parts.steps,
         bare_step_rate=rate["bare_step"],

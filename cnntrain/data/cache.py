@@ -178,12 +178,12 @@ def remember(
     entry = folder() / key
     if os.path.lexists(entry):
         try:
-            found = _read_array(entry / "array.npy", dtype, shape)
+            array = _read_array(entry / "array.npy", dtype, shape)
         except (OSError, ValueError) as error:
             say_damaged(key, error, say)
         else:
             _mark_used(entry)
-            return found
+            return array
     array = build()
     keep(key, array)
     return array

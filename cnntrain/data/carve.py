@@ -101,11 +101,11 @@ class _Together:
     def _excess(self, group: int, label: int) -> int:
         """By how many images more than wanted a class would have with this group; of all its classes the most."""
         content = self._of(group, label)
-        return max(self._taken[one] + number - self._wanted[one] for one, number in content.items())
+        return max(self._taken[other] + number - self._wanted[other] for other, number in content.items())
 
     def _leaves_one(self, group: int, label: int) -> bool:
         content = self._of(group, label)
-        return all(self._taken[one] + number < self._sizes[one] for one, number in content.items())
+        return all(self._taken[other] + number < self._sizes[other] for other, number in content.items())
 
     def _take(self, group: int, label: int, is_wanted: bool) -> bool:
         if group in self._done or not is_wanted:

@@ -71,12 +71,12 @@ def _nested(place: str, groups: dict[str, list[str]]) -> list[str]:
 
 
 def _look_alikes(names: Iterable[str]) -> list[str]:
-    found: dict[str, list[str]] = {}
+    spellings: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(alike(name), []).append(name)
+        spellings.setdefault(alike(name), []).append(name)
     return [
         f"{quoted(same)} are {len(same)} classes, whose names differ only in case, in spaces or in how letters are "
         f"encoded; if they are one, move their images into one folder"
-        for same in found.values()
+        for same in spellings.values()
         if len(same) > 1
     ]

@@ -49,8 +49,8 @@ def _several_labels(splits: Mapping[str, Split], groups: Mapping[str, Groups]) -
     numbers = np.concatenate([groups[name] for name in splits])
     labels = np.concatenate([split.targets.cpu().numpy() for split in splits.values()])
     of_one = np.unique(np.stack([numbers, labels], axis=1), axis=0)[:, 0]
-    found, counts = np.unique(of_one, return_counts=True)
-    several = found[counts > 1]
+    numbered, counts = np.unique(of_one, return_counts=True)
+    several = numbered[counts > 1]
     if not len(several):
         return ""
     texts = []

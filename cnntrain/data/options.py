@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, NonNegativeInt, Strict, model_validator
 
 from cnntrain.config.section import ChannelValues, ProperFraction, Section
-from cnntrain.data.images.augmentations import AUGMENTATIONS, Augmentation
+from cnntrain.data.images.augmentations import Augmentation
 from cnntrain.data.sources import SOURCES, SourceName
 from cnntrain.data.sources.image_folder import IMAGE_FOLDER
 
@@ -81,7 +81,7 @@ class Data(Section):
         if source.without_root and self.root is not None:
             raise ValueError(f"data.root has no meaning for {self.source}, {source.without_root}; remove it")
         if not source.is_folder and self.splits is not None:
-            raise ValueError(f"data.splits names folders of an image_folder; {self.source} has its own splits")
+            raise ValueError(f"data.splits names folders of an {IMAGE_FOLDER.name}; {self.source} has its own splits")
         if self.val_fraction + self.test_fraction >= 1:
             raise ValueError(
                 f"val_fraction and test_fraction must leave images to train on "
@@ -113,10 +113,9 @@ class Data(Section):
         counts = Counter(augmentation.name for augmentation in self.augment)
         if repeated := [name for name, count in counts.items() if count > 1]:
             raise ValueError(f"augment lists {', '.join(repeated)} more than once")
-        crops = [options for options in AUGMENTATIONS if options.crops and counts[options.model_fields["name"].default]]
+        crops = sorted(augmentation.name for augmentation in self.augment if augmentation.crops)
         if len(crops) > 1:
-            names = " and ".join(options.model_fields["name"].default for options in crops)
-            raise ValueError(f"augment has both {names}; an image is cropped once")
+            raise ValueError(f"augment has both {' and '.join(crops)}; an image is cropped once")
         return self
 
 

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from cnntrain.data.inputs import Inputs
 from cnntrain.runtime.seeds import generator
 
 Table = npt.NDArray[Any]  # float64, or int64 where the numbers are whole
@@ -40,7 +41,18 @@ class Mixing(Protocol):
 
 
 class ItemPreprocessing(Protocol):
-    """What the preprocessing of each kind of input does with batches of stored items."""
+    """The one preprocessing of a kind of input, as batches know it: from stored items to what a network takes."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What arrives at the network."""
+
+    @property
+    def item_shape(self) -> tuple[int, ...]:
+        """Of an item as it is stored."""
+
+    def show(self, batch: Tensor) -> Tensor:
+        """What the network was given, for people: the inverse of normalising."""
 
     def laid_out(self, items: Tensor) -> Tensor:
         """Items (B, *item_shape) as augmentations and networks see them: (B, C, *size), of the same dtype."""

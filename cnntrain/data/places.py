@@ -14,17 +14,17 @@ from cnntrain.data.split_folders import SPLIT_WORDS
 from cnntrain.data.walking import list_folder
 
 
-def resolve_data_root(source: str, said: str | None) -> str:
+def resolve_data_root(source: str, stated: str | None) -> str:
     """Where data sets live, as an absolute path.
 
     Args:
         source: The configuration's `data.source`.
-        said: What a flag, the configuration or a checkpoint says. Without it, the variable CNNTRAIN_DATA; without
+        stated: What a flag, the configuration or a checkpoint says. Without it, the variable CNNTRAIN_DATA; without
             that, a cache folder in the user's home, or for one's own images the working folder.
     """
-    said = said or os.environ.get("CNNTRAIN_DATA")
-    if said:
-        return str(Path(said).expanduser().absolute())
+    stated = stated or os.environ.get("CNNTRAIN_DATA")
+    if stated:
+        return str(Path(stated).expanduser().absolute())
     return str(Path.cwd() if SOURCES[source].is_folder else user_cache_path("cnntrain") / "data")
 
 

@@ -29,11 +29,7 @@ CPU = torch.device("cpu")
 
 
 def prepare_data(
-    options: Data,
-    *,
-    data_root: str | None = None,
-    device: torch.device = CPU,
-    reporter: Reporter = SILENT,
+    options: Data, *, data_root: str | None = None, device: torch.device = CPU, reporter: Reporter = SILENT
 ) -> Splits:
     """Finds the examples, carves the splits, and holds all ready for batches.
 
@@ -59,17 +55,15 @@ def prepare_data(
     if options.mean is None:
         preprocessing = with_statistics(preprocessing, splits["train"], reporter, is_at_hand=storage.is_at_hand)
     groups = _groups_of_splits(stored, layout, near)
+    notices = [*source.notices, *_missing_classes(splits, layout, source.class_names)]
+    notices += copy_notices(splits, groups, kind=options.group_copies)
+    notices += cut_notices(source.parts["train"], preprocessing.resize)
     return Splits(
         **splits,
         class_names=source.class_names,
         preprocessing=preprocessing,
-        held=storage.describe(_num_bytes(source.parts.values(), preprocessing)),
-        notices=(
-            *source.notices,
-            *_missing_classes(splits, layout, source.class_names),
-            *copy_notices(splits, groups, kind=options.group_copies),
-            *cut_notices(source.parts["train"], preprocessing.resize),
-        ),
+        where_held=storage.describe(_num_bytes(source.parts.values(), preprocessing)),
+        notices=tuple(notices),
         skipped=skipped,
         same_pixels_in_train={name: len(shared(groups, name, "train")) for name in ("val", "test")},
     )
@@ -134,9 +128,9 @@ def _storage(options: Data, parts: Collection[Part], preprocessing: Preprocessin
 
 def _split(stored: Mapping[str, Stored], source: Source, owner: str, chosen: Indices, device: torch.device) -> Split:
     """The chosen examples of a part of the source."""
-    part, held = source.parts[owner], stored[owner]
+    part, examples = source.parts[owner], stored[owner]
     targets = torch.from_numpy(part.labels[chosen]).to(device)
-    return Split(held.store, torch.from_numpy(chosen), targets, part.name_of, held.digests[chosen])
+    return Split(examples.store, torch.from_numpy(chosen), targets, part.name_of, examples.digests[chosen])
 
 
 def _near_copies(options: Data, source: Source, reporter: Reporter) -> Groups | None:

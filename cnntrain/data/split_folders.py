@@ -15,27 +15,27 @@ SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def choose_folders(root: Path, said: Mapping[str, str], notices: list[str]) -> dict[str, Path]:
+def choose_folders(root: Path, named: Mapping[str, str], notices: list[str]) -> dict[str, Path]:
     """The folder of each part; `train` alone, the root itself, where there are class folders and nothing else.
 
     Args:
         root: Holds them.
-        said: What `data.splits` says. Where it says nothing, folders of the usual names are taken.
+        named: What `data.splits` says. Where it says nothing, folders of the usual names are taken.
         notices: Gets what the user should know, one sentence each.
 
     Raises:
         DataError: A folder is not there, or it is not clear which is meant.
     """
     present = list_folder(root).visible
-    for part, name in said.items():
+    for part, name in named.items():
         if not (root / name).is_dir():
             raise DataError(
                 f"{root / name}: no such folder (data.splits.{part}); found: {quoted(present) or 'nothing'}"
             )
-    if len({(root / name).resolve() for name in said.values()}) < len(said):
-        raise DataError(f"data.splits gives one folder two parts ({dict(said)}); they must not share images")
-    if said:
-        chosen = {part: part for part in SPLIT_WORDS if part in present and part not in said.values()} | dict(said)
+    if len({(root / name).resolve() for name in named.values()}) < len(named):
+        raise DataError(f"data.splits gives one folder two parts ({dict(named)}); they must not share images")
+    if named:
+        chosen = {part: part for part in SPLIT_WORDS if part in present and part not in named.values()} | dict(named)
     else:
         chosen = _usual(root, present, notices)
     unused = [name for name in present if name not in chosen.values()]
@@ -45,7 +45,7 @@ def choose_folders(root: Path, said: Mapping[str, str], notices: list[str]) -> d
         if chosen or split_like:
             raise DataError(f"{root} has no folder train/ but {quoted(present)}; say which plays which part: {hint}")
         return {"train": root}  # class folders and nothing else: all splits are carved from them
-    if "val" in chosen and "test" not in chosen and "val" not in said:
+    if "val" in chosen and "test" not in chosen and "val" not in named:
         val = chosen["val"]
         say = {part: name for part, name in chosen.items() if part == "train" != name} | {"test": val}
         notices.append(
@@ -63,7 +63,9 @@ def _usual(root: Path, present: list[str], notices: list[str]) -> dict[str, str]
     named = {part: [name for name in present if name.lower() in words] for part, words in SPLIT_WORDS.items()}
     for part, names in named.items():
         if len(names) > 1:
-            say = {other: found[0] for other, found in named.items() if found and (other == part or found[0] != other)}
+            say = {
+                other: others[0] for other, others in named.items() if others and (other == part or others[0] != other)
+            }
             raise DataError(
                 f"{root} has {quoted(names)}, each of which may be meant for {part}; say which with data.splits, "
                 f"such as {_as_yaml(say)}, or remove the others"

@@ -13,7 +13,7 @@ class Splits:
     """The three sets of examples, which never share one.
 
     Attributes:
-        held: Where the examples are held, for people.
+        where_held: Where the examples are held, for people.
         notices: What the user should know about the data, one sentence each.
         skipped: By the source's part, the examples that cannot be read and were left out, and why.
         same_pixels_in_train: How many examples of val and of test have a copy among those of training, however stored.
@@ -24,7 +24,7 @@ class Splits:
     test: Split
     class_names: tuple[str, ...]
     preprocessing: Preprocessing
-    held: str = ""
+    where_held: str = ""
     notices: tuple[str, ...] = ()
     skipped: Mapping[str, Sequence[str]] = field(default_factory=dict)
     same_pixels_in_train: Mapping[str, int] = field(default_factory=dict)

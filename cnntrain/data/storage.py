@@ -47,12 +47,17 @@ class Storage:
 
 
 def choose_storage(
-    said: str, num_bytes: int, device: torch.device, *, from_files: bool, is_cached: Callable[[], bool] = lambda: False
+    wanted: str,
+    num_bytes: int,
+    device: torch.device,
+    *,
+    from_files: bool,
+    is_cached: Callable[[], bool] = lambda: False,
 ) -> Storage:
     """What `data.storage` means for a data set of this size on this machine.
 
     Args:
-        said: `auto`, or one of the kinds.
+        wanted: `auto`, or one of the kinds.
         num_bytes: Of all its images, fitted.
         device: That trains.
         from_files: Whether it comes as image files, which alone can be cached or streamed.
@@ -62,13 +67,13 @@ def choose_storage(
         ConfigError: This data set cannot be held as asked for.
         DataError: It does not fit.
     """
-    if not from_files and said in ("cache", "stream"):
+    if not from_files and wanted in ("cache", "stream"):
         raise ConfigError(
-            f"{said} is for {IMAGE_FOLDER.name}; other data sets come as one array (allowed: auto, device, memory)",
+            f"{wanted} is for {IMAGE_FOLDER.name}; other data sets come as one array (allowed: auto, device, memory)",
             key="data.storage",
         )
-    if said != "auto":
-        return Storage("memory" if said == "device" and device.type == "cpu" else said, device)
+    if wanted != "auto":
+        return Storage("memory" if wanted == "device" and device.type == "cpu" else wanted, device)
     if device.type != "cpu" and num_bytes <= 0.5 * free_memory(device):
         return Storage("device", device)
     if num_bytes <= 0.5 * available_memory():

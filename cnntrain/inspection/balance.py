@@ -14,10 +14,10 @@ Counts = Mapping[str, Mapping[str, int]]  # class -> split -> images
 
 def count_classes(inventory: Inventory) -> Counts:
     """For each class, in the order of labels, the images in each split."""
-    found: Counter[tuple[str, str]] = Counter((sample.class_name, sample.split) for sample in inventory.samples)
-    classes = dict.fromkeys([*inventory.class_names, *sorted({name for name, _ in found})])
-    splits = [split for split in ("train", "val", "test", UNUSED) if any(split == other for _, other in found)]
-    return {name: {split: found[name, split] for split in splits} for name in classes}
+    counts: Counter[tuple[str, str]] = Counter((sample.class_name, sample.split) for sample in inventory.samples)
+    classes = dict.fromkeys([*inventory.class_names, *sorted({name for name, _ in counts})])
+    splits = [split for split in ("train", "val", "test", UNUSED) if any(split == other for _, other in counts)]
+    return {name: {split: counts[name, split] for split in splits} for name in classes}
 
 
 def balance_findings(inventory: Inventory, counts: Counts) -> list[Finding]:
@@ -26,14 +26,14 @@ def balance_findings(inventory: Inventory, counts: Counts) -> list[Finding]:
     findings = []
     missing = tuple(
         Item((name,), f"none in {split}")
-        for name, found in counts.items()
-        for split, number in found.items()
+        for name, of_class in counts.items()
+        for split, number in of_class.items()
         if number == 0 and split != UNUSED
     )
     if missing:
         advice = "add images; without them nothing is learnt or measured of this class"
         findings.append(Finding("missing in a split", "warning", advice, missing, "class"))
-    train = {name: found.get("train", 0) for name, found in counts.items()}
+    train = {name: of_class.get("train", 0) for name, of_class in counts.items()}
     few = tuple(Item((name,), f"{number} in train") for name, number in train.items() if 0 < number < FEW)
     if few:
         advice = "add images, or start from trained weights (cnntrain init image_folder_transfer)"

@@ -86,8 +86,8 @@ def look_at_all(samples: Sequence[Sample], num_threads: int, reporter: Reporter,
     with ThreadPoolExecutor(num_threads) as pool, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Pillow warns of oddities in files, to no one's use
         starts = (range(start, min(start + _WINDOW, len(samples)), _CHUNK) for start in windows)
-        found = chain.from_iterable(chain.from_iterable(pool.map(look_at_some, window)) for window in starts)
-        looks.extend(reporter.progress(found, len(samples), "looking at images"))
+        in_order = chain.from_iterable(chain.from_iterable(pool.map(look_at_some, window)) for window in starts)
+        looks.extend(reporter.progress(in_order, len(samples), "looking at images"))
     return looks
 
 

@@ -44,7 +44,7 @@ def report_page(report: Report) -> str:
     inventory = report.inventory
     findings = [(finding, *_shown_items(report, finding)) for finding in report.findings]
     splits = list(next(iter(report.counts.values()), {}))
-    most = max((max(found.values()) for found in report.counts.values()), default=1)
+    most = max((max(of_class.values()) for of_class in report.counts.values()), default=1)
     return render(
         "data_check.html",
         place=inventory.place,
@@ -92,13 +92,13 @@ def _shown_items(report: Report, finding: Finding) -> tuple[list[tuple[list[Show
 
 def _samples(report: Report) -> list[Shown]:
     """An image of each class, one that training sees where there is one."""
-    found: dict[str, int] = {}
+    chosen: dict[str, int] = {}
     for index, sample in enumerate(report.inventory.samples):
-        known = found.get(sample.class_name)
+        known = chosen.get(sample.class_name)
         better = known is None or (sample.split == "train" and report.inventory.samples[known].split != "train")
         if better and sample.split != UNUSED and not report.looks[index].fault:
-            found[sample.class_name] = index
-    return [_shown(report, index, name) for name, index in list(found.items())[:_MAX_CLASSES]]
+            chosen[sample.class_name] = index
+    return [_shown(report, index, name) for name, index in list(chosen.items())[:_MAX_CLASSES]]
 
 
 def _shown(report: Report, index: int, caption: str) -> Shown:

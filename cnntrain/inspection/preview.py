@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from cnntrain.config import schema
-from cnntrain.data import Reporter, prepare_data, resolve_data_root
+from cnntrain.data import Reporter, Splits, prepare_data
 from cnntrain.data.batches import epoch_order, train_batches
 from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.pipeline import build_pipeline
@@ -61,33 +61,35 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
             f"there is no epoch {epoch}: recipe.epochs is {config.recipe.epochs}; choose a smaller --epoch"
         )
     config, _ = initial_weights(config)
-    recipe, seed = config.recipe, config.run.seed
-    data_root = resolve_data_root(config.data.source, config.run.data_root)
-    splits = prepare_data(config.data, data_root=data_root, reporter=reporter)
+    recipe, seed, balanced = config.recipe, config.run.seed, config.recipe.balance == "sampler"
+    splits = prepare_data(config.data, data_root=config.run.data_root, reporter=reporter)
     for notice in splits.notices:
         reporter.say(f"note: {notice}")
-    train, fitting = splits.train, splits.preprocessing
-    pipeline = build_pipeline(config.data.augment, fitting, splits.num_classes)
-    balanced, resizing = recipe.balance == "sampler", recipe.progressive_resizing
+    resizing, size = recipe.progressive_resizing, splits.preprocessing.image_size
     batches = train_batches(
-        train,
-        pipeline,
+        splits.train,
+        build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes),
         recipe.batch_size,
         seed=seed,
         epoch=epoch,
         balanced=balanced,
-        image_size=resizing.size(epoch, recipe.epochs, fitting.image_size) if resizing else None,
+        image_size=resizing.size(epoch, recipe.epochs, size) if resizing else None,
     )
     taken = list(islice(batches, -(-num_images // recipe.batch_size)))
     images, targets = (torch.cat(parts)[:num_images] for parts in zip(*taken, strict=True))
-    order = epoch_order(train.targets, seed=seed, epoch=epoch, balanced=balanced)[: len(images)]
-    positions = order.tolist()
+    order = epoch_order(splits.train.targets, seed=seed, epoch=epoch, balanced=balanced)[: len(images)]
+    return _described(splits, order, images, targets)
+
+
+def _described(splits: Splits, order: Tensor, images: Tensor, targets: Tensor) -> Preview:
+    """What became of the training images at these places, int64 (N,)."""
+    train, class_names = splits.train, splits.class_names
     return Preview(
-        train.items(positions),
-        fitting.show(images).numpy(),
-        [printable(splits.class_names[label]) for label in train.targets[order].tolist()],
-        [_target_text(target, splits.class_names) for target in targets],
-        [train.names[position] for position in positions],
+        train.items(order.tolist()),
+        splits.preprocessing.show(images).numpy(),
+        [printable(class_names[label]) for label in train.targets[order].tolist()],
+        [_target_text(target, class_names) for target in targets],
+        [train.names[position] for position in order.tolist()],
     )
 
 

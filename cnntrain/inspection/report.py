@@ -52,7 +52,7 @@ class Report:
             "data": self.inventory.place,
             "num_images": len(self.inventory.samples),
             "splits": dict(self.inventory.origins),
-            "classes": {name: dict(found) for name, found in self.counts.items()},
+            "classes": {name: dict(of_class) for name, of_class in self.counts.items()},
             "sizes": {
                 side: {"min": int(values.min()), "median": float(np.median(values)), "max": int(values.max())}
                 for side, values in zip(("width", "height"), sides.T, strict=True)

@@ -129,8 +129,8 @@ def _from_folders(options: Data, root: Path, source: Source | None, layout: Layo
             is_folder = name in there.folders
             kind = "hidden" if is_hidden(name) else "unused folders" if is_folder else "other files"
             strays.setdefault(kind, []).append(printable(f"{name}/" if is_folder else name))
-    found = sorted({sample.class_name for sample in samples} - {NO_CLASS})
-    class_names = tuple(map(printable, source.class_names)) if source else tuple(found)
+    present = sorted({sample.class_name for sample in samples} - {NO_CLASS})
+    class_names = tuple(map(printable, source.class_names)) if source else tuple(present)
     origins = _origins(options, source, layout) if source and layout else {}
     warnings = class_warnings(str(folders["train"]), parts["train"].files) if source and layout else []
     return Inventory(printable(str(root)), samples, class_names, origins, refusal, strays, source, warnings)
@@ -138,14 +138,14 @@ def _from_folders(options: Data, root: Path, source: Source | None, layout: Layo
 
 def _folders_by_name(options: Data, root: Path) -> dict[str, Path]:
     """The folders that seem to be meant, where training would refuse the layout."""
-    said = {part: name for part, name in (options.splits.model_dump() if options.splits else {}).items() if name}
+    named = {part: name for part, name in (options.splits.model_dump() if options.splits else {}).items() if name}
     present = {name.lower(): root / name for name in list_folder(root).folders}
-    found = {part: root / name for part, name in said.items() if (root / name).is_dir()}
+    chosen = {part: root / name for part, name in named.items() if (root / name).is_dir()}
     for part, words in SPLIT_WORDS.items():
-        match = [present[word] for word in words if word in present and present[word] not in found.values()]
-        if part not in found and match:
-            found[part] = match[0]
-    return found or {"train": root}
+        match = [present[word] for word in words if word in present and present[word] not in chosen.values()]
+        if part not in chosen and match:
+            chosen[part] = match[0]
+    return chosen or {"train": root}
 
 
 def _walk(

@@ -29,8 +29,8 @@ def report_text(report: Report, examples: int = 5) -> list[str]:
 def verdict(report: Report) -> str:
     """How much was found, in words."""
     counts = [(report.num_findings(severity), severity) for severity in SEVERITIES]
-    found = [counted(number, severity) for number, severity in counts if number]
-    return ", ".join(found) or "nothing found: no problems, no warnings, no notices"
+    worded = [counted(number, severity) for number, severity in counts if number]
+    return ", ".join(worded) or "nothing found: no problems, no warnings, no notices"
 
 
 def size_text(report: Report) -> str:
@@ -67,15 +67,15 @@ def _summary(report: Report) -> list[str]:
 
 def _classes(report: Report) -> list[str]:
     splits = list(next(iter(report.counts.values()), {}))
-    rows = [(shortened(name), found) for name, found in report.counts.items()]
-    totals = {split: sum(found[split] for _, found in rows) for split in splits}
+    rows = [(shortened(name), of_class) for name, of_class in report.counts.items()]
+    totals = {split: sum(of_class[split] for _, of_class in rows) for split in splits}
     if len(rows) > _MANY_CLASSES:
         shown = sorted(rows, key=lambda row: row[1].get("train", 0))
         rows = [*shown[:5], ("...", dict.fromkeys(splits, 0)), *shown[-5:]]
     width = max([5, *(len(name) for name, _ in rows)])
     lines = [f"{'class':<{width}}" + "".join(f"{split:>9}" for split in splits)]
-    for name, found in rows:
-        cells = ("" if name == "..." else f"{found[split]:,}" for split in splits)
+    for name, of_class in rows:
+        cells = ("" if name == "..." else f"{of_class[split]:,}" for split in splits)
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>9}" for cell in cells).rstrip())
     return [*lines, f"{'all':<{width}}" + "".join(f"{totals[split]:>9,}" for split in splits)]
 

@@ -230,7 +230,7 @@ def _about_data(splits: Splits) -> Iterator[str]:
         f"     {len(splits.train):,} train, {len(splits.val):,} val, {len(splits.test):,} test images of "
         f"{stored}x{stored}x{preprocessing.channels}{cropped}, {splits.num_classes} classes"
     )
-    yield f"     images are {splits.held}"
+    yield f"     images are {splits.where_held}"
     for notice in splits.notices:
         yield f"     note: {notice}"
 

@@ -76,17 +76,17 @@ class FolderPart:
 
         key, is_mapped = _images_key(files_key, preprocessing), storage.kind == "cache"
         mapped = is_mapped or storage.home.type != "cpu"  # the host need not have room for all at once
-        found = cache.load_images(key, shape, reporter.say, mapped=mapped, check=not is_mapped)
-        if found:
+        decoded = cache.load_images(key, shape, reporter.say, mapped=mapped, check=not is_mapped)
+        if decoded:
             digests = self._digests(files_key, shape, preprocessing, reporter)
         else:
-            found, digests = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=is_mapped)
+            decoded, digests = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=is_mapped)
             cache.keep(self._digests_key(files_key, preprocessing), digests)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
-            images = torch.from_numpy(found.images)
+            images = torch.from_numpy(decoded.images)
         if is_mapped:
-            store = MappedStore(images, storage.device, Mending(key, found.seals, decode, reporter.say))
+            store = MappedStore(images, storage.device, Mending(key, decoded.seals, decode, reporter.say))
         else:
             store = ResidentStore(images.to(storage.home), storage.device)
         return Stored(store, digests[:, :32], digests[:, 32:])
@@ -159,8 +159,8 @@ class FolderPart:
             positions = cache.remember(key, look, np.int64, (None,), reporter.say)
         except DataError:  # a file that is not even there, such as a dangling link: nothing to remember it by
             positions = look()
-        found = {int(index): fault(int(index)) for index in positions}
-        return {index: text for index, text in found.items() if text}
+        faults = {int(index): fault(int(index)) for index in positions}
+        return {index: text for index, text in faults.items() if text}
 
     def among_formats(self, *, is_mixed: bool) -> "FolderPart":
         """The same, of which is known whether files of several formats are among the images of its source."""
@@ -203,8 +203,8 @@ class FolderPart:
             )
             try:
                 cache.save_images(key, shape, images)
-                if found := cache.load_images(key, shape, reporter.say, mapped=mapped, check=False):
-                    return found, digests
+                if cached := cache.load_images(key, shape, reporter.say, mapped=mapped, check=False):
+                    return cached, digests
                 problem = "they were removed as soon as they were there"
             except OSError as error:
                 problem = f"{error.strerror}"
@@ -215,8 +215,8 @@ class FolderPart:
                 f"{cache.folder()} cannot hold the decoded images: {problem}; "
                 f"set data.storage: stream, or XDG_CACHE_HOME to a larger disk"
             )
-        held = np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files))
-        return cache.CachedImages(held, digests[:, :0]), digests
+        decoded = np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files))
+        return cache.CachedImages(decoded, digests[:, :0]), digests
 
     def _decoded(
         self, shape: cache.Shape, preprocessing: Preprocessing, digests: Pixels, reporter: Reporter
@@ -257,5 +257,5 @@ def _bytes(digest: bytes) -> Pixels:
 
 
 def _images_key(files_key: str, preprocessing: Preprocessing) -> str:
-    fitting = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
-    return cache.key_of_text(f"images {fitting} {files_key}")
+    how = (preprocessing.channels, preprocessing.stored_size, preprocessing.resize)
+    return cache.key_of_text(f"images {how} {files_key}")

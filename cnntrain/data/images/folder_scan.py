@@ -62,16 +62,16 @@ def scan_image_folder(
     notices: list[str] = []
     folders_of = choose_folders(root, {part: name for part, name in folders.items() if name}, notices)
     listings = {part: list_folder(folder) for part, folder in folders_of.items()}
-    found = {
+    contents = {
         part: {name: _look_into(folder, name) for name in listings[part].visible} for part, folder in folders_of.items()
     }
-    class_names = _class_names(folders_of["train"], listings["train"], found["train"], on_error, notices)
+    class_names = _class_names(folders_of["train"], listings["train"], contents["train"], on_error, notices)
     for part, folder in folders_of.items():
-        _check_classes(folder, class_names, found[part], found["train"], on_error, notices)
-        _note_left_out(folder, listings[part], found[part], notices)
+        _check_classes(folder, class_names, contents[part], contents["train"], on_error, notices)
+        _note_left_out(folder, listings[part], contents[part], notices)
     if on_error != "skip":
-        _refuse_unreadable([line for part in found.values() for known in part.values() for line in known.unreadable])
-    parts = {part: _part(folder, class_names, found[part], num_workers) for part, folder in folders_of.items()}
+        _refuse_unreadable([line for part in contents.values() for known in part.values() for line in known.unreadable])
+    parts = {part: _part(folder, class_names, contents[part], num_workers) for part, folder in folders_of.items()}
     notices += class_warnings(str(folders_of["train"]), parts["train"].files)
     return Scan(class_names, parts, tuple(notices))
 
@@ -92,29 +92,31 @@ def _look_into(folder: Path, class_name: str) -> _Class:
 
 
 def _class_names(
-    train: Path, listing: Listing, found: Mapping[str, _Class], on_error: str, notices: list[str]
+    train: Path, listing: Listing, contents: Mapping[str, _Class], on_error: str, notices: list[str]
 ) -> tuple[str, ...]:
-    if not found and any(map(is_image_name, listing.files)):
+    if not contents and any(map(is_image_name, listing.files)):
         raise DataError(f"{train} holds images but no class folders; put those of each class in a folder of its own")
-    if not found:
+    if not contents:
         raise DataError(f"{train} is empty: it should hold a folder of images for each class, <class>/*.jpg")
-    check_names(train, list(found))
-    if not any(known.images or known.unreadable for known in found.values()):
+    check_names(train, list(contents))
+    if not any(known.images or known.unreadable for known in contents.values()):
         raise DataError(
             f"{train} is empty: its class folders hold no images (names that end in {', '.join(sorted(SUFFIXES))})"
         )
-    if filled := [name for name, known in found.items() if known.others and not known.images and not known.unreadable]:
-        example = found[filled[0]].others[0]
+    if filled := [
+        name for name, known in contents.items() if known.others and not known.images and not known.unreadable
+    ]:
+        example = contents[filled[0]].others[0]
         raise DataError(
             f'no images of {quoted(filled)} in {train}, only other files such as "{example}"; add images (names that '
             f"end in {', '.join(sorted(SUFFIXES))}), or remove the folder"
         )
-    empty = [name for name, known in found.items() if known.is_empty]
+    empty = [name for name, known in contents.items() if known.is_empty]
     if empty and on_error == "stop":
         raise DataError(
             f"no images of {quoted(empty)} in {train}; add some, remove the folder, or leave data.on_error: stop out"
         )
-    names = tuple(name for name in found if name not in empty)
+    names = tuple(name for name in contents if name not in empty)
     if len(names) == 1:
         inner = list_folder(train / names[0]).visible
         hint = (
@@ -130,14 +132,16 @@ def _class_names(
 def _check_classes(
     folder: Path,
     class_names: Sequence[str],
-    found: Mapping[str, _Class],
+    contents: Mapping[str, _Class],
     train: Mapping[str, _Class],
     on_error: str,
     notices: list[str],
 ) -> None:
     """That a part has no classes but those of training, and images at all."""
-    check_names(folder, list(found))
-    foreign = [name for name in found if name not in class_names and not (found[name].is_empty and on_error != "stop")]
+    check_names(folder, list(contents))
+    foreign = [
+        name for name in contents if name not in class_names and not (contents[name].is_empty and on_error != "stop")
+    ]
     if foreign and foreign[0] in train:
         raise DataError(
             f"{folder} has images of {quoted(foreign)}, of which the training folder has none; add some there"
@@ -151,19 +155,19 @@ def _check_classes(
             f"{folder} has classes that the training folder lacks: {quoted(foreign)}{hint} "
             f"(known: {quoted(class_names)}). Rename or remove these folders"
         )
-    if not any(known.images or known.unreadable for known in found.values()):
+    if not any(known.images or known.unreadable for known in contents.values()):
         raise DataError(
             f"{folder} is empty: its class folders hold no images (names that end in {', '.join(sorted(SUFFIXES))})"
         )
-    without = [name for name in class_names if name not in found or not found[name].images]
-    if without and found is not train:
+    without = [name for name in class_names if name not in contents or not contents[name].images]
+    if without and contents is not train:
         notices.append(f"{folder} has no images of {quoted(without)}")
 
 
-def _note_left_out(folder: Path, listing: Listing, found: Mapping[str, _Class], notices: list[str]) -> None:
+def _note_left_out(folder: Path, listing: Listing, contents: Mapping[str, _Class], notices: list[str]) -> None:
     loose = [name for name in listing.files if not is_hidden(name)]
     strangers = [name for name in loose if not is_image_name(name)]
-    strangers += [other for known in found.values() for other in known.others]
+    strangers += [other for known in contents.values() for other in known.others]
     if strangers:
         notices.append(f"left out of {folder}, being no images: {quoted(strangers)}")
     if pictures := [name for name in loose if is_image_name(name)]:
@@ -183,8 +187,10 @@ def _refuse_unreadable(lines: Sequence[str]) -> None:
         )
 
 
-def _part(folder: Path, class_names: Sequence[str], found: Mapping[str, _Class], num_workers: int | None) -> FolderPart:
-    present = [(label, found[name]) for label, name in enumerate(class_names) if name in found]
+def _part(
+    folder: Path, class_names: Sequence[str], contents: Mapping[str, _Class], num_workers: int | None
+) -> FolderPart:
+    present = [(label, contents[name]) for label, name in enumerate(class_names) if name in contents]
     files = tuple(file for _, known in present for file in known.images)
     labels = np.repeat([label for label, _ in present], [len(known.images) for _, known in present]).astype(np.int64)
     unreadable = tuple(line for _, known in present for line in known.unreadable)

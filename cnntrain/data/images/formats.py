@@ -55,15 +55,15 @@ _OTHERS = {
 @cache  # so that pillow-heif is imported when the first image is read, and not before
 def formats() -> tuple[str, ...]:
     """Pillow's names of the formats that are read on this machine; pillow-heif is registered where it is installed."""
-    found = [name for name in _SUFFIXES if name not in ("HEIF", "JPEG XL")]
-    found = [name for name in found if name not in _FEATURES or features.check(_FEATURES[name])]
+    names = [name for name in _SUFFIXES if name not in ("HEIF", "JPEG XL")]
+    names = [name for name in names if name not in _FEATURES or features.check(_FEATURES[name])]
     if find_spec("pillow_heif"):
         from pillow_heif import register_heif_opener
 
         Image.init()  # or Pillow's own plugins would be looked for behind this one
         register_heif_opener()
-        found.append("HEIF")
-    return tuple(found)
+        names.append("HEIF")
+    return tuple(names)
 
 
 def what_else(content: bytes) -> str:

@@ -78,29 +78,29 @@ class Preprocessing:
         """Stored images uint8 (N, H, W, C) as augmentations take them: (N, C, H, W), channels last in memory."""
         return items.permute(0, 3, 1, 2)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalise(self, batch: Tensor) -> Tensor:
         """uint8 or float32 in [0, 1], (N, C, H, W) -> float32: (image - mean) / std, channels last in memory."""
-        factor, shift = _rows_of(self.mean, self.std, images.dtype, images.shape[3], images.device)
+        factor, shift = _rows_of(self.mean, self.std, batch.dtype, batch.shape[3], batch.device)
         # In place, on whole rows of (width x channels): ten times as fast as on (B, C, H, W), where each run is of C.
-        rows = images.permute(0, 2, 3, 1).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
+        rows = batch.permute(0, 2, 3, 1).to(torch.float32, copy=True, memory_format=torch.contiguous_format)
         rows.flatten(2).mul_(factor).add_(shift)
         return rows.permute(0, 3, 1, 2)
 
-    def show(self, images: Tensor) -> Tensor:
+    def show(self, batch: Tensor) -> Tensor:
         """What the network was given, for people to look at: float32 (N, C, H, W) -> uint8 (N, H, W, C) on the CPU."""
         std, mean = torch.tensor(self.std), torch.tensor(self.mean)
-        levels = (images.float().cpu().permute(0, 2, 3, 1) * std + mean) * 255
+        levels = (batch.float().cpu().permute(0, 2, 3, 1) * std + mean) * 255
         return levels.round().clamp(0, 255).to(torch.uint8)
 
     def network_input(self, items: Tensor) -> Tensor:
         """Stored images uint8 (N, stored_size, stored_size, C) -> float32 (N, C, image_size, image_size)."""
         return self.normalise(centre_crop(self.laid_out(items), self.image_size))
 
-    def resized(self, images: Tensor, size: int) -> Tensor:
+    def resized(self, batch: Tensor, size: int) -> Tensor:
         """Normalised images at another size, px: float32 (N, C, H, W) -> (N, C, size, size)."""
-        if size == images.shape[-1]:
-            return images
-        return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True)
+        if size == batch.shape[-1]:
+            return batch
+        return F.interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
 
     def augmentation(self, options: Sequence[AugmentationOptions], num_outputs: int) -> AugmentationPipeline:
         """What a list of augmentations does to stored images; where none of them crops, the central crop is first.

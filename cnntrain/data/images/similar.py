@@ -88,9 +88,9 @@ def near_pairs(thumbnails: Pixels, reporter: Reporter) -> Iterator[Pairs]:
     limit = chance_limit(thumbnails)
     parts = np.array_split(thumbnails, 1 + len(lively) // _AT_ONCE)  # as floating point, all at once would be large
     likely = _candidates(np.concatenate([perceptual_hash(part) for part in parts]))
-    for found in reporter.progress(likely, _MAX_DISTANCE + 1, "comparing images"):
-        for start in range(0, len(found), _AT_ONCE):
-            some = found[start : start + _AT_ONCE]
+    for candidates in reporter.progress(likely, _MAX_DISTANCE + 1, "comparing images"):
+        for start in range(0, len(candidates), _AT_ONCE):
+            some = candidates[start : start + _AT_ONCE]
             products = _standardised(thumbnails[some[:, 0]]) * _standardised(thumbnails[some[:, 1]])
             yield lively[some[products.sum(axis=1) >= 1 - limit]]
 
@@ -106,7 +106,7 @@ def _candidates(bits: npt.NDArray[np.bool_]) -> Iterator[Pairs]:
     for band in range(len(bands)):
         order = np.argsort(bands[band], kind="stable")
         codes, hashes = bands[band, order], packed[order]
-        found = [np.empty((0, 2), dtype=np.int64)]
+        close_pairs = [np.empty((0, 2), dtype=np.int64)]
         first = np.arange(len(order))
         for shift in range(1, len(order)):
             first = first[: np.searchsorted(first, len(order) - shift)]
@@ -114,8 +114,8 @@ def _candidates(bits: npt.NDArray[np.bool_]) -> Iterator[Pairs]:
             if not len(first):
                 break
             close = first[_num_ones(hashes[first] ^ hashes[first + shift]) <= _MAX_DISTANCE]
-            found.append(np.stack([order[close], order[close + shift]], axis=1))
-        pairs = np.concatenate(found)
+            close_pairs.append(np.stack([order[close], order[close + shift]], axis=1))
+        pairs = np.concatenate(close_pairs)
         known = (bands[:band, pairs[:, 0]] == bands[:band, pairs[:, 1]]).any(axis=0)
         yield pairs[~known]
 

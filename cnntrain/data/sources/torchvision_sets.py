@@ -57,8 +57,8 @@ def _as_source(train: Any, test: Any, *, numbered: bool) -> "Source":
     from cnntrain.data.source import Source
 
     parts = {
-        part: ArrayPart(part, np.asarray(found.data), np.asarray(found.targets, dtype=np.int64))
-        for part, found in (("train", train), ("test", test))
+        part: ArrayPart(part, np.asarray(data.data), np.asarray(data.targets, dtype=np.int64))
+        for part, data in (("train", train), ("test", test))
     }
     images = parts["train"].images
     class_names = tuple(str(name).split(" - ")[0] if numbered else str(name) for name in train.classes)

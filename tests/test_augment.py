@@ -20,7 +20,7 @@ from cnntrain.data.images.augmentations.flips import Flip
 from cnntrain.data.images.augmentations.mixing import Mixer, Mixing
 from cnntrain.data.images.augmentations.random_erasing import Eraser
 from cnntrain.data.images.preprocessing import Preprocessing
-from cnntrain.data.pipeline import AugmentationPipeline, build_pipeline
+from cnntrain.data.pipeline import AugmentationPipeline
 from cnntrain.data.split import Split
 
 SIZE = 16
@@ -43,7 +43,7 @@ def rows(*values: float) -> torch.Tensor:
 def pipeline(items: Sequence[object], stored: int = SIZE, size: int = SIZE, channels: int = 3) -> AugmentationPipeline:
     config = TypeAdapter(tuple[Augmentation, ...]).validate_python(tuple(items))
     fitting = Preprocessing(channels, size, stored, "crop", (0.5,) * channels, (0.25,) * channels)
-    return build_pipeline(config, fitting, num_outputs=4)
+    return fitting.augmentation(config, 4)
 
 
 def split(num_images: int = 23, size: int = SIZE) -> Split:

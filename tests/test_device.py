@@ -13,7 +13,6 @@ from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import DeviceError
 from cnntrain.runtime.device import choose_fast_arithmetic, exact_float32, resolve_device, resolve_precision
 from cnntrain.training.loop import epoch_batches, train_step
@@ -92,7 +91,7 @@ def test_a_step_on_cuda_never_makes_the_host_wait(model: str, precision: str) ->
 def test_batches_on_cuda_do_not_depend_on_where_images_are_held(photos: Path, kind: str) -> None:
     data = Data.model_validate({"source": "image_folder", "root": str(photos), "image_size": 16, "storage": kind})
     there, here = (prepare_data(data, device=torch.device(name)) for name in ("cuda", "cpu"))
-    pipeline = build_pipeline((), here.preprocessing, here.num_classes)
+    pipeline = here.preprocessing.augmentation((), here.num_classes)
     for ours, theirs in zip(
         *(train_batches(one.train, pipeline, 5, seed=1, epoch=2) for one in (there, here)), strict=True
     ):

@@ -14,7 +14,6 @@ from cnntrain.config.schema import Config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.inputs import image_inputs
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.models import Model, build_model
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages
@@ -39,7 +38,7 @@ def build(text: str, splits: Splits, recipe: str = "") -> tuple[Config, Training
 
 
 def batches(config: Config, splits: Splits) -> list[Batch]:
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    pipeline = splits.preprocessing.augmentation(config.data.augment, splits.num_classes)
     return list(train_batches(splits.train, pipeline, 32, seed=0, epoch=1))
 
 

@@ -10,7 +10,6 @@ from conftest import Cli
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training import loop
 from cnntrain.training.events import StepDone
@@ -41,7 +40,7 @@ def test_images_grow_in_eighths_to_their_full_size(
 def test_small_images_are_the_augmented_ones_shrunk() -> None:
     config = load_config("digits_lenet").config.data
     splits = prepare_data(config)
-    pipeline = build_pipeline(config.augment, splits.preprocessing, splits.num_classes)
+    pipeline = splits.preprocessing.augmentation(config.augment, splits.num_classes)
     full, small = (
         next(train_batches(splits.train, pipeline, 64, seed=3, epoch=2, image_size=size)) for size in (None, 16)
     )

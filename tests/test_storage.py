@@ -20,7 +20,6 @@ from cnntrain.data import Splits, cache, prepare_data, storage
 from cnntrain.data.batches import train_batches
 from cnntrain.data.images.decode import decode_image
 from cnntrain.data.images.preprocessing import Pixels
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.storage import choose_storage, describe_size
 from cnntrain.data.stores import MappedStore, StreamedStore
 from cnntrain.errors import ConfigError, DataError, StorageError
@@ -40,7 +39,7 @@ def prepare(root: Path, kind: str) -> Splits:
 
 def batches(splits: Splits) -> list[torch.Tensor]:
     config = Data.model_validate({"source": "digits", "augment": [{"random_crop": {"padding": 2}}, "mixup"]})
-    pipeline = build_pipeline(config.augment, splits.preprocessing, splits.num_classes)
+    pipeline = splits.preprocessing.augmentation(config.augment, splits.num_classes)
     return [part for batch in train_batches(splits.train, pipeline, 5, seed=1, epoch=2) for part in batch]
 
 

@@ -14,7 +14,6 @@ from torch import nn
 from cnntrain.config.loading import Config, load_config
 from cnntrain.data import Split, Splits, prepare_data
 from cnntrain.data.batches import Batch, eval_batches, train_batches
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
 from cnntrain.records.checkpoints import Header, save_training
@@ -34,7 +33,7 @@ def digits(*assignments: str) -> tuple[Config, Splits]:
 
 
 def first_batch(config: Config, splits: Splits, size: int) -> Batch:
-    pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+    pipeline = splits.preprocessing.augmentation(config.data.augment, splits.num_classes)
     return next(train_batches(splits.train, pipeline, size, seed=0, epoch=1))
 
 
@@ -140,7 +139,7 @@ def test_a_training_checkpoint_is_enough_to_go_on(tmp_path: Path) -> None:
     config, splits = digits(*settings)
 
     def steps(built: Built, first: int, last: int) -> None:
-        pipeline = build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes)
+        pipeline = splits.preprocessing.augmentation(config.data.augment, splits.num_classes)
         batches = list(train_batches(splits.train, pipeline, 64, seed=0, epoch=1))
         for index in range(first, last):
             train_step(built.state, batches[index], built.settings)

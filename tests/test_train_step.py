@@ -11,7 +11,6 @@ from torch import nn
 from cnntrain.config.loading import parse_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.training.loop import begin_epoch, train_step
 from cnntrain.training.setup import Built, build_training
@@ -35,7 +34,7 @@ def built(model: str, splits: Splits, seed: int = 0) -> Built:
 
 
 def first_batch(splits: Splits) -> Batch:
-    return next(train_batches(splits.train, build_pipeline((), splits.preprocessing, 10), 24, seed=0, epoch=1))
+    return next(train_batches(splits.train, splits.preprocessing.augmentation((), 10), 24, seed=0, epoch=1))
 
 
 def weights(model: nn.Module) -> torch.Tensor:

@@ -112,8 +112,3 @@ class AugmentationPipeline:
             targets = F.one_hot(targets, self.num_outputs).float()
             batch, targets = self.mixing(batch, targets, draws[-1])
         return self.preprocessing.normalise(batch), targets
-
-
-def build_pipeline(options: Sequence[Any], preprocessing: ItemPreprocessing, num_outputs: int) -> AugmentationPipeline:
-    """The augmentations that a configuration lists in `data.augment`, for this preprocessing."""
-    return preprocessing.augmentation(options, num_outputs)

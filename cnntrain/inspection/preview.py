@@ -16,7 +16,6 @@ from cnntrain.config import schema
 from cnntrain.data import Reporter, Splits, prepare_data
 from cnntrain.data.batches import epoch_order, train_batches
 from cnntrain.data.images.preprocessing import Pixels
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.errors import ConfigError
 from cnntrain.names import printable
 from cnntrain.records.files import write_bytes
@@ -68,7 +67,7 @@ def first_images(config: schema.Config, reporter: Reporter, *, num_images: int =
     resizing, size = recipe.progressive_resizing, splits.preprocessing.image_size
     batches = train_batches(
         splits.train,
-        build_pipeline(config.data.augment, splits.preprocessing, splits.num_classes),
+        splits.preprocessing.augmentation(config.data.augment, splits.num_classes),
         recipe.batch_size,
         seed=seed,
         epoch=epoch,

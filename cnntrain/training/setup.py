@@ -9,7 +9,6 @@ from torch import nn
 from cnntrain.artifacts.checking import loading
 from cnntrain.config.schema import Config
 from cnntrain.data import Reporter, Splits, prepare_data, resolve_data_root
-from cnntrain.data.pipeline import build_pipeline
 from cnntrain.data.storage import describe_size, free_memory
 from cnntrain.errors import ConfigError
 from cnntrain.models import count_parameters
@@ -148,7 +147,7 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
     settings = Settings(
         task=task,
         criterion=task.criterion(splits.train.targets if recipe.balance == "weights" else None).to(device),
-        pipeline=build_pipeline(config.data.augment, preprocessing, splits.num_classes),
+        pipeline=preprocessing.augmentation(config.data.augment, splits.num_classes),
         freezing=freezing,
         device=device,
         precision=precision,

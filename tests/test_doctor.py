@@ -22,7 +22,7 @@ from cnntrain.doctor import Observations, Verdict, examine
 from cnntrain.errors import CheckpointError
 from cnntrain.records.console import Console
 from cnntrain.records.run_records import read_records
-from cnntrain.train import run
+from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.setup import Built, build_training
 
 CONSTANT = ["recipe.schedule=constant", "recipe.averaging=null", "data.image_size=8", "data.augment=[]"]
@@ -51,7 +51,8 @@ def trained(tmp_path: Path, *settings: str) -> tuple[dict[str, dict[str, Any]], 
     """The digits, learnt: verdicts by kind, what the doctor said on the console, and the run folder."""
     console = Told()
     config = load_config("digits_lenet", [f"run.output={tmp_path}/runs", *settings]).config
-    folder, results = run(config, console)
+    finished = take_ten_steps(config, console)
+    folder, results = finished.folder, finished.results
     verdicts = results["verdicts"]
     assert [asdict(verdict) for verdict in examine(read_records(folder).for_doctor)] == verdicts
     for verdict in verdicts:

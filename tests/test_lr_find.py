@@ -20,7 +20,7 @@ from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.errors import NumericalError
 from cnntrain.records.console import Console
 from cnntrain.tasks.evaluation import evaluate
-from cnntrain.train import run
+from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.events import StepDone
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.lr_find import RangeTest, Search, Trial, lr_find
@@ -63,7 +63,9 @@ def test_training_with_the_suggestion_comes_close_to_the_best_of_a_sweep(tmp_pat
         chosen = [*settings, f"recipe.optimizer.lr={rate}", f"run.output={tmp_path}/{rate}", "run.tensorboard=false"]
         try:
             return float(
-                run(load_config("digits_lenet", chosen).config, Console(quiet=True)).results["test"]["accuracy"]
+                take_ten_steps(load_config("digits_lenet", chosen).config, Console(quiet=True)).results["test"][
+                    "accuracy"
+                ]
             )
         except NumericalError:  # it may well explode
             return 0.0

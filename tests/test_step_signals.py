@@ -20,7 +20,7 @@ from cnntrain.data.inputs import image_inputs
 from cnntrain.models import build_model
 from cnntrain.records.console import Console
 from cnntrain.records.signal_lines import MAX_LINES, SignalLines
-from cnntrain.train import run
+from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.events import StepDone
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.setup import build_training
@@ -178,7 +178,8 @@ def test_after_going_back_the_record_has_each_step_once(tmp_path: Path, monkeypa
         "recipe.checkpoint_every_steps=5",
         f"run.output={tmp_path}",
     ]
-    folder, results = run(load_config("digits_lenet", settings).config, Console(quiet=True))
+    finished = take_ten_steps(load_config("digits_lenet", settings).config, Console(quiet=True))
+    folder, results = finished.folder, finished.results
     assert results["rollbacks"] == 1
     found = [json.loads(line)["step"] for line in (folder / "signals.jsonl").read_text().splitlines()]
     assert found == [step + 1 for step in logged_steps(42) if step != 7]

@@ -18,7 +18,7 @@ from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
 from cnntrain.records.checkpoints import Header, save_training
 from cnntrain.records.console import Console
-from cnntrain.train import run
+from cnntrain.ten_steps import take_ten_steps
 from cnntrain.trained import load
 from cnntrain.training.loop import train_step
 from cnntrain.training.setup import Built, build_training
@@ -39,7 +39,7 @@ def first_batch(config: Config, splits: Splits, size: int) -> Batch:
 
 def learn(tmp_path: Path, *assignments: str) -> dict[str, Any]:
     settings = ["recipe.epochs=2", f"run.output={tmp_path}/runs", "data.image_size=16", *assignments]
-    return run(load_config("digits_lenet", settings).config, Console(quiet=True)).results
+    return take_ten_steps(load_config("digits_lenet", settings).config, Console(quiet=True)).results
 
 
 def without_times(results: dict[str, Any]) -> dict[str, Any]:

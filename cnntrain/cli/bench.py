@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.options import ConfigArgument, ConfigOptions, JsonOption, QuietOption, StepOptions, overrides
+from cnntrain.cli.options import ConfigArgument, ConfigOptions, JsonOption, QuietOption, StepOptions, given
 from cnntrain.cli.output import show, show_json
 from cnntrain.cli.running import explained
 
@@ -26,7 +26,7 @@ def bench(
     """
     from cnntrain.config.loading import load_config
 
-    loaded = load_config(config, *overrides(config_options, steps))
+    loaded = load_config(config, **given(config_options, steps))
 
     from cnntrain.bench import consistent, measure, report
     from cnntrain.records.console import Console

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.options import ConfigArgument, ConfigOptions, QuietOption, StepOptions, overrides
+from cnntrain.cli.options import ConfigArgument, ConfigOptions, QuietOption, StepOptions, given
 from cnntrain.cli.output import show
 from cnntrain.cli.running import explained
 
@@ -27,7 +27,7 @@ def check(
     """
     from cnntrain.config.loading import load_config
 
-    loaded = load_config(config, *overrides(config_options, steps))
+    loaded = load_config(config, **given(config_options, steps))
 
     from cnntrain.records.console import Console
     from cnntrain.training.check import check as check_config

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnntrain.cli.options import ConfigArgument, ConfigOptions, JsonOption, QuietOption, overrides
+from cnntrain.cli.options import ConfigArgument, ConfigOptions, JsonOption, QuietOption, given
 from cnntrain.cli.output import complain, show, show_json
 from cnntrain.cli.running import explained
 from cnntrain.errors import ConfigError, NumericalError, StorageError
@@ -51,7 +51,7 @@ def lr_find(
 
     from cnntrain.config.loading import load_config
 
-    loaded = load_config(config, *overrides(config_options))
+    loaded = load_config(config, **given(config_options))
 
     from cnntrain.records.console import Console
     from cnntrain.training.lr_find import lr_find

@@ -3,10 +3,9 @@
 A command that takes a bundle, such as `config_options: ConfigOptions`, has an option for each of its fields.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import typer
 
@@ -67,44 +66,6 @@ class StepOptions:
     workers: Annotated[int | None, typer.Option(help="Threads that decode images.")] = None
 
 
-# The keys of a configuration that options stand for.
-_KEYS = {
-    "device": "run.device",
-    "data_root": "run.data_root",
-    "output": "run.output",
-    "name": "run.name",
-    "seed": "run.seed",
-    "epochs": "recipe.epochs",
-    "batch_size": "recipe.batch_size",
-    "lr": "recipe.optimizer.lr",
-    "workers": "data.num_workers",
-}
-
-
-class Overrides(NamedTuple):
-    """What `load_config` takes after the name of a configuration.
-
-    Attributes:
-        assignments: As `--set` gives them: `recipe.epochs=5`.
-        flags: Options as such assignments, each with how to name it in messages.
-    """
-
-    assignments: list[str]
-    flags: list[tuple[str, str]]
-
-
-def overrides(*bundles: ConfigOptions | NewRunOptions | StepOptions, **options: Any) -> Overrides:
-    """The keys of a configuration that the options of a command override."""
-    given = {name: value for values in (*map(vars, bundles), options) for name, value in values.items()}
-    return Overrides(
-        given.pop("set_") or [],
-        [
-            (f"{_KEYS[name]}={_as_json(value)}", f"--{name.replace('_', '-')} {value}")
-            for name, value in given.items()
-            if value is not None
-        ],
-    )
-
-
-def _as_json(value: Any) -> str:
-    return json.dumps(value if isinstance(value, (int, float)) else str(value), ensure_ascii=False)
+def given(*bundles: ConfigOptions | NewRunOptions | StepOptions) -> dict[str, Any]:
+    """The values of options by their names, `set_` among them, as the functions of the library take them."""
+    return {name: value for bundle in bundles for name, value in vars(bundle).items()}

@@ -1,6 +1,6 @@
 """`cnntrain reproduce`: trains, and compares with what the configuration expects."""
 
-from cnntrain.cli.options import ConfigArgument, ConfigOptions, NewRunOptions, QuietOption, StepOptions, overrides
+from cnntrain.cli.options import ConfigArgument, ConfigOptions, NewRunOptions, QuietOption, StepOptions, given
 from cnntrain.cli.output import show
 from cnntrain.cli.running import train_and_tell
 from cnntrain.errors import ConfigError, ReproductionError
@@ -23,7 +23,8 @@ def reproduce(
     from cnntrain.config.loading import load_config
     from cnntrain.reproduce import changed_keys, compare
 
-    loaded = load_config(config, *overrides(config_options, new_run, steps))
+    overrides = given(config_options, new_run, steps)
+    loaded = load_config(config, **overrides)
     label, expect = loaded.document.label, loaded.config.expect
     if expect is None:
         raise ConfigError(
@@ -38,16 +39,16 @@ def reproduce(
     console = Console(quiet=quiet)
     for note in notes:
         console.say(note)
-    folder, results = train_and_tell(loaded, console)
-    if results["test"] is None:
+    run = train_and_tell(config, overrides, quiet=quiet)
+    if run.results["test"] is None:
         raise ReproductionError(
             "nothing was tested (data.test_fraction: 0), so there is nothing to compare with the band"
         )
-    reproduced, text = compare(results["test"], expect)
+    reproduced, text = compare(run.results["test"], expect)
     if reproduced:
         show(text, *notes)
         return
-    error = ReproductionError(f"{text}; the run is kept: cnntrain evaluate {folder}")
+    error = ReproductionError(f"{text}; the run is kept: cnntrain evaluate {run.folder}")
     for note in [*notes, *([f"the band: {' '.join(expect.note.split())}"] if expect.note else [])]:
         error.add_note(note)
     raise error

@@ -1,56 +1,50 @@
 """A training whose outcome is printed: what `train` and `reproduce` share; and how trials explain what goes wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnntrain.cli.output import show
 from cnntrain.errors import CnntrainError
 
 if TYPE_CHECKING:
-    from cnntrain.config.loading import Config, LoadedConfig
+    from cnntrain.config.loading import LoadedConfig
     from cnntrain.records.console import Console
-    from cnntrain.records.resume import Resumed
-    from cnntrain.train import TrainResult
+    from cnntrain.records.run import Run
 
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
-_LESS_AT_ONCE = "lower data.image_size or data.stored_size, or set data.storage: cache or stream"
 
 
 @contextmanager
-def explained(loaded: "LoadedConfig", advice: str = SMALLER) -> Iterator[None]:
+def explained(loaded: "LoadedConfig") -> Iterator[None]:
     """Says of faults which line of the configuration they are about, and of missing memory what to do."""
     from cnntrain.config.loading import locate
     from cnntrain.runtime.device import memory_explained
 
-    with locate(loaded), memory_explained(advice):
+    with locate(loaded), memory_explained(SMALLER):
         yield
 
 
 def train_and_tell(
-    loaded: "LoadedConfig",
-    console: "Console",
-    resumed: "Resumed | None" = None,
-    on_begin: Callable[[], None] = lambda: None,
-) -> "TrainResult":
-    """Trains, and says what came out."""
-    from cnntrain.train import run
+    config: str | None, overrides: dict[str, Any], *, resume: bool | str = False, allow_changes: bool = False, quiet: bool
+) -> "Run":
+    """Trains, and says what came out; arguments as `cnntrain.ten_steps.train`."""
+    from cnntrain.records.console import Console
+    from cnntrain.ten_steps import train
 
-    console.say(f"configuration {loaded.document.label}")
-    try:
-        with explained(loaded, _LESS_AT_ONCE):
-            folder, results = result = run(loaded.config, console, resumed, on_begin)
-    except KeyboardInterrupt as error:
-        if not getattr(error, "__notes__", None):
-            error.add_note("training had not begun; start it again with the same command")
-        raise
-    show(_outcome(results), f"run folder {folder}")
-    write_report_at_end(folder, loaded.config, console)
-    if loaded.config.run.tensorboard:
+    run = train(config, overrides, resume=resume, allow_changes=allow_changes, report=False, quiet=quiet)
+    console, folder = Console(quiet=quiet), run.folder
+    if run.already_finished:
+        show(f"{folder} is finished: {run.already_finished}")
+        if not (folder / "report.html").exists():  # it was stopped on the way
+            write_report_at_end(run, console)
+        return run
+    show(_outcome(run.results), f"run folder {folder}")
+    write_report_at_end(run, console)
+    if run.config.run.tensorboard:
         console.say(f"look at it: tensorboard --logdir {folder.parent}")
     console.say(f"use it:     cnntrain predict IMAGE --run {folder}")
-    return result
+    return run
 
 
 def _outcome(results: dict[str, Any]) -> str:
@@ -75,19 +69,17 @@ def _outcome(results: dict[str, Any]) -> str:
     return f"{tested}; {validated}"
 
 
-def write_report_at_end(folder: Path, config: "Config", console: "Console") -> None:
+def write_report_at_end(run: "Run", console: "Console") -> None:
     """Writes the report of a finished run, which stays finished whatever happens to its report."""
-    if not config.run.report:
+    if not run.config.run.report:
         return
 
-    from cnntrain.report import write_report
-    from cnntrain.runtime.device import memory_explained, resolve_device
+    from cnntrain.runtime.device import memory_explained
 
-    later = f"cnntrain report {folder}"
+    later = f"cnntrain report {run.folder}"
     try:
         with memory_explained("close other programs"):
-            written = write_report(folder, device=resolve_device(config.run.device), reporter=console)
-        show(f"report     {written.path}")
+            show(f"report     {run.write_report(console)}")
     except CnntrainError as error:
         console.say(
             f"note: the run is finished, but its report is not written: {'; '.join(error.lines)}; try again: {later}"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, SetOption, overrides
+from cnntrain.cli.options import ConfigArgument, DataRootOption, JsonOption, SetOption
 from cnntrain.cli.output import complain, show, show_json
 
 
@@ -24,7 +24,7 @@ def summary(
     """
     from cnntrain.config.loading import load_config, locate
 
-    loaded = load_config(config, *overrides(set_=set_, data_root=data_root))
+    loaded = load_config(config, set_=set_, data_root=data_root)
 
     from cnntrain.records.network_tables import summary_text
     from cnntrain.summarise import summarise_config

@@ -1,10 +1,13 @@
 """From a YAML file and command-line overrides to one frozen, checked `Config`."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from cnntrain.config import faults
@@ -13,7 +16,25 @@ from cnntrain.config.schema import Config
 from cnntrain.config.shipped import find_config
 from cnntrain.errors import CnntrainError, ConfigError
 
-__all__ = ["Config", "LoadedConfig", "dump_config", "json_schema", "load_config", "locate", "parse_config"]
+__all__ = [
+    "Config", "ConfigSource", "LoadedConfig", "dump_config", "json_schema", "load_config", "locate", "parse_config",
+]  # fmt: skip
+
+# A YAML file or the name of a shipped configuration; plain values, as such a file holds them; or a configuration.
+ConfigSource = str | os.PathLike[str] | Mapping[str, Any] | Config
+
+# The keys that have a flag of their own.
+FLAGS = {
+    "device": "run.device",
+    "data_root": "run.data_root",
+    "output": "run.output",
+    "name": "run.name",
+    "seed": "run.seed",
+    "epochs": "recipe.epochs",
+    "batch_size": "recipe.batch_size",
+    "lr": "recipe.optimizer.lr",
+    "workers": "data.num_workers",
+}
 
 
 @dataclass(frozen=True)
@@ -24,27 +45,47 @@ class LoadedConfig:
     document: Document
 
 
-def load_config(source: str, assignments: Sequence[str] = (), flags: Sequence[tuple[str, str]] = ()) -> LoadedConfig:
-    """Reads a configuration and applies the overrides.
+def load_config(
+    source: ConfigSource, set_: Sequence[str] | Mapping[str, Any] | None = None, **flags: Any
+) -> LoadedConfig:
+    """Reads a configuration and applies what is said anew.
 
     Args:
-        source: A YAML file, or the name of a shipped configuration.
-        assignments: `KEY=VALUE` texts of `--set`, applied in order.
-        flags: (`KEY=VALUE`, how to name it in messages) for flags with a name of their own; they win.
+        source: What to read.
+        set_: `KEY=VALUE` texts, as `--set` has them, applied in order; or values by key.
+        flags: Values by the names of `FLAGS`; they win, and None changes nothing.
 
     Raises:
         ConfigError: With every fault that was found, one per line.
     """
-    path = find_config(source)
-    document = read_document(path)
-    for assignment in assignments:
+    if isinstance(set_, Mapping):
+        set_ = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in set_.items()]
+    document, name = _read(source)
+    for assignment in set_ or ():
         set_value(document, assignment)
-    for assignment, flag in flags:
-        set_value(document, assignment, flag)
+    for flag, value in flags.items():
+        if value is not None:
+            set_value(document, f"{FLAGS[flag]}={_as_json(value)}", f"--{flag.replace('_', '-')} {value}")
     config = _validate(document)
     if config.run.name is None:
-        config = config.model_copy(update={"run": config.run.model_copy(update={"name": path.stem})})
+        config = config.model_copy(update={"run": config.run.model_copy(update={"name": name or config.model.name})})
     return LoadedConfig(config, document)
+
+
+def _as_json(value: Any) -> str:
+    return json.dumps(value if isinstance(value, int | float) else str(value), ensure_ascii=False)
+
+
+def _read(source: ConfigSource) -> tuple[Document, str]:
+    """The document, and the name of its runs where it says none; empty for that of its network."""
+    if isinstance(source, str | os.PathLike):
+        path = find_config(os.fspath(source))
+        return read_document(path), path.stem
+    values = source.model_dump(mode="json") if isinstance(source, Config) else dict(source)
+    try:
+        return Document(write_yaml(values), "the configuration", show_lines=False), ""
+    except yaml.YAMLError as error:
+        raise ConfigError(f"the configuration: must hold plain values alone: {error.args[0]}") from error
 
 
 def parse_config(text: str, label: str) -> Config:

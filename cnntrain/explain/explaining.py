@@ -87,11 +87,29 @@ def explain_files(
             continue
         assert isinstance(file, Path)
         content = read_bytes(file)
-        pixels = fit_content(content, trained.preprocessing, file)
-        subject = Subject(str(Path(*file.parts[-2:])), pixels, prediction.ranked)
-        with memory_explained("close other programs, or use --device cpu"):
-            picture, facts = explain(trained, subject, question)
+        picture, facts = _explain_content(trained, file, content, prediction, question)
         yield ExplainedFile(prediction, pictures.save(picture, file, question.kind, content), facts)
+
+
+def explain_file(trained: Trained, file: Path, question: Question) -> Explained:
+    """A picture of why a network says what it says of an image file, and its facts.
+
+    Raises:
+        ConfigError: The network has no such class, or the method nothing to show of this network.
+        DataError: The file cannot be read.
+        DeviceError: There is not enough memory.
+    """
+    prediction = trained.predict(file, top=trained.task.num_outputs)
+    return _explain_content(trained, file, read_bytes(file), prediction, question)
+
+
+def _explain_content(
+    trained: Trained, file: Path, content: bytes, prediction: Prediction, question: Question
+) -> Explained:
+    pixels = fit_content(content, trained.preprocessing, file)
+    subject = Subject(str(Path(*file.parts[-2:])), pixels, prediction.ranked)
+    with memory_explained("close other programs, or use --device cpu"):
+        return explain(trained, subject, question)
 
 
 def explain(trained: Trained, subject: Subject, question: Question) -> Explained:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnntrain.cli.completing import complete_config
-from cnntrain.cli.options import DataRootOption, JsonOption, QuietOption, SetOption, overrides
+from cnntrain.cli.options import DataRootOption, JsonOption, QuietOption, SetOption
 from cnntrain.cli.output import show, show_json
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.runtime.processes import refuse_several_processes
@@ -92,7 +92,7 @@ def _data_section(source: str, set_: list[str] | None, data_root: Path | None) -
     path = Path(source)
     if not path.exists() and path.suffix not in (".yaml", ".yml") and source not in shipped_configs():
         raise ConfigError(_no_such_folder(path, source))
-    loaded = load_config(source, *overrides(set_=set_, data_root=data_root)).config
+    loaded = load_config(source, set_=set_, data_root=data_root).config
     return loaded.data, loaded.run.data_root, True
 
 

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.options import ConfigArgument, DataRootOption, QuietOption, SeedOption, SetOption, overrides
+from cnntrain.cli.options import ConfigArgument, DataRootOption, QuietOption, SeedOption, SetOption
 from cnntrain.cli.output import show
 
 
@@ -30,7 +30,7 @@ def preview(
     """
     from cnntrain.config.loading import load_config, locate
 
-    loaded = load_config(config, *overrides(set_=set_, data_root=data_root, seed=seed))
+    loaded = load_config(config, set_=set_, data_root=data_root, seed=seed)
 
     from cnntrain.inspection.preview import check_replaceable, first_images, save_preview
     from cnntrain.records.console import Console

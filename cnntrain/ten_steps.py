@@ -3,22 +3,25 @@
 Steps 1 and 2 are in `training/setup.py`, 3 to 9 in `training/loop.py`. Here is who looks at them, and in which order.
 """
 
+import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from cnntrain.analysis.dead_relus import dead_relus, is_looked_at, spread
-from cnntrain.config.loading import Config, dump_config
+from cnntrain.config.loading import Config, ConfigSource, dump_config, load_config, locate
 from cnntrain.data.batches import Batch, eval_batches
+from cnntrain.records.beginning import beginning
 from cnntrain.records.checkpoints import Header
 from cnntrain.records.console import Console
 from cnntrain.records.files import write_text
 from cnntrain.records.narrator import Narrator
 from cnntrain.records.results import build_results
 from cnntrain.records.resume import Resumed
+from cnntrain.records.run import Run
 from cnntrain.records.run_folder import check_writable, run_folder, run_folder_again
 from cnntrain.records.run_log import RunLog
 from cnntrain.records.runs import BEST
@@ -34,17 +37,83 @@ from cnntrain.training.memory import smaller_batches
 from cnntrain.training.nonfinite import NonfiniteStep, check_event
 from cnntrain.training.setup import SetUp, set_up
 
-
-class TrainResult(NamedTuple):
-    """The run folder, and the content of its results.json."""
-
-    folder: Path
-    results: dict[str, Any]
+_LESS_AT_ONCE = "lower data.image_size or data.stored_size, or set data.storage: cache or stream"
 
 
-def run(
+def train(
+    config: ConfigSource | None,
+    overrides: Mapping[str, Any],
+    *,
+    resume: bool | str | os.PathLike[str] = False,
+    allow_changes: bool = False,
+    report: bool | None = None,
+    quiet: bool = False,
+) -> Run:
+    """What `cnntrain.train` does.
+
+    Args:
+        config: As there; so are the others.
+        overrides: What `load_config` takes besides: `set_`, and flags by their names.
+        resume: As there.
+        allow_changes: As there.
+        report: As there.
+        quiet: As there.
+
+    Raises:
+        CnntrainError: The configuration, the data, the device or the disk does not allow it.
+        Stopped: A signal came; what was learnt until then is saved.
+    """
+    console = Console(quiet=quiet)
+    with beginning(config, overrides, resume=resume, allow_changes=allow_changes, say=console.say) as start:
+        if start.resumed and start.resumed.finished:
+            return Run(start.resumed.folder, already_finished=start.resumed.finished)
+        console.say(f"configuration {start.loaded.document.label}")
+        try:
+            with locate(start.loaded), memory_explained(_LESS_AT_ONCE):
+                run = take_ten_steps(start.loaded.config, console, start.resumed, start.begun)
+        except KeyboardInterrupt as error:
+            if not getattr(error, "__notes__", None):
+                error.add_note("training had not begun; start it again with the same command")
+            raise
+    if start.loaded.config.run.report if report is None else report:
+        run.write_report(console)
+    return run
+
+
+class Training(Iterator[Event]):
+    """The loop, step by step, of a training that leaves no run behind.
+
+    Attributes:
+        splits: What is trained and validated on.
+        settings: How.
+        state: All that changes: the network, the optimizer and more.
+    """
+
+    def __init__(self, ready: SetUp) -> None:
+        self.splits, self.settings, self.state = ready.splits, ready.settings, ready.state
+        self._events = learn(ready.state, ready.splits, ready.settings)
+
+    def __next__(self) -> Event:
+        """What the loop says next.
+
+        Raises:
+            NumericalError: A loss, or a gradient, is not a finite number.
+        """
+        event = next(self._events)
+        check_event(event, self.state.network)
+        return event
+
+
+def events(config: ConfigSource, overrides: Mapping[str, Any], *, quiet: bool) -> Training:
+    """What `cnntrain.events` does; arguments as `train`."""
+    loaded = load_config(config, **overrides)
+    with locate(loaded), memory_explained(_LESS_AT_ONCE):
+        return Training(set_up(loaded.config, resolve_device(loaded.config.run.device), Console(quiet=quiet)))
+
+
+def take_ten_steps(
     config: Config, console: Console, resumed: Resumed | None = None, on_begin: Callable[[], None] = lambda: None
-) -> TrainResult:
+) -> Run:
     """Trains, validates, stops and tests as the configuration says.
 
     Args:
@@ -83,7 +152,8 @@ def run(
                     console, values["recipe"], splits=splits, network=ready.state.network, settings=settings
                 )
                 follow(ready, saver, log, narrator, stop)
-                return TrainResult(folder, finish(ready, saver, log, console))
+                finish(ready, saver, log, console)
+        return Run(folder)
 
 
 def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: StopSignals) -> None:
@@ -131,8 +201,8 @@ def look_at_relus(event: Event, ready: SetUp) -> dict[str, float]:
     return dead_relus(state.kept, eval_batches(spread(splits.val), splits.preprocessing, settings.eval_batch_size))
 
 
-def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> dict[str, Any]:
-    """Step 10: tests the best weights, once, and writes down what came out; the content of results.json."""
+def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> None:
+    """Step 10: tests the best weights, once, and writes down what came out."""
     config, splits, state, settings = ready.config, ready.splits, ready.state, ready.settings
     outcome, stopping, path = saver.outcome(), state.stopping, log.folder / BEST
     why = stopping.reason if stopping.gives_up else f"the last epoch, {settings.epochs}, is done"
@@ -160,4 +230,3 @@ def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> dict[st
         skipped_images={part: len(faults) for part, faults in splits.skipped.items()},
     )
     log.finish(results, tested, splits.test, state.step)
-    return results

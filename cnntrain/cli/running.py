@@ -26,7 +26,12 @@ def explained(loaded: "LoadedConfig") -> Iterator[None]:
 
 
 def train_and_tell(
-    config: str | None, overrides: dict[str, Any], *, resume: bool | str = False, allow_changes: bool = False, quiet: bool
+    config: str | None,
+    overrides: dict[str, Any],
+    *,
+    resume: bool | str = False,
+    allow_changes: bool = False,
+    quiet: bool,
 ) -> "Run":
     """Trains, and says what came out; arguments as `cnntrain.ten_steps.train`."""
     from cnntrain.records.console import Console

@@ -29,7 +29,7 @@ class Run:
     """A run folder. What it holds is read when it is asked for, once.
 
     Attributes:
-        folder: With every link resolved.
+        folder: Of `latest`, the one that it means now.
         already_finished: Why `cnntrain.train(resume=...)` had nothing left to do; empty otherwise.
 
     Args:
@@ -44,13 +44,13 @@ class Run:
         if not is_run(path):
             what = f"{folder}: no run folder, that is, one with config.yaml in it"
             raise CheckpointError(f"{what}; {which_is_meant(str(folder), path.parent)}")
-        self.folder = path.resolve()
+        self.folder = path.resolve() if path.is_symlink() else path  # `latest` will mean another one
         self.already_finished = already_finished
 
     @property
     def name(self) -> str:
         """Of the run: its folder is `runs/<name>/<time>`."""
-        return self.folder.parent.name
+        return self.folder.resolve().parent.name
 
     @cached_property
     def config(self) -> Config:

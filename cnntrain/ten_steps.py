@@ -144,7 +144,7 @@ def take_ten_steps(
             write_text(folder / "config.yaml", dump_config(config))
             with closing(RunLog(folder, values, console.say)) as log:
                 on_begin()
-                log.begin(splits, settings.criterion.at_chance())
+                log.begin(splits, settings.task, settings.criterion.at_chance())
                 saver = Saver(ready.state, log, header, stop, weights=ready.weights, started=started)
                 if resumed:
                     saver.resume(saved, resumed.changes)

@@ -20,6 +20,7 @@ from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.errors import NumericalError
 from cnntrain.records.console import Console
 from cnntrain.tasks.evaluation import evaluate
+from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.events import StepDone
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
@@ -177,7 +178,7 @@ def test_rates_that_learn_nothing_are_not_suggested() -> None:
 def test_images_are_held_out_of_training_alone_and_copies_stay_together() -> None:
     splits = prepare_data(load_config("digits_lenet").config.data)
     twice = torch.arange(len(splits.train)).repeat(2)
-    held = hold_out(replace(splits, train=splits.train.subset(twice)), seed=0)
+    held = hold_out(replace(splits, train=splits.train.subset(twice)), SingleLabel(splits.class_names), seed=0)
     assert not held.val.copies_of(held.train)
     assert not held.val.copies_of(splits.val) + held.val.copies_of(splits.test)
     assert len(held.val) == pytest.approx(0.2 * len(twice), abs=5)
@@ -198,8 +199,8 @@ def test_schedule_and_average_are_shrunk_to_the_steps_of_a_trial() -> None:
 def test_a_trial_of_the_whole_length_is_the_training_with_this_rate(tmp_path: Path) -> None:
     settings = ["data.image_size=16", "recipe.epochs=2", "recipe.averaging=null", "run.seed=3"]
     config, splits, *_ = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
-    laboratory = Laboratory(config, splits, CPU, None)
-    held = hold_out(splits, 3)
+    laboratory = Laboratory(config, splits, SingleLabel(splits.class_names), CPU, None)
+    held = hold_out(splits, SingleLabel(splits.class_names), 3)
     steps = 2 * math.ceil(len(held.train) / 64)
     found = laboratory.try_rate(0.02, steps, seed=3)
     expected, how, _ = build_training(laboratory.with_rate(0.02, 3), held, CPU)
@@ -274,7 +275,7 @@ def test_every_recipe_can_be_tried(settings: list[str]) -> None:
     config, splits, *_ = set_up(load_config("digits_lenet", settings).config, CPU, Console(quiet=True))
     found = curve(*settings, steps=20, low=1e-5, high=1e-3)
     assert len(found.losses) == len(found.learning_rates) == len(found.smoothed) == 20
-    tried = Laboratory(config, splits, CPU, None).try_rate(1e-3, 4, seed=0)
+    tried = Laboratory(config, splits, SingleLabel(splits.class_names), CPU, None).try_rate(1e-3, 4, seed=0)
     assert 0 <= tried.accuracy < 0.5
 
 

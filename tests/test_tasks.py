@@ -1,5 +1,6 @@
 """Whoever asks a task asks any: a second one, which exists here alone, goes through the same steps."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -54,6 +55,20 @@ class Distances:
     losses: npt.NDArray[np.float32]
     errors: npt.NDArray[np.float32]
 
+    class_names: ClassVar[tuple[str, ...]] = ()
+    confusion: ClassVar[None] = None
+    remark: ClassVar[str] = ""
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        return np.zeros(len(self.losses), dtype=bool)
+
+    def worst_mistakes(self, limit: int) -> npt.NDArray[np.int64]:
+        return np.argsort(-self.losses)[:limit]
+
+    def caption(self, position: int) -> str:
+        return f"off by {self.errors[position]:.2f}"
+
     def summary(self) -> dict[str, Any]:
         return {"num_images": len(self.losses), "loss": float(self.losses.mean()), "mae": float(self.errors.mean())}
 
@@ -65,6 +80,7 @@ class Numbers:
     names: tuple[str, ...]
 
     headline: ClassVar[str] = "loss"
+    score: ClassVar[str] = "mae"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "mae")
 
     @property
@@ -101,6 +117,16 @@ class Numbers:
 
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         return [f"{key} {summary[key]:.4f}" for key in self.metrics]
+
+    def facts(self, targets: Tensor) -> dict[str, Any]:
+        return {}
+
+    @property
+    def in_brief(self) -> tuple[str, str]:
+        return "numbers", ", ".join(self.names)
+
+    def guess(self, targets: Tensor) -> float:
+        return math.nan
 
     def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         middle: npt.NDArray[np.int64] = (targets[:, 0] > np.median(targets[:, 0])).astype(np.int64)

@@ -8,7 +8,7 @@ from torch import nn
 
 from cnntrain.data import Splits
 from cnntrain.data.batches import Batch
-from cnntrain.records.console import Bar, Console, percent
+from cnntrain.records.console import Bar, Console
 from cnntrain.training.events import EpochDone, Event, StepDone
 from cnntrain.training.settings import Settings
 
@@ -91,7 +91,7 @@ class Narrator:
         recipe, settings, images = self._recipe, self._settings, event.batch.images
         gradients = event.norms.by_layer()["gradient_norm"] if event.norms else {"": math.nan}
         optimizer, rate, say = recipe["optimizer"], event.learning_rate, self._console.step
-        logits = (len(images), self._splits.num_classes)
+        logits = (len(images), settings.task.num_outputs)
         say(3, "forward", f"images {tuple(images.shape)} -> logits {logits}")
         say(4, "loss", f"{recipe['loss']['name']} {event.loss:.4f} ({settings.criterion.at_chance():.4f} at chance)")
         say(5, "backward", f"gradient norm {math.hypot(*gradients.values()):.4g}")
@@ -101,12 +101,11 @@ class Narrator:
 
     def _see_epoch(self, event: EpochDone) -> None:
         self.validating((), event.epoch)  # names step 8 where nothing is validated
-        epochs, train, val = self._settings.epochs, event.train, event.val
-        spoken = f"  val {self._settings.task.epoch_text(val)}" if val else ""
+        epochs, task, train, val = self._settings.epochs, self._settings.task, event.train, event.val
         self._console.say(
             f"epoch {event.epoch:{len(str(epochs))}d}/{epochs}"
-            f"  train loss {train.loss:.4f} acc {percent(train.accuracy):>8}"
-            f"{spoken}"
+            f"  train {task.epoch_text({'loss': train.loss, task.score: train.accuracy})}"
+            f"{f'  val {task.epoch_text(val)}' if val else ''}"
             f"  lr {event.learning_rate:<7.3g} {train.images_per_second:>7,.0f} images/s"
             f"  data {train.data_share:3.0%}{'  best' if event.improved and val else ''}"
         )

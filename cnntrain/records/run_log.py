@@ -8,23 +8,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, get_num_threads
+from torch import get_num_threads
 
 from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
 from cnntrain.doctor import Observations, Verdict, examine
 from cnntrain.errors import NumericalError
-from cnntrain.names import printable
 from cnntrain.records.files import json_text, to_json, write_text
 from cnntrain.records.pictures import confusion_picture, image_grid
 from cnntrain.records.signal_lines import SignalLines
 from cnntrain.records.tensorboard import TensorBoard, cut_back
 from cnntrain.runtime.load import Contention, describe_contention
-from cnntrain.tasks.metrics import SingleLabelEvaluation, is_guessing
+from cnntrain.tasks.task import Evaluation, Task, kept_metrics
 from cnntrain.training.events import EpochDone, Event, StepDone
 from cnntrain.training.sums import EpochFigures
 
-SUMMARY_METRICS = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 NOTHING_LOGGED: dict[str, Any] = {"epochs": [], "lines": [], "event_files": {}}
 _NUM_PICTURES = 32
 
@@ -56,11 +54,10 @@ class RunLog:
         self._to_draw: Batch | None = None
         self._tensorboard = TensorBoard(folder, enabled=values["run"]["tensorboard"])
 
-    def begin(self, splits: Splits, chance_loss: float) -> None:
-        """Takes note of the images, and names those that could not be read, and why, in skipped_images.txt."""
-        self._splits = splits
-        counts = splits.train.targets.bincount(minlength=splits.num_classes).tolist()
-        self.facts = {"chance_loss": chance_loss, "class_counts": dict(zip(splits.class_names, counts, strict=True))}
+    def begin(self, splits: Splits, task: Task[Any], chance_loss: float) -> None:
+        """Takes note of images and task, and names those that could not be read, and why, in skipped_images.txt."""
+        self._splits, self._task = splits, task
+        self.facts = {"chance_loss": chance_loss, **task.facts(splits.train.targets)}
         if lines := [fault for part in splits.skipped.values() for fault in part]:
             write_text(self.folder / "skipped_images.txt", "\n".join(lines) + "\n")
 
@@ -126,7 +123,7 @@ class RunLog:
         """Once: after the first epoch, or before what is saved in it, for who goes on from there has not seen it."""
         if self._to_draw:
             (images, targets), splits = self._to_draw, self._splits
-            captions = [_caption(target, splits.class_names) for target in targets.cpu()]
+            captions = [self._task.caption(target) for target in targets.cpu()]
             grid = image_grid(splits.preprocessing.show(images).numpy(), captions)
             self._tensorboard.picture(0, "train/augmented", grid)
             self._to_draw = None
@@ -135,8 +132,8 @@ class RunLog:
         """A line in metrics.jsonl, and curves."""
         figures, val = event.train, event.val
         self.epochs.append(figures)
-        train = {"loss": figures.loss, "accuracy": figures.accuracy} if figures.num_images else {}
-        summary = {key: val[key] for key in SUMMARY_METRICS if key in val}
+        train = {"loss": figures.loss, self._task.score: figures.accuracy} if figures.num_images else {}
+        summary = kept_metrics(self._task, val)
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
         line = {"epoch": event.epoch, "step": event.step, "train": train, "val": summary}
         line |= {"learning_rate": event.learning_rate, "seconds": figures.seconds, **speed}
@@ -186,8 +183,8 @@ class RunLog:
         if lines or (self.folder / name).exists():
             write_text(self.folder / name, "".join(lines))
 
-    def finish(self, results: Mapping[str, Any], tested: SingleLabelEvaluation | None, test: Split, step: int) -> None:
-        """results.json, the confusion matrix, the worst mistakes, and the hyper-parameters with what came of them."""
+    def finish(self, results: Mapping[str, Any], tested: Evaluation | None, test: Split, step: int) -> None:
+        """results.json, pictures of the test, and the hyper-parameters with what came of them."""
         if tested:
             if not math.isfinite(results["test"]["loss"]):
                 raise NumericalError(f"the test loss is {results['test']['loss']}; try a lower recipe.optimizer.lr")
@@ -195,7 +192,7 @@ class RunLog:
         if busy := describe_contention(results["contention_share"], get_num_threads()):
             self.say(f"     note: {busy}")
         measured = [part for part in ("test", "val") if results[part]]
-        final = {f"{part}/{key}": results[part][key] for part in measured for key in ("accuracy", "loss")}
+        final = {f"{part}/{key}": results[part][key] for part in measured for key in (self._task.headline, "loss")}
         run = {key: value for key, value in self._values["run"].items() if key not in ("output", "name", "data_root")}
         self._tensorboard.hyperparameters(
             {**self._values, "run": run}, {f"final/{key}": value for key, value in final.items()}, step
@@ -203,29 +200,17 @@ class RunLog:
         self._tensorboard.flush()
         write_text(self.folder / "results.json", to_json(results) + "\n")  # last: a run that has it is finished
 
-    def _test(self, tested: SingleLabelEvaluation, test: Split, step: int) -> None:
+    def _test(self, tested: Evaluation, test: Split, step: int) -> None:
         """What became of the test images, as pictures."""
-        if is_guessing(float((tested.predictions == tested.targets).mean()), tested.confusion.support.tolist()):
-            told = f"as far as {len(tested.targets):,} test images tell, no better than naming the most frequent class"
-            self.say(f"     note: {told}; try another learning rate or more epochs")
-        self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
-        worst = tested.worst_mistakes(_NUM_PICTURES)
-        if len(worst):
-            captions = [
-                f"said {printable(tested.class_names[tested.predictions[index]])} ({tested.confidences[index]:.0%})\n"
-                f"is {printable(tested.class_names[tested.targets[index]])}\n{test.names[index]}"
-                for index in worst
-            ]
-            images = test.items(worst.tolist())
-            self._tensorboard.picture(step, "test/worst_mistakes", image_grid(images, captions))
+        if tested.remark:
+            self.say(f"     note: {tested.remark}")
+        if tested.confusion:
+            self._tensorboard.picture(step, "test/confusion", confusion_picture(tested.confusion, tested.class_names))
+        worst = tested.worst_mistakes(_NUM_PICTURES).tolist()
+        if worst:
+            captions = [f"{tested.caption(position)}\n{test.names[position]}" for position in worst]
+            self._tensorboard.picture(step, "test/worst_mistakes", image_grid(test.items(worst), captions))
 
     def close(self) -> None:
         """Closes the event file."""
         self._tensorboard.close()
-
-
-def _caption(target: Tensor, class_names: Sequence[str]) -> str:
-    if not target.is_floating_point():
-        return printable(class_names[int(target)])
-    shares = sorted(((share, name) for share, name in zip(target.tolist(), class_names, strict=True)), reverse=True)
-    return "\n".join(f"{printable(name)}: {share:.0%}" for share, name in shares[:2] if share >= 0.005)

@@ -22,9 +22,10 @@ from cnntrain.records.checkpoints import (
 )
 from cnntrain.records.files import write_bytes
 from cnntrain.records.resume import environment
-from cnntrain.records.run_log import NOTHING_LOGGED, SUMMARY_METRICS, RunLog
+from cnntrain.records.run_log import NOTHING_LOGGED, RunLog
 from cnntrain.records.runs import BEST
 from cnntrain.runtime.signals import StopSignals
+from cnntrain.tasks.task import kept_metrics
 from cnntrain.training.events import EpochDone, Event
 from cnntrain.training.nonfinite import NonfiniteStep, check_weights, is_finite
 from cnntrain.training.state import TrainingState
@@ -203,7 +204,7 @@ class Saver:
         return ends_epoch or (self._every_steps is not None and step % self._every_steps == 0)
 
     def _note(self, epoch: int, val: Mapping[str, Any]) -> None:
-        self.header = self.header.at(epoch, self.state.step, {key: val[key] for key in SUMMARY_METRICS if key in val})
+        self.header = self.header.at(epoch, self.state.step, kept_metrics(self.header.task, val))
 
     def _content(self) -> dict[str, Any]:
         content = self.state.state_dict()

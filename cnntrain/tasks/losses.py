@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +97,8 @@ class SquaredErrorCriterion(SingleLabelCriterion):
 class LossOptions(Section):
     """What every loss has."""
 
+    chance_formula: ClassVar[str]  # what the loss at chance is
+
     name: str
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
@@ -108,6 +110,8 @@ class LossOptions(Section):
 class CrossEntropy(LossOptions):
     """-log of the probability given to the right class."""
 
+    chance_formula = "ln of the number of classes"
+
     name: Literal["cross_entropy"] = "cross_entropy"
 
     def build(self, num_classes: int, class_weights: Tensor | None = None) -> SingleLabelCriterion:
@@ -117,6 +121,8 @@ class CrossEntropy(LossOptions):
 
 class SquaredError(LossOptions):
     """Sum over the classes of (probability - target)^2, the textbook's other loss."""
+
+    chance_formula = "1 - 1 / number of classes"
 
     name: Literal["squared_error"] = "squared_error"
 

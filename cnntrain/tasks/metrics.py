@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cnntrain.names import printable
 from cnntrain.tasks.evidence import num_correct
 from cnntrain.tasks.intervals import Interval, mean_interval, wilson_interval
 
@@ -134,9 +135,28 @@ class SingleLabelEvaluation:
         }
         return found | {f"{key}_interval": list(interval) for key, interval in confidence_intervals(found).items()}
 
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which predictions are the target, bool (N,)."""
+        right: npt.NDArray[np.bool_] = self.predictions == self.targets
+        return right
+
+    @property
+    def remark(self) -> str:
+        """That the network hardly knows more than which class is the most frequent."""
+        if not is_guessing(float(self.right.mean()), self.confusion.support.tolist()):
+            return ""
+        told = f"as far as {len(self.targets):,} test images tell, no better than naming the most frequent class"
+        return f"{told}; try another learning rate or more epochs"
+
+    def caption(self, position: int) -> str:
+        """Prediction, confidence and truth."""
+        said, truth = (printable(self.class_names[labels[position]]) for labels in (self.predictions, self.targets))
+        return f"said {said} ({self.confidences[position]:.0%})\nis {truth}"
+
     def worst_mistakes(self, limit: int) -> npt.NDArray[np.int64]:
         """Positions of the wrong predictions with the highest loss, worst first."""
-        wrong = np.flatnonzero(self.predictions != self.targets)
+        wrong = np.flatnonzero(~self.right)
         return wrong[np.argsort(-self.losses[wrong], kind="stable")][:limit]
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cnntrain.errors import CheckpointError
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.names import printable
+from cnntrain.names import printable, shortened
 from cnntrain.records.plain_text import percent
 from cnntrain.tasks.intervals import Interval, spoken
 from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, balanced_weights
@@ -46,6 +46,7 @@ class SingleLabel:
     temperature: float = 1.0
 
     headline: ClassVar[str] = "accuracy"
+    score: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 
     @property
@@ -106,6 +107,22 @@ class SingleLabel:
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         """Totals, classes and the most confused pairs."""
         return evaluation_text(summary)
+
+    def facts(self, targets: Tensor) -> dict[str, Any]:
+        """How many images each class has."""
+        counts = targets.bincount(minlength=len(self.class_names)).tolist()
+        return {"class_counts": dict(zip(self.class_names, counts, strict=True))}
+
+    @property
+    def in_brief(self) -> tuple[str, str]:
+        """The classes."""
+        names = self.class_names
+        more = ", ..." if len(names) > 12 else ""
+        return "classes", f"{len(names)}: {', '.join(map(shortened, names[:12]))}{more}"
+
+    def guess(self, targets: Tensor) -> float:
+        """The accuracy of always naming the most frequent class."""
+        return float(np.bincount(targets.cpu().numpy()).max() / len(targets))
 
     def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The classes."""

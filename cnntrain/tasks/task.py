@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.tasks.metrics import Confusion
 
 NOT_FINITE = (
     "the network's outputs are not finite numbers (NaN or infinite), so they tell nothing: its training went wrong, or "
@@ -94,11 +95,33 @@ class Evaluation(Protocol):
     """What came out for each example of a split, in its order, on the CPU."""
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, those of `confusion`; none where there are no classes."""
+
+    @property
     def losses(self) -> npt.NDArray[np.float32]:
         """float32 (N,), unweighted and without label smoothing, so that recipes compare."""
 
     def summary(self) -> dict[str, Any]:
         """The metrics as plain values, `num_images`, `loss` and the headline among them; and their intervals."""
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """Which examples are answered rightly, bool (N,); where nothing is right or wrong, none."""
+
+    @property
+    def confusion(self) -> Confusion | None:
+        """How often each class was called another; None where none excludes another."""
+
+    @property
+    def remark(self) -> str:
+        """What should make people doubt the network; empty where nothing does."""
+
+    def worst_mistakes(self, limit: int) -> npt.NDArray[np.int64]:
+        """Positions of the examples that it was most mistaken about, worst first."""
+
+    def caption(self, position: int) -> str:
+        """What the network says of an example, and what it is, as written under a picture."""
 
 
 E_co = TypeVar("E_co", bound=Evaluation, covariant=True)
@@ -136,6 +159,10 @@ class Task(Protocol[E_co]):
         """The metric that is named first, and watched unless something else is asked for; see `tasks.watched`."""
 
     @property
+    def score(self) -> str:
+        """What the mean over what `num_correct` adds up is called: a key beside `loss` in records of training."""
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """The keys of `Evaluation.summary` that are kept of every epoch, those which not every network has included."""
 
@@ -156,6 +183,16 @@ class Task(Protocol[E_co]):
 
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         """The lines of `cnntrain evaluate`, each number with what it rests on."""
+
+    def facts(self, targets: Tensor) -> dict[str, Any]:
+        """What results.json keeps of the targets of training, and the doctor knows of them."""
+
+    @property
+    def in_brief(self) -> tuple[str, str]:
+        """What the outputs are called, and which there are, for a line of `cnntrain check`."""
+
+    def guess(self, targets: Tensor) -> float:
+        """The score of the best answer that is always the same; NaN where nothing is right or wrong."""
 
     def strata(self, targets: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """The groups in which a split is carved, so that each part has its share of every group: int64 (N,)."""
@@ -184,6 +221,11 @@ class Task(Protocol[E_co]):
 
     def caption(self, target: Tensor) -> str:
         """A target of a batch, which may be mixed, as it is written under a picture."""
+
+
+def kept_metrics(task: Task[Any], metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Those metrics of an evaluation's summary that are kept of every epoch."""
+    return {key: metrics[key] for key in task.metrics if key in metrics}
 
 
 def training_loss(criterion: Criterion, outputs: Tensor | WithAuxiliary, targets: Tensor) -> TrainingLoss:

@@ -10,8 +10,8 @@ from cnntrain.data import Split
 from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.records.checkpoints import network_bytes
 from cnntrain.records.files import write_bytes
-from cnntrain.records.run_log import SUMMARY_METRICS
 from cnntrain.tasks.evaluation import evaluate, network_outputs
+from cnntrain.tasks.task import kept_metrics
 from cnntrain.trained.trained import Trained
 
 
@@ -41,6 +41,6 @@ def save_temperature(trained: Trained, val: Split) -> Calibrated:
     outputs, targets = (torch.cat(column) for column in zip(*network_outputs(network, batches()), strict=True))
     header = replace(header, temperature=trained.task.calibrated(outputs, targets).temperature)
     metrics = evaluate(network, batches(), header.task).summary()
-    header = replace(header, val={key: metrics[key] for key in SUMMARY_METRICS if key in metrics})
+    header = replace(header, val=kept_metrics(header.task, metrics))
     write_bytes(trained.path, network_bytes(network, header))
     return Calibrated(replace(trained, header=header), metrics)

@@ -7,7 +7,6 @@ from cnntrain.config.loading import Config, dump_config
 from cnntrain.data import Reporter
 from cnntrain.errors import NumericalError
 from cnntrain.models import count_parameters
-from cnntrain.names import shortened
 from cnntrain.runtime.device import device_name, resolve_device
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.setup import set_up
@@ -37,16 +36,15 @@ def check(config: Config, reporter: Reporter, *, show_config: bool = False) -> l
     if not math.isfinite(loss):
         raise NumericalError(f"the loss of the first batch is {loss}; look at the images, data.mean and data.std")
     counts = ", ".join(f"{name} {part['num_images']:,}" for name, part in splits.identity().items())
-    images = splits.preprocessing
+    images, (outputs, names) = splits.preprocessing, settings.task.in_brief
     facts = {
         "images": f"{counts}; {images.channels} channels, mean {_rounded(images.mean)}, std {_rounded(images.std)}",
-        "classes": f"{splits.num_classes}: {', '.join(map(shortened, splits.class_names[:12]))}"
-        + (", ..." if splits.num_classes > 12 else ""),
-        "batch": f"{tuple(batch.images.shape)} -> logits {(len(batch.images), splits.num_classes)}",
+        outputs: names,
+        "batch": f"{tuple(batch.images.shape)} -> logits {(len(batch.images), settings.task.num_outputs)}",
         "parameters": f"{count_parameters(state.network):,}",
         "device": f"{device_name(settings.device)}, {settings.precision}",
         "steps": f"{settings.steps_per_epoch:,} an epoch, {settings.epochs} epochs",
-        "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({_formula(config.recipe.loss.name)}): "
+        "initial loss": f"{loss:.4f}, expected about {expected:.4f} ({config.recipe.loss.chance_formula}): "
         + _judge(loss / expected),
     }
     lines = [f"{name:<14}{text}" for name, text in facts.items()]
@@ -64,7 +62,3 @@ def _judge(ratio: float) -> str:
     if ratio < 2:
         return "not far; a new head, a small batch or a deep network may start there"
     return "far off, so look at the images and their mean, and at model.init"
-
-
-def _formula(loss: str) -> str:
-    return "ln of the number of classes" if loss == "cross_entropy" else "1 - 1 / number of classes"

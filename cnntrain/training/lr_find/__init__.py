@@ -3,8 +3,6 @@
 import time
 from dataclasses import dataclass
 
-import numpy as np
-
 from cnntrain.config.loading import Config
 from cnntrain.data import Reporter, Splits
 from cnntrain.runtime.device import resolve_device
@@ -72,7 +70,7 @@ def lr_find(
     config, splits, state, settings, _ = set_up(config.model_copy(update={"run": run}), device, reporter)
     own, started = config.recipe.optimizer.lr, time.perf_counter()
     curve = range_test(state, splits, settings, reporter, steps=steps, low=low, high=high)
-    laboratory = Laboratory(config, splits, device, weights)
+    laboratory = Laboratory(config, splits, settings.task, device, weights)
     trials: list[Trial] = []
     nothing = _why_not_try(curve, splits, budget)
     if nothing:
@@ -82,7 +80,7 @@ def lr_find(
         budget = min(budget, max(ENOUGH, MOST_TRAININGS * whole))
         a_step = (time.perf_counter() - started) / len(curve.losses)
         reporter.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
-        guess = float(np.bincount(splits.train.targets.cpu().numpy()).max() / len(splits.train))
+        guess = settings.task.guess(splits.train.targets)
         ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), guess, laboratory.try_rate, reporter.say)
         last = ladder.climb(curve.lowest / 3 if curve.falls else own)
         trials = ladder.trials

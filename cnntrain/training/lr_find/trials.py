@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import count
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from cnntrain.data.batches import Batch, eval_batches, steps_per_epoch
 from cnntrain.data.carve import carve
 from cnntrain.models.pretrained import Weights
 from cnntrain.tasks.evaluation import evaluate
+from cnntrain.tasks.task import Task
 from cnntrain.training.averaging import WeightAverage
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.recipe import Recipe
@@ -60,12 +62,14 @@ class Laboratory:
     Attributes:
         config: The recipe, with its preprocessing resolved.
         splits: Only `train` is looked at.
+        task: What is learnt from them.
         device: Where to compute.
         weights: Trained ones to start from, if any.
     """
 
     config: Config
     splits: Splits
+    task: Task[Any]
     device: torch.device
     weights: Weights | None
 
@@ -84,7 +88,7 @@ class Laboratory:
         Raises:
             CnntrainError: Training could not work.
         """
-        splits, config = hold_out(self.splits, seed), self.with_rate(learning_rate, seed)
+        splits, config = hold_out(self.splits, self.task, seed), self.with_rate(learning_rate, seed)
         state, settings, _ = build_training(config, splits, self.device, self.weights)
         state, settings = shrunk(state, config.recipe, steps, self.whole_training), without_stops(settings)
         batches = endless_batches(splits, settings)
@@ -95,7 +99,7 @@ class Laboratory:
                 return Trial(learning_rate, steps, seed, 0.0, None, np.zeros(len(splits.val), dtype=bool))
         held_out = eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size)
         outcome = evaluate(state.kept, held_out, settings.task)
-        right, loss = outcome.predictions == outcome.targets, float(outcome.losses.mean())
+        right, loss = outcome.right, float(outcome.losses.mean())
         return Trial(learning_rate, steps, seed, float(right.mean()), loss if math.isfinite(loss) else None, right)
 
     def with_rate(self, learning_rate: float, seed: int) -> Config:
@@ -116,12 +120,12 @@ def num_held_out(num_images: int) -> int:
     return min(MAX_HELD_OUT, round(HELD_OUT * num_images))
 
 
-def hold_out(splits: Splits, seed: int) -> Splits:
+def hold_out(splits: Splits, task: Task[Any], seed: int) -> Splits:
     """The training images, a part of which takes validation's place; copies of a file stay together."""
     train = splits.train
-    labels, fraction = train.targets.cpu().numpy(), num_held_out(len(train)) / len(train)
+    strata, fraction = task.strata(train.targets.cpu().numpy()), num_held_out(len(train)) / len(train)
     copies = np.unique(train.digests, axis=0, return_inverse=True)[1].reshape(-1)
-    carved = carve(labels, fraction, seed=seed, purpose="trial", groups=copies)
+    carved = carve(strata, fraction, seed=seed, purpose="trial", groups=copies)
     kept, taken = (torch.from_numpy(part) for part in carved)
     return replace(splits, train=train.subset(kept), val=train.subset(taken))
 

@@ -15,6 +15,7 @@ from cnntrain.analysis.calibration import calibration_error_by_chance, reliabili
 from cnntrain.analysis.corruptions import CORRUPTIONS, corrupt
 from cnntrain.analysis.robustness import robustness
 from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.temperature import fit_temperature
 
 
@@ -161,7 +162,14 @@ def test_robustness_looks_at_the_network_behind_its_normalisation(
     behind.bias.data = first.bias.data + (first.weight.data * mean.view(1, 3, 1, 1)).sum((1, 2, 3))
     normalised = nn.Sequential(behind, *model[1:]).eval()
     pixels = (images * 255).round().to(torch.uint8)
-    found = robustness(normalised, pixels.permute(0, 2, 3, 1), targets, fitting, batch_size=24)
+    found = robustness(
+        normalised,
+        pixels.permute(0, 2, 3, 1),
+        targets,
+        preprocessing=fitting,
+        task=SingleLabel(tuple(map(str, range(100)))),
+        batch_size=24,
+    )
     assert found.clean == 1
     assert found.attacked["PGD"][0] >= found.attacked["PGD"][-1] == 0
     for strength, accuracy in zip(found.strengths, found.attacked["FGSM"], strict=True):

@@ -115,6 +115,9 @@ class Numbers:
     def result_text(self, metrics: Mapping[str, Any]) -> str:
         return f"mean error {metrics['mae']:.2f}"
 
+    def headline_text(self, metrics: Mapping[str, Any]) -> str:
+        return f"{metrics['loss']:.2f}"
+
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         return [f"{key} {summary[key]:.4f}" for key in self.metrics]
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from cnntrain.analysis.corruptions import CORRUPTIONS, NUM_SEVERITIES, corrupt
 from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.images.tensors import centre_crop
 from cnntrain.runtime.device import exact_float32
+from cnntrain.tasks.task import Task
 
 Attack = Callable[[Classifier, Tensor, Tensor, float], Tensor]
 
@@ -44,7 +46,13 @@ class Robustness:
 
 
 def robustness(
-    model: nn.Module, items: Tensor, targets: Tensor, preprocessing: Preprocessing, *, batch_size: int = 64
+    model: nn.Module,
+    items: Tensor,
+    targets: Tensor,
+    *,
+    preprocessing: Preprocessing,
+    task: Task[Any],
+    batch_size: int = 64,
 ) -> Robustness:
     """Attacks and corrupts images, and looks what is still right.
 
@@ -53,10 +61,11 @@ def robustness(
         items: Images as they are stored, uint8 (N, stored_size, stored_size, C), on the model's device.
         targets: int64 (N,), there too.
         preprocessing: The checkpoint's; attacks see images before it normalises.
+        task: What the outputs decide.
         batch_size: Images at once.
     """
     images = centre_crop(preprocessing.laid_out(items), preprocessing.image_size)
-    trial = _Trial(model, images, targets, preprocessing, batch_size)
+    trial = _Trial(model, images, targets, preprocessing, task, batch_size)
     with exact_float32():
         return Robustness(
             num_images=len(targets),
@@ -76,6 +85,7 @@ class _Trial:
         images: uint8 (N, C, image_size, image_size).
         targets: int64 (N,).
         preprocessing: The checkpoint's.
+        task: What the outputs decide.
         batch_size: Images at once.
     """
 
@@ -83,12 +93,14 @@ class _Trial:
     images: Tensor
     targets: Tensor
     preprocessing: Preprocessing
+    task: Task[Any]
     batch_size: int
 
     def accuracy(self, batches: Iterable[Tensor]) -> float:
         """Of images as they were changed, uint8 or float32 in [0, 1]."""
         with torch.inference_mode():
-            predicted = torch.cat([self.model(self.preprocessing.normalise(batch)).argmax(1) for batch in batches])
+            outputs = (self.model(self.preprocessing.normalise(batch)) for batch in batches)
+            predicted = torch.cat([self.task.decisions(some) for some in outputs])
         return float((predicted == self.targets).float().mean())
 
     def attacked(self, attack: Attack) -> tuple[float, ...]:

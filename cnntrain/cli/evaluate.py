@@ -31,7 +31,6 @@ def evaluate(
     from cnntrain.records.console import Console
     from cnntrain.records.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import memory_explained, resolve_device
-    from cnntrain.tasks.tables import evaluation_text
     from cnntrain.trained import load
 
     console = Console(quiet=quiet)
@@ -40,10 +39,11 @@ def evaluate(
     where = resolve_device(device or "auto")
     root = str(data_root) if data_root else None
     with memory_explained("close other programs, or use --device cpu"):
-        summary = load(path, where).evaluate(split, data_root=root, reporter=console)
+        trained = load(path, where)
+        summary = trained.evaluate(split, data_root=root, reporter=console)
     if not summary["same_images_as_in_training"]:
         console.say(
             f"note: these are not the {split} images that the run recorded (their sha256 differs); "
             f"carved anew from changed files, they may include some that it was trained on"
         )
-    show_json(summary) if as_json else show(*evaluation_text(summary))
+    show_json(summary) if as_json else show(*trained.task.evaluation_text(summary))

@@ -2,13 +2,16 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cnntrain.cli.loading import described, load_chosen
 from cnntrain.cli.options import DataRootOption, JsonOption, OutputOption, QuietOption, RunArgument
 from cnntrain.cli.output import show, show_json
+
+if TYPE_CHECKING:
+    from cnntrain.tasks.task import ExportNotes
 
 
 class Format(StrEnum):
@@ -75,21 +78,24 @@ def export(
     if as_json:
         show_json({"path": str(target), **card})
     else:
-        show(*_text(card, target))
+        show(*_text(card, target, trained.task.export_notes))
 
 
-def _text(card: dict[str, Any], target: Path) -> list[str]:
+def _text(card: dict[str, Any], target: Path, notes: "ExportNotes") -> list[str]:
     from cnntrain.data.storage import describe_size
 
     found = card["agreement"]
     sizes = ", ".join(map(str, found["batch_sizes"]))
+    differences = [f"{name} by up to {found[f'max_difference_{name}']:.1g}" for name in reversed(list(notes.outputs))]
+    differences[0] = differences[0].replace(" by", " differ by", 1)
+    if notes.decision:
+        differences.append(f"and the {notes.decision} is always the same")
     opset = f", opset {card['versions']['onnx_opset']}" if card["format"] == "onnx" else ""
     return [
         f"{target} ({card['format']}{opset}, {describe_size(card['num_bytes'])})",
         f"{target}.json says all that its user must know",
         f"it agrees with the original on {found['images']}, in batches of {sizes}:",
-        f"probabilities differ by up to {found['max_difference_probabilities']:.1g}, logits by up to "
-        f"{found['max_difference_logits']:.1g}, and the top class is always the same",
+        ", ".join(differences),
         "",
         f"to use it, in {target.parent}:",
         "",

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from cnntrain.config.loading import LoadedConfig
     from cnntrain.records.console import Console
     from cnntrain.records.run import Run
+    from cnntrain.tasks.task import Task
 
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
 
@@ -44,7 +45,7 @@ def train_and_tell(
         if not (folder / "report.html").exists():  # it was stopped on the way
             write_report_at_end(run, console)
         return run
-    show(_outcome(run.results), f"run folder {folder}")
+    show(_outcome(run.results, run.trained.task), f"run folder {folder}")
     write_report_at_end(run, console)
     if run.config.run.tensorboard:
         console.say(f"look at it: tensorboard --logdir {folder.parent}")
@@ -52,22 +53,15 @@ def train_and_tell(
     return run
 
 
-def _outcome(results: dict[str, Any]) -> str:
-    """The measured accuracies, on a line."""
-    from cnntrain.records.console import percent
-    from cnntrain.tasks.intervals import Interval, spoken
-
+def _outcome(results: dict[str, Any], task: "Task[Any]") -> str:
+    """What was measured, on a line."""
     test, val = results["test"], results["val"]
     at = f"epoch {results['best_epoch']} of {results['epochs_run']}"
     tested = "no test images: nothing was tested"
     if test:
-        interval = spoken(Interval(*test["accuracy_interval"]), 2)
-        tested = (
-            f"test accuracy {percent(test['accuracy'])} (95 % interval {interval}), loss {test['loss']:.4f} on "
-            f"{test['num_images']:,} images"
-        )
+        tested = f"test {task.result_text(test)} on {test['num_images']:,} images"
     validated = (
-        f"validation {percent(val['accuracy'])} of {val['num_images']:,} at {at}"
+        f"validation {task.headline_text(val)} of {val['num_images']:,} at {at}"
         if val
         else f"no validation; the weights of {at} are kept"
     )

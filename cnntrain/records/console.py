@@ -131,8 +131,3 @@ def _duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def percent(fraction: float) -> str:
-    """0.98765 -> `98.77 %`."""
-    return f"{100 * fraction:.2f} %"

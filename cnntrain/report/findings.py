@@ -148,7 +148,10 @@ def find(trained: Trained, *, data_root: str | None, reporter: Reporter, num_rob
     reporter.say(f"     robustness: attacking and corrupting {num_images:,} test images")
     chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(test.targets))[:num_images])
     images, targets = next(test.split.read(chosen, [slice(None)]))
-    return replace(findings, robustness=robustness(trained.network, images.clone(), targets, trained.preprocessing))
+    outcome = robustness(
+        trained.network, images.clone(), targets, preprocessing=trained.preprocessing, task=trained.task
+    )
+    return replace(findings, robustness=outcome)
 
 
 def _outcome(trained: Trained, name: str, data_root: str | None, reporter: Reporter) -> Outcome:

@@ -104,6 +104,10 @@ class SingleLabel:
         interval = spoken(Interval(*metrics["accuracy_interval"]), 2)
         return f"accuracy {percent(metrics['accuracy'])} (95 % interval {interval}), loss {metrics['loss']:.4f}"
 
+    def headline_text(self, metrics: Mapping[str, Any]) -> str:
+        """Accuracy."""
+        return percent(metrics["accuracy"])
+
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         """Totals, classes and the most confused pairs."""
         return evaluation_text(summary)

@@ -181,6 +181,9 @@ class Task(Protocol[E_co]):
     def result_text(self, metrics: Mapping[str, Any]) -> str:
         """What is said of the final test: the headline with its interval, and the loss."""
 
+    def headline_text(self, metrics: Mapping[str, Any]) -> str:
+        """The headline alone, with its unit."""
+
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         """The lines of `cnntrain evaluate`, each number with what it rests on."""
 

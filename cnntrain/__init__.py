@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cnntrain.config.loading import ConfigSource
-    from cnntrain.records.run import Run
+    from cnntrain.runs.run import Run
     from cnntrain.ten_steps import Training
     from cnntrain.trained import Trained
 
@@ -106,7 +106,7 @@ def load(
     """
     from pathlib import Path
 
-    from cnntrain.records.run_folder import find_checkpoint
+    from cnntrain.runs.run_folder import find_checkpoint
     from cnntrain.runtime.device import resolve_device
     from cnntrain.trained import load as load_checkpoint
 
@@ -117,7 +117,7 @@ def load(
 def __getattr__(name: str) -> Any:
     """The classes, imported when they are asked for."""
     if name == "Run":
-        from cnntrain.records.run import Run
+        from cnntrain.runs.run import Run
 
         return Run
     if name == "Trained":

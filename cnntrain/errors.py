@@ -5,7 +5,7 @@ Each kind has an exit code. The command line prints the message alone, without a
 
 from collections.abc import Iterable
 
-from cnntrain.names import printable, shortened
+from cnntrain.runtime.names import printable, shortened
 
 LONGEST_LINE = 4000  # of a message: with names of files and classes as long as may be, a screen or two
 

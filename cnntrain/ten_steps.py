@@ -11,21 +11,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cnntrain.analysis.dead_relus import dead_relus, is_looked_at, spread
 from cnntrain.config.loading import Config, ConfigSource, dump_config, load_config, locate
 from cnntrain.data.batches import Batch, eval_batches
-from cnntrain.records.beginning import beginning
-from cnntrain.records.checkpoints import Header
-from cnntrain.records.console import Console
-from cnntrain.records.files import write_text
-from cnntrain.records.narrator import Narrator
-from cnntrain.records.results import build_results
-from cnntrain.records.resume import Resumed
-from cnntrain.records.run import Run
-from cnntrain.records.run_folder import check_writable, run_folder, run_folder_again
-from cnntrain.records.run_log import RunLog
-from cnntrain.records.runs import BEST
-from cnntrain.records.saving import Saver
+from cnntrain.insight.dead_relus import dead_relus, is_looked_at, spread
+from cnntrain.runs.beginning import beginning
+from cnntrain.runs.checkpoints import Header
+from cnntrain.runs.console import Console
+from cnntrain.runs.files import write_text
+from cnntrain.runs.narrator import Narrator
+from cnntrain.runs.results import build_results
+from cnntrain.runs.resume import Resumed
+from cnntrain.runs.run import Run
+from cnntrain.runs.run_folder import check_writable, run_folder, run_folder_again
+from cnntrain.runs.run_log import RunLog
+from cnntrain.runs.runs import BEST
+from cnntrain.runs.saving import Saver
 from cnntrain.runtime.device import device_name, memory_explained, resolve_device
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate

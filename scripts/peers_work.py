@@ -20,8 +20,8 @@ from cnntrain.data import Split
 from cnntrain.data.batches import eval_batches
 from cnntrain.models import build_model
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.records.console import Console
-from cnntrain.records.run_log import RunLog
+from cnntrain.runs.console import Console
+from cnntrain.runs.run_log import RunLog
 from cnntrain.runtime.device import resolve_device
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training.loop import train_epoch

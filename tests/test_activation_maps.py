@@ -5,9 +5,9 @@ import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
-from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.config.loading import parse_config
 from cnntrain.data.inputs import image_inputs
+from cnntrain.insight.activation_maps import activation_maps
 from cnntrain.models import build_model
 
 

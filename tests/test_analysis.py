@@ -10,11 +10,11 @@ from PIL import Image
 from sklearn.calibration import calibration_curve
 from torch import nn
 
-from cnntrain.analysis.attacks import fgsm, pgd
-from cnntrain.analysis.calibration import calibration_error_by_chance, reliability
-from cnntrain.analysis.corruptions import CORRUPTIONS, corrupt
-from cnntrain.analysis.robustness import robustness
 from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.insight.attacks import fgsm, pgd
+from cnntrain.insight.calibration import calibration_error_by_chance, reliability
+from cnntrain.insight.corruptions import CORRUPTIONS, corrupt
+from cnntrain.insight.robustness import robustness
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.temperature import fit_temperature
 

@@ -20,11 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from cnntrain.artifacts.training import SumValues
 from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
-from cnntrain.records.files import json_text, to_json
-from cnntrain.records.run_records import read_records
+from cnntrain.runs.artifacts.training import SumValues
+from cnntrain.runs.files import json_text, to_json
+from cnntrain.runs.run_records import read_records
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 
 Change = Callable[[dict[str, Any], dict[str, Tensor]], object]

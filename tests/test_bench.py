@@ -12,14 +12,14 @@ import torch
 from conftest import Cli
 from torch._dynamo.testing import CompileCounter
 
-from cnntrain.bench import Figures, consistent, measure, report
-from cnntrain.bench.measuring import _shares, seconds_to_first_step
-from cnntrain.bench.report import advise
 from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import eval_batches, train_batches
 from cnntrain.errors import CnntrainError, DeviceError
-from cnntrain.records.console import Console
+from cnntrain.insight.bench import Figures, consistent, measure, report
+from cnntrain.insight.bench.measuring import _shares, seconds_to_first_step
+from cnntrain.insight.bench.report import advise
+from cnntrain.runs.console import Console
 from cnntrain.runtime.compiling import compiled
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
@@ -28,8 +28,8 @@ from cnntrain.training.setup import build_training
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnntrain.bench.measuring.SECONDS", 0.05)
-    monkeypatch.setattr("cnntrain.bench.measuring.seconds_to_first_step", lambda _: 3.0)
+    monkeypatch.setattr("cnntrain.insight.bench.measuring.SECONDS", 0.05)
+    monkeypatch.setattr("cnntrain.insight.bench.measuring.seconds_to_first_step", lambda _: 3.0)
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_where_images_are_read_meanwhile_the_time_waited_is_what_counts(
         waited.append(data_share)
         return _shares(rate, data_share)
 
-    monkeypatch.setattr("cnntrain.bench.measuring._shares", watched)
+    monkeypatch.setattr("cnntrain.insight.bench.measuring._shares", watched)
     settings = [f"data.root={photos}", f"data.storage={storage}", "data.image_size=32", "recipe.batch_size=5"]
     found = measure(load_config("image_folder_resnet18", [*settings, "model=lenet5"]).config, Console(quiet=True), 1)
     assert [share is None for share in waited] == [storage == "memory"]
@@ -207,7 +207,9 @@ def test_the_threads_that_are_asked_for_compute(
     quick: None, cli: Cli, trained_run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     usual = torch.get_num_threads()
-    monkeypatch.setattr("cnntrain.bench.measuring.seconds_to_first_step", lambda config: float(config.run.threads))
+    monkeypatch.setattr(
+        "cnntrain.insight.bench.measuring.seconds_to_first_step", lambda config: float(config.run.threads)
+    )
     try:
         found = json.loads(cli("bench", "digits_lenet", "--rounds", 1, "--set", "run.threads=2", "--json").out)
         assert found["device"] == "cpu, 2 threads"

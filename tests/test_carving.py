@@ -19,7 +19,7 @@ from cnntrain.data.carve import carve
 from cnntrain.data.copies import connected, joined
 from cnntrain.data.reporter import Silent
 from cnntrain.errors import DataError
-from cnntrain.inspection.report import inspect_data
+from cnntrain.insight.data_check.report import inspect_data
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.runtime.seeds import generator
 from cnntrain.trained import load

@@ -14,8 +14,8 @@ from scipy import stats
 
 from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
-from cnntrain.report.groups import Spread, differences
-from cnntrain.titles import data_title, labels, network_title, run_title
+from cnntrain.reports.groups import Spread, differences
+from cnntrain.runs.titles import data_title, labels, network_title, run_title
 
 FIRST, SECOND, THIRD = (0.91, 0.93, 0.92, 0.95), (0.88, 0.9, 0.89), (0.92, 0.96, 0.91)
 

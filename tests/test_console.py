@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnntrain.records.console import Console
+from cnntrain.runs.console import Console
 
 
 class Clock:
@@ -17,7 +17,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("cnntrain.records.console.time.monotonic", clock.monotonic)
+    monkeypatch.setattr("cnntrain.runs.console.time.monotonic", clock.monotonic)
     return clock
 
 

@@ -18,10 +18,10 @@ from PIL import Image
 from cnntrain.config.loading import load_config
 from cnntrain.data import Splits, prepare_data
 from cnntrain.data.stores import ResidentStore
-from cnntrain.doctor import Observations, Verdict, examine
 from cnntrain.errors import CheckpointError
-from cnntrain.records.console import Console
-from cnntrain.records.run_records import read_records
+from cnntrain.insight.doctor import Observations, Verdict, examine
+from cnntrain.runs.console import Console
+from cnntrain.runs.run_records import read_records
 from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.setup import Built, build_training
 
@@ -306,7 +306,7 @@ def test_runs_of_older_versions_are_silent_where_they_have_no_records(tmp_path: 
 
 
 def test_the_doctor_needs_no_torch() -> None:
-    code = "import sys, cnntrain.doctor; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    code = "import sys, cnntrain.insight.doctor; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -15,10 +15,10 @@ from scipy import stats
 from sklearn.metrics import balanced_accuracy_score
 from test_doctor import in_epochs, kinds
 
-from cnntrain.artifacts.records import check_metrics
-from cnntrain.doctor import examine
 from cnntrain.errors import CheckpointError
-from cnntrain.report.conclusions import conclusions
+from cnntrain.insight.doctor import examine
+from cnntrain.reports.conclusions import conclusions
+from cnntrain.runs.artifacts.records import check_metrics
 from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import difference_interval, mean_interval, widest_spread, wilson_interval
 from cnntrain.tasks.metrics import SingleLabelEvaluation

@@ -15,21 +15,21 @@ from pydantic import TypeAdapter
 from scipy.ndimage import correlate  # type: ignore[import-untyped]
 from torch import nn
 
-from cnntrain.analysis.stage_maps import first_layer_filters, stage_maps
 from cnntrain.config.loading import load_config, parse_config
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.inputs import image_inputs
-from cnntrain.explain import METHODS
-from cnntrain.explain.attribution import attribute
-from cnntrain.explain.drawing import legend
-from cnntrain.explain.kernels import KERNELS, convolve, parse_kernel, show
+from cnntrain.insight.attribution import attribute
+from cnntrain.insight.kernels import KERNELS, convolve, parse_kernel, show
+from cnntrain.insight.stage_maps import first_layer_filters, stage_maps
 from cnntrain.models import CATALOGUE, Model, build_model
 from cnntrain.models.options import Entry
 from cnntrain.models.stages import stages
 from cnntrain.models.summary import summarise
-from cnntrain.records.checkpoints import Header, network_bytes
-from cnntrain.records.feature_pictures import feature_grid, filter_grid, vector_bars
-from cnntrain.records.pictures import heat_overlay, heat_strip
+from cnntrain.reports.explanations import METHODS
+from cnntrain.reports.explanations.drawing import legend
+from cnntrain.runs.checkpoints import Header, network_bytes
+from cnntrain.runs.feature_pictures import feature_grid, filter_grid, vector_bars
+from cnntrain.runs.pictures import heat_overlay, heat_strip
 
 SEQUENTIAL = {
     "name": "sequential",
@@ -371,7 +371,7 @@ def test_a_network_written_in_yaml_is_explained(tmp_path: Path, cli: Cli, option
 def test_without_captum_the_other_methods_say_how_to_get_it(
     tmp_path: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnntrain.extras.find_spec", lambda name: None)
+    monkeypatch.setattr("cnntrain.runtime.extras.find_spec", lambda name: None)
     outcome = cli("explain", "x.png", "--method", "occlusion")
     assert outcome.code == 2
     assert "pip install 'cnntrain[explain]'" in outcome.err

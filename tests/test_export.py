@@ -30,13 +30,13 @@ from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_split
 from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError
-from cnntrain.export import export_network
-from cnntrain.export.agreement import Agreement, Difference, Outputs, RealImages, compare
-from cnntrain.export.images import _evenly as evenly
 from cnntrain.models import CATALOGUE, build_model
-from cnntrain.records.checkpoints import Header, network_bytes
+from cnntrain.runs.checkpoints import Header, network_bytes
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.trained import load
+from cnntrain.trained.export import export_network
+from cnntrain.trained.export.agreement import Agreement, Difference, Outputs, RealImages, compare
+from cnntrain.trained.export.images import _evenly as evenly
 
 LENET: dict[str, Any] = {"name": "lenet5"}
 SEQUENTIAL: dict[str, Any] = {
@@ -276,7 +276,7 @@ def test_a_network_that_is_not_the_original_is_refused_and_leaves_nothing(
     checkpoint = make_checkpoint(tmp_path / "run/checkpoints/best.safetensors", LENET)
     pictures = odd_pictures(tmp_path / "pictures")
     before = sorted((tmp_path / "run").rglob("*"))
-    monkeypatch.setattr("cnntrain.export.deployable.centre_crop", broken_crop)
+    monkeypatch.setattr("cnntrain.trained.export.deployable.centre_crop", broken_crop)
     outcome = cli("export", checkpoint, "--images", *pictures[:1], "--format", kind)
     assert outcome.code == 4
     assert f"error: the network exported as {kind} is not the original: on 1 of 1 images of" in outcome.err
@@ -452,7 +452,7 @@ def test_without_the_extra_onnx_is_explained_and_the_rest_works(
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "x.safetensors", LENET)
     picture = odd_pictures(tmp_path / "pictures")[0]
-    monkeypatch.setattr("cnntrain.extras.find_spec", lambda module: None)
+    monkeypatch.setattr("cnntrain.runtime.extras.find_spec", lambda module: None)
     outcome = cli("export", checkpoint, "--images", picture)
     assert outcome.code == 2
     assert (

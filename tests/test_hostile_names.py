@@ -24,10 +24,10 @@ from cnntrain.cli.output import harmless_output
 from cnntrain.config.loading import load_config
 from cnntrain.config.reader import write_yaml
 from cnntrain.models.weights_file import METADATA_KEY
-from cnntrain.names import shortened
-from cnntrain.pages.charts import Line, line_chart
-from cnntrain.records.files import to_json
-from cnntrain.records.pictures import confusion_picture, shorten
+from cnntrain.reports.pages.charts import Line, line_chart
+from cnntrain.runs.files import to_json
+from cnntrain.runs.pictures import confusion_picture, shorten
+from cnntrain.runtime.names import shortened
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.tasks.metrics import Confusion
 

@@ -22,10 +22,10 @@ from cnntrain.data.images.similar import chance_limit, near_pairs, perceptual_ha
 from cnntrain.data.reporter import Silent
 from cnntrain.data.sources import SOURCES
 from cnntrain.data.sources.digits import DIGITS, digits
-from cnntrain.inspection.look import look_at
-from cnntrain.inspection.preview import first_images
-from cnntrain.inspection.report import Report, inspect_data
-from cnntrain.inspection.samples import Sample
+from cnntrain.insight.data_check.look import look_at
+from cnntrain.insight.data_check.report import Report, inspect_data
+from cnntrain.insight.data_check.samples import Sample
+from cnntrain.reports.data_check.preview import first_images
 from cnntrain.training.loop import train_step
 from cnntrain.training.state import TrainingState
 

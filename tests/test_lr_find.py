@@ -18,7 +18,7 @@ from cnntrain.config.loading import load_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.errors import NumericalError
-from cnntrain.records.console import Console
+from cnntrain.runs.console import Console
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.ten_steps import take_ten_steps

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as oracle
 
-from cnntrain.records.pictures import confusion_picture
+from cnntrain.runs.pictures import confusion_picture
 from cnntrain.tasks.intervals import wilson_interval
 from cnntrain.tasks.metrics import Confusion, SingleLabelEvaluation, is_guessing, summarise_confusion
 from cnntrain.tasks.tables import evaluation_text

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cnntrain.names import printable
+from cnntrain.runtime.names import printable
 
 
 @pytest.mark.parametrize(

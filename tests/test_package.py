@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-NEEDED = ("cnntrain/py.typed", "cnntrain/pages/", "cnntrain/cli/data/check.py")
+NEEDED = ("cnntrain/py.typed", "cnntrain/reports/pages/", "cnntrain/cli/data/check.py")
 
 
 def test_a_wheel_and_a_source_archive_hold_what_is_needed_types_included(

@@ -10,7 +10,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.print_page_options import PrintOptions
 from test_report import reported as reported  # the fixture
 
-from cnntrain.report.compare import compare_runs
+from cnntrain.reports.compare import compare_runs
 
 
 @pytest.fixture(scope="module")

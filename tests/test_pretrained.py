@@ -22,7 +22,7 @@ from cnntrain.models.options import Published
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.models.pretrained import PREPROCESSING, Weights, load_weights, read_weights
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
-from cnntrain.start import initial_weights
+from cnntrain.training.start import initial_weights
 
 PHOTOS = "data: {source: image_folder, root: photos, image_size: 32}\nrecipe: {epochs: 1, batch_size: 8}\n"
 

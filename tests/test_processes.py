@@ -12,7 +12,7 @@ import pytest
 from conftest import Cli
 
 from cnntrain.errors import ConfigError, StorageError
-from cnntrain.records.turns import one_at_a_time
+from cnntrain.runs.turns import one_at_a_time
 from cnntrain.runtime.processes import launched, refuse_several_processes
 
 LAUNCHERS = {

@@ -13,10 +13,10 @@ import torch
 from conftest import Cli, write_photos
 from sklearn.metrics import accuracy_score
 
-from cnntrain.analysis.labels import suspected_labels
-from cnntrain.records.console import Console
-from cnntrain.records.run_folder import REPORT_FILES
-from cnntrain.report import write_report
+from cnntrain.insight.labels import suspected_labels
+from cnntrain.reports.page import write_report
+from cnntrain.runs.console import Console
+from cnntrain.runs.run_folder import REPORT_FILES
 from cnntrain.trained import load
 
 FEW = ["--epochs", "4", "--quiet"]
@@ -88,7 +88,7 @@ def test_a_report_that_fails_leaves_a_finished_run(cli: Cli, tmp_path: Path, mon
 
     from cnntrain.errors import CheckpointError
 
-    monkeypatch.setattr("cnntrain.report.page.write_text", fail)
+    monkeypatch.setattr("cnntrain.reports.page.write_text", fail)
     outcome = cli("train", "digits_lenet", "--epochs", "1", "--output", tmp_path)
     assert outcome.code == 0
     assert "the run is finished, but its report is not written: no room; try again: cnntrain report" in outcome.err
@@ -170,7 +170,7 @@ def test_figures_come_as_json(reported: Path, cli: Cli, tmp_path: Path) -> None:
 def test_without_matplotlib_the_page_says_what_brings_the_charts(
     reported: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnntrain.report.page.is_installed", lambda extra: False)
+    monkeypatch.setattr("cnntrain.reports.page.is_installed", lambda extra: False)
     assert cli("report", reported, "--robustness", 0, "--out", tmp_path / "x.html").code == 0
     page = Page((tmp_path / "x.html").read_text())
     assert not page.all("svg")

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from cnntrain.config.loading import dump_config, load_config, parse_config
 from cnntrain.config.schema import Expect
 from cnntrain.config.shipped import shipped_configs
-from cnntrain.reproduce import changed_keys, compare
+from cnntrain.runs.reproduce import changed_keys, compare
 from cnntrain.trained import load
 
 ROOT = Path(__file__).parent.parent

@@ -9,9 +9,9 @@ import pytest
 from conftest import Cli
 
 from cnntrain.errors import CheckpointError
-from cnntrain.records.resume import find_run
-from cnntrain.records.run_folder import find_checkpoint, run_folder
-from cnntrain.records.runs import BEST, runs_in
+from cnntrain.runs.resume import find_run
+from cnntrain.runs.run_folder import find_checkpoint, run_folder
+from cnntrain.runs.runs import BEST, runs_in
 
 
 def make(output: Path, name: str = "a", *, at: str | None = None, weights: bool = True) -> Path:
@@ -45,7 +45,7 @@ def test_a_clock_that_is_set_back_makes_no_other_run_the_newest(
 ) -> None:
     runs = [make(tmp_path)]
     now = time.time()
-    monkeypatch.setattr("cnntrain.records.runs.time.time", lambda: now - back)
+    monkeypatch.setattr("cnntrain.runs.runs.time.time", lambda: now - back)
     for name in ("a", "b", "a"):
         runs.append(make(tmp_path, name))
         assert all_mean(tmp_path, runs[-1])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
-from cnntrain.records.run_folder import in_use
+from cnntrain.runs.run_folder import in_use
 
 ROOT = Path(__file__).parent.parent
 

@@ -23,8 +23,8 @@ from serving import DIGIT, encoded, noise, post, serving, unfold
 from serving import trained as trained
 from serving import url as url
 
-from cnntrain.analysis.activation_maps import activation_maps
 from cnntrain.data.images.decode import fit_content
+from cnntrain.insight.activation_maps import activation_maps
 from cnntrain.serve.answers import about, seen
 from cnntrain.serve.running import listen
 from cnntrain.trained import Trained, load
@@ -224,7 +224,7 @@ def test_a_port_in_use_is_explained(trained_run: Path, cli: Cli) -> None:
 def test_without_the_extra_it_says_how_to_install_it(
     trained_run: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnntrain.extras.find_spec", lambda module: None if module == "uvicorn" else object())
+    monkeypatch.setattr("cnntrain.runtime.extras.find_spec", lambda module: None if module == "uvicorn" else object())
     outcome = cli("serve", trained_run)
     assert outcome.code == 2
     assert outcome.err == "error: cnntrain serve needs uvicorn, not installed here: pip install 'cnntrain[serve]'\n"

@@ -12,14 +12,14 @@ import torch
 from conftest import Cli, split_of
 from torch import nn
 
-from cnntrain.analysis.dead_relus import dead_relus, spread
 from cnntrain.config.loading import load_config
 from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.inputs import image_inputs
+from cnntrain.insight.dead_relus import dead_relus, spread
 from cnntrain.models import build_model
-from cnntrain.records.console import Console
-from cnntrain.records.signal_lines import MAX_LINES, SignalLines
+from cnntrain.runs.console import Console
+from cnntrain.runs.signal_lines import MAX_LINES, SignalLines
 from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.events import StepDone
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step

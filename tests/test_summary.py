@@ -20,7 +20,7 @@ from cnntrain.models import CATALOGUE, Model, build_model, build_outline, count_
 from cnntrain.models.options import Entry
 from cnntrain.models.stages import stages
 from cnntrain.models.summary import Summary, summarise
-from cnntrain.records.plain_text import memory, quantity, shape_text
+from cnntrain.runtime.plain_text import memory, quantity, shape_text
 
 PARAMETERS = {
     "lenet5 modern": 61_706, "lenet5 original": 60_000,
@@ -249,7 +249,9 @@ def test_models_lists_every_network_with_its_numbers(cli: Cli, monkeypatch: pyte
         assert expected in outcome.out
     assert max(map(len, outcome.out.splitlines())) <= 120
     assert len(outcome.out[: outcome.out.index("\n\n")].splitlines()) == 1 + len(CATALOGUE) + 1
-    monkeypatch.setattr("cnntrain.summarise.CATALOGUE", [entry for entry in CATALOGUE if entry.name == "resnet50"])
+    monkeypatch.setattr(
+        "cnntrain.insight.summarise.CATALOGUE", [entry for entry in CATALOGUE if entry.name == "resnet50"]
+    )
     resnet50, sequential = json.loads(cli("models", "--json").out)
     assert resnet50["multiply_adds"] == 4_089_184_256
     assert resnet50["input_shape"] == [224, 224, 3]

@@ -15,12 +15,12 @@ from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch
 from cnntrain.errors import CheckpointError
-from cnntrain.export.agreement import RealImages, compare
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.losses import CrossEntropy, SquaredError
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import Column, Decoded, ExportNotes, Targets, Task, TrainingLoss, training_loss
+from cnntrain.trained.export.agreement import RealImages, compare
 from cnntrain.training.early_stopping import MetricWatch
 from cnntrain.training.loop import begin_epoch, train_step
 from cnntrain.training.setup import build_training

@@ -16,8 +16,8 @@ from cnntrain.data import Split, Splits, prepare_data
 from cnntrain.data.batches import Batch, eval_batches, train_batches
 from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
-from cnntrain.records.checkpoints import Header, save_training
-from cnntrain.records.console import Console
+from cnntrain.runs.checkpoints import Header, save_training
+from cnntrain.runs.console import Console
 from cnntrain.ten_steps import take_ten_steps
 from cnntrain.trained import load
 from cnntrain.training.loop import train_step

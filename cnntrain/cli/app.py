@@ -11,8 +11,8 @@ from cnntrain.cli.commands import app
 from cnntrain.cli.completing import COMPLETION, completion_for
 from cnntrain.cli.output import complain, harmless_output
 from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
-from cnntrain.names import printable_lines
 from cnntrain.runtime.exhaustion import describe_limit, memory_limit
+from cnntrain.runtime.names import printable_lines
 
 # How libraries that cannot be loaded say that there is no memory.
 _NO_MEMORY = ("failed to map segment", "Cannot allocate memory", "cannot allocate memory", "MemoryError")

@@ -28,8 +28,8 @@ def bench(
 
     loaded = load_config(config, **given(config_options, steps))
 
-    from cnntrain.bench import consistent, measure, report
-    from cnntrain.records.console import Console
+    from cnntrain.insight.bench import consistent, measure, report
+    from cnntrain.runs.console import Console
 
     with explained(loaded):
         figures = measure(loaded.config, Console(quiet=quiet), rounds)

@@ -29,7 +29,7 @@ def check(
 
     loaded = load_config(config, **given(config_options, steps))
 
-    from cnntrain.records.console import Console
+    from cnntrain.runs.console import Console
     from cnntrain.training.check import check as check_config
 
     with explained(loaded):

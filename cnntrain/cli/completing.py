@@ -25,7 +25,7 @@ def complete_shipped(incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Runs in the folder `runs`, the newest first; else files and folders."""
-    from cnntrain.records.runs import runs_in
+    from cnntrain.runs.runs import runs_in
 
     runs = [str(run) for run in runs_in(Path("runs"))[::-1]]
     return [run for run in runs if run.startswith(incomplete)] or _paths(incomplete)

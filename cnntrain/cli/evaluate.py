@@ -28,8 +28,8 @@ def evaluate(
     if split not in ("train", "val", "test"):
         raise typer.BadParameter(f"{split!r} is no split (allowed: test, val, train)", param_hint="--split")
 
-    from cnntrain.records.console import Console
-    from cnntrain.records.run_folder import find_checkpoint, unfinished
+    from cnntrain.runs.console import Console
+    from cnntrain.runs.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import memory_explained, resolve_device
     from cnntrain.trained import load
 

@@ -10,8 +10,8 @@ from cnntrain.cli.loading import described, load_chosen
 from cnntrain.cli.options import DeviceOption, JsonOption, OutputOption, QuietOption, RunOption
 from cnntrain.cli.output import complain, show, show_json
 from cnntrain.errors import ConfigError, DataError
-from cnntrain.explain import LAYERS, METHODS, Question
-from cnntrain.extras import need
+from cnntrain.reports.explanations import LAYERS, METHODS, Question
+from cnntrain.runtime.extras import need
 
 
 def explain(
@@ -38,9 +38,9 @@ def explain(
     """
     question = _question(method, class_name, top, layers=layers)
 
-    from cnntrain.explain.explaining import class_index, explain_files
-    from cnntrain.explain.saving import Pictures
-    from cnntrain.records.console import Console
+    from cnntrain.reports.explanations.explaining import class_index, explain_files
+    from cnntrain.reports.explanations.saving import Pictures
+    from cnntrain.runs.console import Console
 
     console, pictures = Console(quiet=quiet), Pictures(out)
     trained = load_chosen(run, output, device)

@@ -55,14 +55,14 @@ def export(
         cnntrain export best.safetensors --images photos/
     """
     if format_ is Format.onnx:
-        from cnntrain.extras import need
+        from cnntrain.runtime.extras import need
 
         need("export", "--format onnx")
 
-    from cnntrain.export import export_network, export_target
-    from cnntrain.export.images import given_images, images_of_run
-    from cnntrain.records.console import Console
+    from cnntrain.runs.console import Console
     from cnntrain.runtime.device import memory_explained
+    from cnntrain.trained.export import export_network, export_target
+    from cnntrain.trained.export.images import given_images, images_of_run
 
     console = Console(quiet=quiet)
     trained = load_chosen(run, output, "cpu")

@@ -13,7 +13,7 @@ from cnntrain.errors import DataError
 if TYPE_CHECKING:
     from PIL import Image
 
-    from cnntrain.explain.kernels import Kernel
+    from cnntrain.insight.kernels import Kernel
 
 
 def filter(
@@ -37,9 +37,9 @@ def filter(
         cnntrain filter photo.jpg --kernel sobel-x
         cnntrain filter photo.jpg --kernel blur --kernel sharpen --kernel '[[-1, 1], [-1, 1]]' --colour
     """
-    from cnntrain.explain.kernels import PADDINGS, parse_kernel
-    from cnntrain.explain.saving import Pictures
-    from cnntrain.records.console import Console
+    from cnntrain.insight.kernels import PADDINGS, parse_kernel
+    from cnntrain.reports.explanations.saving import Pictures
+    from cnntrain.runs.console import Console
 
     if padding not in PADDINGS:
         raise typer.BadParameter(f"{padding!r} is no padding (allowed: {', '.join(PADDINGS)})", param_hint="--padding")
@@ -66,7 +66,7 @@ def _filter_file(
 ) -> "tuple[bytes, Image.Image, list[str]]":
     """What a file holds, the picture of its filtering, and what that shows in words."""
     from cnntrain.data.images.decode import decode_image, read_bytes
-    from cnntrain.explain.filtering import filter_image
+    from cnntrain.reports.explanations.filtering import filter_image
 
     content = read_bytes(file)
     image = decode_image(content, 3 if colour else 1, file)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cnntrain.errors import ConfigError, DataError
-from cnntrain.names import shortened
+from cnntrain.runtime.names import shortened
 
 if TYPE_CHECKING:
-    from cnntrain.explain.saving import Pictures
-    from cnntrain.records.console import Console
+    from cnntrain.reports.explanations.saving import Pictures
+    from cnntrain.runs.console import Console
     from cnntrain.tasks.task import Decoded
 
 ImagesArgument = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders and globs.")]
@@ -30,7 +30,7 @@ def files_of(images: list[str]) -> list[Path | DataError]:
 
 def files_to_draw(images: list[str], pictures: "Pictures", console: "Console") -> list[Path | DataError]:
     """As `files_of`, without the pictures that these commands make."""
-    from cnntrain.explain.saving import is_own_picture
+    from cnntrain.reports.explanations.saving import is_own_picture
 
     every = files_of(images)
     files = [file for file in every if isinstance(file, DataError) or not is_own_picture(file)]

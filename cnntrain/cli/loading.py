@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 def load_chosen(run: str | None, output: Path, device: str | None) -> "Trained":
     """The network that is meant by the options `RunArgument` (or `RunOption`), `OutputOption` and `DeviceOption`."""
-    from cnntrain.records.run_folder import find_checkpoint
+    from cnntrain.runs.run_folder import find_checkpoint
     from cnntrain.runtime.device import resolve_device
     from cnntrain.trained import load
 
@@ -19,6 +19,6 @@ def load_chosen(run: str | None, output: Path, device: str | None) -> "Trained":
 
 def described(checkpoint: Path) -> str:
     """How a checkpoint is named in what commands say."""
-    from cnntrain.records.run_folder import unfinished
+    from cnntrain.runs.run_folder import unfinished
 
     return f"{checkpoint}{unfinished(checkpoint)}"

@@ -12,7 +12,7 @@ from cnntrain.cli.options import ConfigArgument, ConfigOptions, JsonOption, Quie
 from cnntrain.cli.output import complain, show, show_json
 from cnntrain.cli.running import explained
 from cnntrain.errors import ConfigError, NumericalError, StorageError
-from cnntrain.extras import how_to_install, is_installed, need
+from cnntrain.runtime.extras import how_to_install, is_installed, need
 
 if TYPE_CHECKING:
     from cnntrain.training.lr_find import RangeTest, Search, Trial
@@ -53,7 +53,7 @@ def lr_find(
 
     loaded = load_config(config, **given(config_options))
 
-    from cnntrain.records.console import Console
+    from cnntrain.runs.console import Console
     from cnntrain.training.lr_find import lr_find
 
     own = loaded.config.recipe.optimizer.lr
@@ -88,7 +88,7 @@ def _draw(search: "Search", own: float, plot: Path | None) -> None:
     if not is_installed("report"):
         complain(f"note: no plot is drawn: it needs matplotlib, {how_to_install('report')}")
     if plot:
-        from cnntrain.records.files import write_bytes
+        from cnntrain.runs.files import write_bytes
         from cnntrain.training.lr_find import picture
 
         kind = plot.suffix[1:].lower()

@@ -13,8 +13,8 @@ def models(as_json: JsonOption = False) -> None:
         cnntrain models
         cnntrain models --json
     """
-    from cnntrain.records.network_tables import models_text
-    from cnntrain.summarise import catalogue_figures
+    from cnntrain.insight.summarise import catalogue_figures
+    from cnntrain.reports.network_tables import models_text
 
     found = catalogue_figures()
     show_json([asdict(model) for model in found]) if as_json else show(*models_text(found))

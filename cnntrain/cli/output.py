@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from cnntrain.names import printable, printable_lines
+from cnntrain.runtime.names import printable, printable_lines
 
 
 def show(*lines: str) -> None:
@@ -16,7 +16,7 @@ def show(*lines: str) -> None:
 
 def show_json(values: Any) -> None:
     """Prints a result for programs, in which names are what they are."""
-    from cnntrain.records.files import to_json
+    from cnntrain.runs.files import to_json
 
     print(to_json(values))
 

@@ -29,7 +29,7 @@ def predict(
         cnntrain predict photos/ 'more/*.png' --top 3 --json
         cnntrain predict photo.jpg --run runs/digits_lenet/20260131-120000
     """
-    from cnntrain.records.console import Console
+    from cnntrain.runs.console import Console
     from cnntrain.runtime.streams import is_read
     from cnntrain.trained.predict import predict_each
 

@@ -42,7 +42,7 @@ def report(
         cnntrain report runs/my/20260131-120000 --robustness 1000
         cnntrain report runs/my/20260131-120000 runs/my/20260201-090000 --out comparison.html
     """
-    from cnntrain.records.run_folder import find_checkpoint
+    from cnntrain.runs.run_folder import find_checkpoint
 
     named: list[str | None] = [*runs] if runs else [None]
     folders = [_finished(find_checkpoint(run, output)) for run in named]
@@ -52,8 +52,8 @@ def report(
         _compare(folders, out or output / "comparison.html", only_for_one, as_json=as_json)
         return
 
-    from cnntrain.records.console import Console
-    from cnntrain.report import report_summary, write_report
+    from cnntrain.reports.page import report_summary, write_report
+    from cnntrain.runs.console import Console
     from cnntrain.runtime.device import memory_explained, resolve_device
 
     console = Console(quiet=quiet)
@@ -87,7 +87,7 @@ def _compare(folders: list[Path], page: Path, only_for_one: Mapping[str, object]
         if value is not None:
             raise ConfigError(f"{option} is for the report of one run; runs are compared by their records alone")
 
-    from cnntrain.report.compare import compare_runs, comparison_summary
+    from cnntrain.reports.compare import compare_runs, comparison_summary
 
     groups = compare_runs(folders, page)
     show_json(comparison_summary(groups)) if as_json else show(f"wrote {page}")
@@ -95,7 +95,7 @@ def _compare(folders: list[Path], page: Path, only_for_one: Mapping[str, object]
 
 def _finished(checkpoint: Path) -> Path:
     """The run folder of a checkpoint."""
-    from cnntrain.records.runs import BEST
+    from cnntrain.runs.runs import BEST
 
     folder = checkpoint.parents[1] if checkpoint.parts[-2:] == BEST.parts else checkpoint
     if not (folder / "results.json").exists():

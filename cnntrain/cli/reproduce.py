@@ -21,7 +21,7 @@ def reproduce(
         cnntrain reproduce cifar10_lenet --seed 3 --data-root ~/data
     """
     from cnntrain.config.loading import load_config
-    from cnntrain.reproduce import changed_keys, compare
+    from cnntrain.runs.reproduce import changed_keys, compare
 
     overrides = given(config_options, new_run, steps)
     loaded = load_config(config, **overrides)
@@ -34,7 +34,7 @@ def reproduce(
     changed = changed_keys(load_config(config).config, loaded.config)
     notes = [f"note: the band is for {label} as it stands; changed here: {', '.join(changed)}"] if changed else []
 
-    from cnntrain.records.console import Console
+    from cnntrain.runs.console import Console
 
     console = Console(quiet=quiet)
     for note in notes:

@@ -9,8 +9,8 @@ from cnntrain.errors import CnntrainError
 
 if TYPE_CHECKING:
     from cnntrain.config.loading import LoadedConfig
-    from cnntrain.records.console import Console
-    from cnntrain.records.run import Run
+    from cnntrain.runs.console import Console
+    from cnntrain.runs.run import Run
     from cnntrain.tasks.task import Task
 
 SMALLER = "lower recipe.micro_batch or recipe.batch_size, data.image_size or data.stored_size"
@@ -35,7 +35,7 @@ def train_and_tell(
     quiet: bool,
 ) -> "Run":
     """Trains, and says what came out; arguments as `cnntrain.ten_steps.train`."""
-    from cnntrain.records.console import Console
+    from cnntrain.runs.console import Console
     from cnntrain.ten_steps import train
 
     run = train(config, overrides, resume=resume, allow_changes=allow_changes, report=False, quiet=quiet)

@@ -28,7 +28,7 @@ def runs(
         cnntrain runs
         cnntrain runs runs/my --json
     """
-    from cnntrain.records.run_list import list_runs, runs_text
+    from cnntrain.runs.run_list import list_runs, runs_text
 
     if folder and not folder.is_dir():
         raise CheckpointError(f"there is no folder of runs {folder}; without FOLDER, it is {output}")

@@ -29,12 +29,12 @@ def serve(
         cnntrain serve runs/digits_lenet/20260131-120000 --port 0
         curl -F image=@photo.jpg 'http://127.0.0.1:8000/predict?top=3'
     """
-    from cnntrain.extras import need
+    from cnntrain.runtime.extras import need
 
     need("serve", "cnntrain serve")
 
-    from cnntrain.records.console import Console
-    from cnntrain.records.run_folder import find_checkpoint, unfinished
+    from cnntrain.runs.console import Console
+    from cnntrain.runs.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import resolve_device
     from cnntrain.serve.app import Limits
     from cnntrain.serve.running import address_of, is_local, listen

@@ -26,8 +26,8 @@ def summary(
 
     loaded = load_config(config, set_=set_, data_root=data_root)
 
-    from cnntrain.records.network_tables import summary_text
-    from cnntrain.summarise import summarise_config
+    from cnntrain.insight.summarise import summarise_config
+    from cnntrain.reports.network_tables import summary_text
 
     with locate(loaded):
         found = summarise_config(loaded.config, classes)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import yaml
 
 from cnntrain.errors import ConfigError
-from cnntrain.names import shortened
+from cnntrain.runtime.names import shortened
 
 MAX_BYTES = 256 * 1024
 MAX_DEPTH = 40

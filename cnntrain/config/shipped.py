@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from cnntrain.errors import ConfigError, StorageError
-from cnntrain.names import printable
+from cnntrain.runtime.names import printable
 
 SCHEMA_FILE = "cnntrain.schema.json"
 

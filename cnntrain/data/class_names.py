@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cnntrain.data.split_folders import SPLIT_WORDS
 from cnntrain.errors import DataError
-from cnntrain.names import quoted
+from cnntrain.runtime.names import quoted
 
 
 def check_names(folder: Path, names: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ from cnntrain.data.sources import SOURCES
 from cnntrain.data.split import Split
 from cnntrain.data.splits import Splits
 from cnntrain.data.storage import Storage, choose_storage
-from cnntrain.names import quoted
+from cnntrain.runtime.names import quoted
 
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cnntrain.data.arrays import Digests, Items
 from cnntrain.data.stores import Store
-from cnntrain.names import printable
+from cnntrain.runtime.names import printable
 
 
 class Names(Sequence[str]):

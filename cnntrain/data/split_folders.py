@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cnntrain.data.walking import list_folder
 from cnntrain.errors import DataError
-from cnntrain.names import quoted
+from cnntrain.runtime.names import quoted
 
 # By part, the usual names of its folder, in any case.
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {

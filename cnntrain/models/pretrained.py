@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnntrain.artifacts.header import read_header
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models.general import Convolution
 from cnntrain.models.options import Published
 from cnntrain.models.stages import stages
 from cnntrain.models.weights_file import is_finite, is_plain, read_tensors
-from cnntrain.names import printable
+from cnntrain.runs.artifacts.header import read_header
+from cnntrain.runtime.names import printable
 
 KEY = "model.weights"
 PREPROCESSING = ("channels", "image_size", "stored_size", "resize", "mean", "std")

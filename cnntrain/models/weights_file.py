@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.errors import CheckpointError
-from cnntrain.names import printable
+from cnntrain.runtime.names import printable
 from cnntrain.runtime.sealing import check_manifest, check_seal, read_manifest
 
 METADATA_KEY = "cnntrain"  # of the header in our own safetensors files

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from PIL import Image
 
-from cnntrain.analysis.activation_maps import ActivationMaps, activation_maps
 from cnntrain.data.images.decode import decode_image, fit_content
 from cnntrain.data.images.preprocessing import Pixels, Preprocessing
-from cnntrain.records.pictures import heat_overlay
-from cnntrain.records.runs import BEST
+from cnntrain.insight.activation_maps import ActivationMaps, activation_maps
+from cnntrain.runs.pictures import heat_overlay
+from cnntrain.runs.runs import BEST
 from cnntrain.runtime.device import exact_float32, memory_explained
 from cnntrain.serve.uploads import Options
 from cnntrain.tasks.intervals import wilson_interval

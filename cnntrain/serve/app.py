@@ -14,7 +14,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from cnntrain.errors import CheckpointError, DataError, DeviceError
-from cnntrain.pages import render
+from cnntrain.reports.pages import render
 from cnntrain.serve.answers import about, answer
 from cnntrain.serve.guard import Asgi, Guard, Json, page_policy
 from cnntrain.serve.uploads import Refused, Room, read_image, read_options

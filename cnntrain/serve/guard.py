@@ -11,7 +11,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 
-from cnntrain.records.files import harmless_json
+from cnntrain.runs.files import harmless_json
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

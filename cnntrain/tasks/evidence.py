@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cnntrain.names import shortened
+from cnntrain.runtime.names import shortened
 
 FEW = 20  # images, below which a share of them says little: of 20 that are all right, 84 % may be
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cnntrain.names import printable
+from cnntrain.runtime.names import printable
 from cnntrain.tasks.evidence import num_correct
 from cnntrain.tasks.intervals import Interval, mean_interval, wilson_interval
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from cnntrain.errors import CheckpointError
 from cnntrain.models.outputs import WithAuxiliary
-from cnntrain.names import printable, shortened
-from cnntrain.records.plain_text import percent
+from cnntrain.runtime.names import printable, shortened
+from cnntrain.runtime.plain_text import percent
 from cnntrain.tasks.intervals import Interval, spoken
 from cnntrain.tasks.losses import CrossEntropy, LossOptions, SingleLabelCriterion, balanced_weights
 from cnntrain.tasks.metrics import SingleLabelEvaluation

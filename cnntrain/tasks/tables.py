@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from cnntrain.names import shortened
-from cnntrain.records.plain_text import aligned, percent
+from cnntrain.runtime.names import shortened
+from cnntrain.runtime.plain_text import aligned, percent
 from cnntrain.tasks.evidence import doubtful_classes, evidence_of_classes, num_correct, num_predicted
 from cnntrain.tasks.intervals import spoken, wilson_interval
 from cnntrain.tasks.metrics import confidence_intervals

@@ -8,8 +8,8 @@ import torch
 
 from cnntrain.data import Split
 from cnntrain.data.batches import Batch, eval_batches
-from cnntrain.records.checkpoints import network_bytes
-from cnntrain.records.files import write_bytes
+from cnntrain.runs.checkpoints import network_bytes
+from cnntrain.runs.files import write_bytes
 from cnntrain.tasks.evaluation import evaluate, network_outputs
 from cnntrain.tasks.task import kept_metrics
 from cnntrain.trained.trained import Trained

@@ -10,8 +10,8 @@ from cnntrain.data import Reporter, Split, prepare_split
 from cnntrain.data.layout import SPLITS
 from cnntrain.data.places import moved_images
 from cnntrain.errors import CheckpointError, ConfigError, DataError
-from cnntrain.names import quoted
 from cnntrain.runtime.device import use_threads
+from cnntrain.runtime.names import quoted
 from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate
 from cnntrain.tasks.task import NOT_FINITE
 

@@ -15,8 +15,8 @@ from cnntrain.data.images.decode import convert, faults_explained, fit_content, 
 from cnntrain.data.images.preprocessing import Pixels, Preprocessing
 from cnntrain.data.walking import is_hidden, walk
 from cnntrain.errors import DataError
-from cnntrain.names import printable, shortened
 from cnntrain.runtime.device import exact_float32
+from cnntrain.runtime.names import printable, shortened
 from cnntrain.tasks.task import Decoded
 
 if TYPE_CHECKING:

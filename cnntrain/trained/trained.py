@@ -14,10 +14,10 @@ from torch import nn
 from cnntrain.data import SILENT, Preprocessing, Reporter
 from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
-from cnntrain.names import printable
-from cnntrain.records.checkpoints import check_weights
-from cnntrain.records.header import Header
+from cnntrain.runs.checkpoints import check_weights
+from cnntrain.runs.header import Header
 from cnntrain.runtime.device import memory_explained
+from cnntrain.runtime.names import printable
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.trained.evaluate import evaluate_split
 from cnntrain.trained.predict import GivenImage, Prediction, predict_all

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from cnntrain.artifacts.checking import loading
 from cnntrain.config.schema import Config
 from cnntrain.data import Reporter, Splits, prepare_data, resolve_data_root
 from cnntrain.data.storage import describe_size, free_memory
@@ -15,6 +14,7 @@ from cnntrain.models import count_parameters
 from cnntrain.models.general import BatchNorm, Dropout
 from cnntrain.models.pretrained import Weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
+from cnntrain.runs.artifacts.checking import loading
 from cnntrain.runtime.compiling import compiled
 from cnntrain.runtime.device import (
     MEMORY_FORMAT,
@@ -23,7 +23,6 @@ from cnntrain.runtime.device import (
     resolve_precision,
     use_threads,
 )
-from cnntrain.start import build_network, initial_weights
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.training.early_stopping import MetricWatch
 from cnntrain.training.freezing import Freezing
@@ -32,6 +31,7 @@ from cnntrain.training.memory import estimated_memory, fit_micro_batch
 from cnntrain.training.optimizers import build_optimizer
 from cnntrain.training.schedules import build_scheduler
 from cnntrain.training.settings import Settings
+from cnntrain.training.start import build_network, initial_weights
 from cnntrain.training.state import TrainingState
 
 

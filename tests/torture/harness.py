@@ -15,7 +15,7 @@ import pytest
 import safetensors
 import torch
 
-from cnntrain.records.saving import Saver
+from cnntrain.runs.saving import Saver
 from cnntrain.training.events import Event, StepDone
 from cnntrain.training.nonfinite import clip_gradients
 from cnntrain.training.settings import Settings

@@ -16,10 +16,10 @@ import torch
 
 from cnntrain.config.loading import parse_config
 from cnntrain.data import prepare_data
-from cnntrain.records.checkpoints import Header, network_bytes, save_training
-from cnntrain.records.files import write_bytes
-from cnntrain.records.resume import environment
-from cnntrain.records.run_log import NOTHING_LOGGED
+from cnntrain.runs.checkpoints import Header, network_bytes, save_training
+from cnntrain.runs.files import write_bytes
+from cnntrain.runs.resume import environment
+from cnntrain.runs.run_log import NOTHING_LOGGED
 from cnntrain.runtime.sealing import manifest, manifest_of
 from cnntrain.training.setup import build_training
 

@@ -23,7 +23,7 @@ from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import CheckpointError, CnntrainError
 from cnntrain.models.weights_file import read_tensors
-from cnntrain.records.checkpoints import newest_training
+from cnntrain.runs.checkpoints import newest_training
 
 SHIPPED = [path.read_text() for path in shipped_configs().values()]
 ODD = [

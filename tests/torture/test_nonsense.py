@@ -21,8 +21,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 
 from cnntrain.errors import CheckpointError
-from cnntrain.records.checkpoints import newest_training
-from cnntrain.records.run_records import read_records
+from cnntrain.runs.checkpoints import newest_training
+from cnntrain.runs.run_records import read_records
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 
 COMMANDS = ("predict", "evaluate", "explain", "export", "check") if FULL else ("predict",)

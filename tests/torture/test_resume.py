@@ -14,8 +14,8 @@ import torch
 from conftest import Cli, Outcome, write_photos
 from harness import CONFIG, FULL, meanwhile, outcome, poison_loss
 
-from cnntrain.records import resume
-from cnntrain.records.saving import Saver
+from cnntrain.runs import resume
+from cnntrain.runs.saving import Saver
 from cnntrain.runtime.signals import Stopped
 from cnntrain.tasks.evaluation import evaluate
 
@@ -554,7 +554,7 @@ def test_another_machine_is_told_of(run: Run, monkeypatch: pytest.MonkeyPatch) -
     with monkeypatch.context() as patch:
         stop_at(8, patch)
         patch.setattr(
-            "cnntrain.records.saving.environment", lambda: {"torch": "2.10.0", "threads": 1, "processor": "AVX2"}
+            "cnntrain.runs.saving.environment", lambda: {"torch": "2.10.0", "threads": 1, "processor": "AVX2"}
         )
         run("runs")
     monkeypatch.setattr(resume, "environment", lambda: {"torch": "2.11.0", "threads": 1, "processor": "AVX512"})

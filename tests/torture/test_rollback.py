@@ -14,7 +14,7 @@ from conftest import Cli, Outcome
 from harness import CONFIG, FULL, meanwhile, outcome, poison_loss, report
 from test_resume import flip, only
 
-from cnntrain.records.saving import Saver
+from cnntrain.runs.saving import Saver
 from cnntrain.runtime.signals import Stopped
 from cnntrain.training.state import TrainingState
 
@@ -213,7 +213,7 @@ def test_a_save_by_the_clock_does_not_end_what_a_rollback_would_save(
 
 def test_a_rollback_loses_no_time_that_was_spent(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(float(second) for second in range(10**6))
-    monkeypatch.setattr("cnntrain.records.saving.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("cnntrain.runs.saving.time.monotonic", lambda: next(clock))
     poison(monkeypatch, [8])
     seen: list[float] = []
     meanwhile(monkeypatch, lambda saver, _: seen.append(saver.outcome()["train_seconds"]))

@@ -16,7 +16,7 @@ from harness import FULL, HERE, Server, amount, report, serving
 
 from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
-from cnntrain.records.checkpoints import newest_training
+from cnntrain.runs.checkpoints import newest_training
 
 CALLS = ("openat", "write", "fsync", "rename", "unlink", "close")
 

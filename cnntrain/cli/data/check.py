@@ -59,10 +59,10 @@ def check(
         raise ConfigError(f"--page {page}: name an .html file in a folder that exists")
     section, root, knows_size = _data_section(config, set_, data_root)
 
-    from cnntrain.inspection.report import inspect_data
-    from cnntrain.inspection.text import report_text, verdict
-    from cnntrain.records.console import Console
-    from cnntrain.records.files import write_text
+    from cnntrain.insight.data_check.report import inspect_data
+    from cnntrain.reports.data_check.text import report_text, verdict
+    from cnntrain.runs.console import Console
+    from cnntrain.runs.files import write_text
 
     console = Console(quiet=quiet)
     report = inspect_data(section, console, data_root=root, knows_size=knows_size)
@@ -71,7 +71,7 @@ def check(
     else:
         show(*report_text(report, examples))
     if page:
-        from cnntrain.inspection.page import report_page
+        from cnntrain.reports.data_check.page import report_page
 
         write_text(page, report_page(report))
         console.say(f"wrote {page}")

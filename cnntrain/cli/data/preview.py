@@ -32,8 +32,8 @@ def preview(
 
     loaded = load_config(config, set_=set_, data_root=data_root, seed=seed)
 
-    from cnntrain.inspection.preview import check_replaceable, first_images, save_preview
-    from cnntrain.records.console import Console
+    from cnntrain.reports.data_check.preview import check_replaceable, first_images, save_preview
+    from cnntrain.runs.console import Console
 
     check_replaceable(out)
     with locate(loaded):

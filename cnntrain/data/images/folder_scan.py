@@ -15,7 +15,7 @@ from cnntrain.data.images.formats import SUFFIXES
 from cnntrain.data.split_folders import choose_folders
 from cnntrain.data.walking import Listing, is_hidden, list_folder, walk
 from cnntrain.errors import DataError
-from cnntrain.names import quoted
+from cnntrain.runtime.names import quoted
 
 
 class Scan(NamedTuple):

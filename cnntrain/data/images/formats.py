@@ -5,7 +5,7 @@ from importlib.util import find_spec
 
 from PIL import Image, features
 
-from cnntrain.extras import how_to_install
+from cnntrain.runtime.extras import how_to_install
 
 # None that starts a program (EPS), none without a signature of its own (TGA), which would take any file for an image.
 _SUFFIXES = {

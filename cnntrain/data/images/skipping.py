@@ -10,7 +10,7 @@ from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.source import Part, Source
 from cnntrain.errors import DataError
-from cnntrain.names import quoted
+from cnntrain.runtime.names import quoted
 
 
 def without_unreadable(

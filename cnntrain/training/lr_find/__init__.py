@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from cnntrain.config.loading import Config
 from cnntrain.data import Reporter, Splits
 from cnntrain.runtime.device import resolve_device
-from cnntrain.start import initial_weights
 from cnntrain.training.lr_find.conclusion import Conclusion, decide
 from cnntrain.training.lr_find.ladder import Ladder, round_lengths
 from cnntrain.training.lr_find.picture import picture
 from cnntrain.training.lr_find.range_test import MIN_LOSSES, RangeTest, range_test
 from cnntrain.training.lr_find.trials import Laboratory, Trial, num_held_out
 from cnntrain.training.setup import set_up
+from cnntrain.training.start import initial_weights
 
 __all__ = ["BUDGET", "MIN_LOSSES", "RULE", "Conclusion", "RangeTest", "Search", "Trial", "lr_find", "picture"]
 

@@ -1,1 +1,0 @@
-"""What a trained network shows of itself: tensors in, tensors and numbers out. Nothing is drawn here."""

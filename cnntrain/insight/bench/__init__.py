@@ -1,0 +1,7 @@
+"""How close training comes to its bare arithmetic, and where the rest of the time goes."""
+
+from cnntrain.insight.bench.consistency import consistent
+from cnntrain.insight.bench.measuring import Figures, measure
+from cnntrain.insight.bench.report import report
+
+__all__ = ["Figures", "consistent", "measure", "report"]

@@ -1,0 +1,1 @@
+"""`cnntrain data check`: what is wrong with images before anything is trained on them."""

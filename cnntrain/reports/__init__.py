@@ -1,0 +1,1 @@
+"""Pages, comparisons and pictures for people."""

@@ -1,0 +1,1 @@
+"""What `cnntrain data check` and `cnntrain data preview` show."""

@@ -1,0 +1,111 @@
+"""What a training begins with: a configuration, or a run to go on with."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnntrain.config.loading import ConfigSource, LoadedConfig, load_config
+from cnntrain.errors import CheckpointError, ConfigError
+from cnntrain.runs.resume import Resumed, find_run, open_run, restore_config
+from cnntrain.runs.run_folder import in_use
+from cnntrain.runs.turns import one_at_a_time
+
+
+class Beginning(NamedTuple):
+    """What to train.
+
+    Attributes:
+        loaded: The configuration.
+        resumed: The run to go on with, which is in use; None for a new one.
+        begun: To be called when there is a run folder for others to find.
+    """
+
+    loaded: LoadedConfig
+    resumed: Resumed | None = None
+    begun: Callable[[], None] = lambda: None
+
+
+@contextmanager
+def beginning(
+    config: ConfigSource | None,
+    overrides: Mapping[str, Any],
+    *,
+    resume: bool | str | os.PathLike[str] = False,
+    allow_changes: bool = False,
+    say: Callable[[str], None],
+) -> Iterator[Beginning]:
+    """Reads what is to be trained; a run to go on with is held for this process alone.
+
+    Args:
+        config: What to train; with `resume` it may be left out, and a run folder may stand in its place.
+        overrides: What `load_config` takes besides: `set_`, and flags by their names.
+        resume: Whether to go on with the newest unfinished run, or begin one where there is none; or the run.
+        allow_changes: Whether the configuration may differ from the run's own.
+        say: Is told what is gone on with.
+
+    Raises:
+        CheckpointError: There is no such run, or it is damaged.
+        ConfigError: The configuration is wrong, or another one than the run's.
+        StorageError: Another process trains the run.
+    """
+    if resume is False:
+        if config is None:
+            which = "cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)"
+            raise ConfigError(f"say what to train: {which}")
+        yield Beginning(load_config(config, **overrides))
+        return
+    run = None if resume is True else os.fspath(resume)
+    if run is None and isinstance(config, str | os.PathLike):
+        config, run = _config_or_run(os.fspath(config), Path(overrides.get("output") or "runs"))
+    given = None if config is None else load_config(config, **overrides)
+    runs = Path(given.config.run.output if given else overrides.get("output") or "runs").expanduser()
+    with ExitStack() as turn:
+        begun: Callable[[], None] = lambda: None  # noqa: E731
+        if given and run is None:
+            begun = turn.enter_context(one_at_a_time(runs, str(given.config.run.name), say))
+        folder = find_run(run, runs, given.config if given else None, overrides.get("name"))
+        if folder:
+            turn.enter_context(in_use(folder))
+            begun()
+            yield _going_on(folder, given, overrides, allow_changes=allow_changes, say=say)
+        elif given:
+            say(f"nothing to go on with in {runs}: this is the beginning")
+            yield Beginning(given, begun=begun)
+        else:
+            raise CheckpointError(f"no run in {runs} to go on with; say which with RUN or --output, or give a CONFIG")
+
+
+def _going_on(
+    folder: Path,
+    given: LoadedConfig | None,
+    overrides: Mapping[str, Any],
+    *,
+    allow_changes: bool,
+    say: Callable[[str], None],
+) -> Beginning:
+    """A run that is in use; without a configuration with its own, and what is said anew."""
+    if given is None:
+        restore_config(folder, say)
+        given = load_config(folder / "config.yaml", **overrides)
+    data_root = Path(overrides["data_root"]) if overrides.get("data_root") else None
+    resumed = open_run(folder, given.config, allow_changes=allow_changes, say=say, data_root=data_root)
+    if not resumed.finished:
+        say(f"going on with {folder}")
+        for notice in resumed.notices:
+            say(f"     note: {notice}")
+    return Beginning(replace(given, config=resumed.config), resumed)
+
+
+def _config_or_run(named: str, runs: Path) -> tuple[str | None, str | None]:
+    """What the only argument means: a configuration, or a run by its folder or a file in it."""
+    path = Path(named)
+    if path.parent.name == "checkpoints" and path.is_file():
+        return None, str(path.parent.parent)
+    if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir():
+        return None, str(path.parent)
+    if path.is_dir() or (runs / named).is_dir():
+        return None, named
+    return named, None

@@ -1,0 +1,133 @@
+"""What a person sees: progress on stderr, results on stdout."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from tqdm import tqdm
+
+from cnntrain.runtime.names import printable
+
+
+class Console:
+    """Says what happens. Bars only where stderr is a terminal; nothing but results when quiet."""
+
+    most_silence_seconds = 30.0  # in a log, while something is under way
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._spoke = time.monotonic()
+
+    def step(self, number: int, name: str, detail: str = "") -> None:
+        """One of the ten steps, by name."""
+        self.say(f"{number:2d}  {name:<22}{detail}".rstrip())
+
+    def say(self, *lines: str) -> None:
+        """Lines of progress, none of which becomes two by a name in it."""
+        if lines and not self.quiet:
+            tqdm.write("\n".join(map(printable, lines)), file=sys.stderr)
+            sys.stderr.flush()
+            self._spoke = time.monotonic()
+
+    @property
+    def shows_bars(self) -> bool:
+        """Whether bars are seen."""
+        return not self.quiet and sys.stderr.isatty()
+
+    def progress(
+        self,
+        items: Iterable[Any],
+        total: int,
+        what: str,
+        *,
+        first: int = 0,
+        after: int = 0,
+        detail: Callable[[], str] | None = None,
+    ) -> Iterable[Any]:
+        """The items, with a bar that is gone when they are; where there are no bars, with a line after long silence.
+
+        Args:
+            items: What is gone through.
+            total: How many there are, those before the first included.
+            what: The bar's name.
+            first: How many were done before.
+            after: How many of the same kind will follow these, in later epochs.
+            detail: Says more, such as the loss; asked only when a line is due, for it may wait for the device.
+        """
+        if self.quiet:
+            return items
+        if self.shows_bars:
+            return tqdm(items, total=total, initial=first, desc=_named(what), leave=False, file=sys.stderr)
+        return self._with_bar(items, self.bar(total, what, first=first, after=after, detail=detail))
+
+    def bar(
+        self, total: int, what: str, *, first: int = 0, after: int = 0, detail: Callable[[], str] | None = None
+    ) -> "Bar":
+        """The same for what is not gone through, but tells when another one is done; arguments as `progress`."""
+        return Bar(self, total, what, first=first, after=after, detail=detail)
+
+    @property
+    def silence_seconds(self) -> float:
+        """Since the last line."""
+        return time.monotonic() - self._spoke
+
+    @staticmethod
+    def _with_bar(items: Iterable[Any], bar: "Bar") -> Iterator[Any]:
+        for item in items:
+            yield item
+            bar.advance()
+        bar.close()
+
+
+class Bar:
+    """How far something is: a bar that is gone at the end; where there are no bars, a line after long silence."""
+
+    def __init__(
+        self,
+        console: Console,
+        total: int,
+        what: str,
+        *,
+        first: int = 0,
+        after: int = 0,
+        detail: Callable[[], str] | None = None,
+    ) -> None:
+        self._console, self._total, self._what = console, total, what
+        self._first, self._done, self._after, self._detail = first, first, after, detail
+        self._began = time.monotonic()
+        seen = console.shows_bars
+        self._bar = tqdm(total=total, initial=first, desc=_named(what), leave=False, file=sys.stderr) if seen else None
+
+    def advance(self) -> None:
+        """Another one is done."""
+        self._done += 1
+        if self._bar is not None:
+            self._bar.update()
+        elif self._done < self._total and self._console.silence_seconds >= self._console.most_silence_seconds:
+            self._console.say(self._line())
+
+    def close(self) -> None:
+        """Takes the bar away."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _line(self) -> str:
+        left = self._total - self._done
+        each = (time.monotonic() - self._began) / (self._done - self._first)
+        more = f", {self._detail()}" if self._detail else ""
+        later = f", {_duration(each * (left + self._after))} of all epochs" if self._after else ""
+        return (
+            f"{_named(self._what)}: {self._done:,} of {self._total:,}{more}, about {_duration(each * left)} left{later}"
+        )
+
+
+def _named(what: str) -> str:
+    return f"     {printable(what)}"
+
+
+def _duration(seconds: float) -> str:
+    """90 -> `90 s`, 600 -> `10 min`, 9000 -> `2.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

@@ -87,6 +87,21 @@ def test_what_a_file_says_it_offers_is_all_that_it_defines_for_others(path: Path
     assert {name for name in defined if not name.startswith("_")} <= offered
 
 
+def test_public_methods_have_a_docstring_or_override_one_that_has() -> None:
+    classes = [
+        node for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    ]
+    bases = {(node.name, ast.unparse(base).split("[")[0]) for node in classes for base in node.bases}
+    methods = [(node.name, method) for node in classes for method in node.body if isinstance(method, ast.FunctionDef)]
+    documented = {(name, method.name) for name, method in methods if ast.get_docstring(method)}
+
+    def has_docstring(name: str, method: str) -> bool:
+        return (name, method) in documented or any(has_docstring(base, method) for own, base in bases if own == name)
+
+    bare = {(name, method.name) for name, method in methods if not has_docstring(name, method.name)}
+    assert not {(name, method) for name, method in bare if not name.startswith("_") and not method.startswith("_")}
+
+
 def test_models_know_of_the_configuration_only_what_options_are_made_of() -> None:
     for path in (PACKAGE / "models").rglob("*.py"):
         known = {module for module in imported_modules(path) if module.startswith("cnntrain.config.")}

@@ -37,12 +37,10 @@ class Alexnet(NetworkOptions):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         return AlexNet(inputs, num_outputs, variant=self.variant, dropout=self.dropout)
 
     @property
     def published(self) -> Published | None:
-        """See `NetworkOptions.published`."""
         return Published("alexnet") if self.variant == "torchvision" else None
 
 

@@ -47,14 +47,12 @@ class Googlenet(NetworkOptions):
         return self
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         return GoogLeNet(
             inputs, num_outputs, variant=self.variant, auxiliary=self.auxiliary, aux_weight=self.aux_weight
         )
 
     @property
     def published(self) -> Published | None:
-        """See `NetworkOptions.published`."""
         if self.variant != "torchvision":
             return None
         # Its weights come from another library; torchvision's network turns ImageNet's mean and std into these.

@@ -45,7 +45,6 @@ class Lenet5(NetworkOptions):
         return self
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         if self.variant == "original":
             return LeNet5Original(inputs, num_outputs, padding=self.padding)
         options = {"activation": self.activation, "pooling": self.pooling}

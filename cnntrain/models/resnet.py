@@ -52,7 +52,6 @@ class Resnet(ResidualOptions):
         return self
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         return ResNet(
             inputs,
             num_outputs,
@@ -66,7 +65,6 @@ class Resnet(ResidualOptions):
 
     @property
     def published(self) -> Published | None:
-        """See `NetworkOptions.published`."""
         changed = (self.stem, self.stride_placement, self.shortcut, self.preactivation)
         return Published(self.name) if changed == ("imagenet", "v1.5", "projection", False) else None
 

@@ -29,7 +29,6 @@ class Resnet9(NetworkOptions):
     )
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         return ResNet9(inputs, num_outputs, width=self.width)
 
 

@@ -29,7 +29,6 @@ class CifarResnet(ResidualOptions):
     shortcut: Literal["padding", "projection"] = Field("padding", description="Where a block changes the shape.")
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         return CifarResNet(
             inputs,
             num_outputs,

@@ -23,7 +23,6 @@ class Sequential(NetworkOptions):
     layers: Layers
 
     def build(self, inputs: Inputs, num_outputs: int) -> nn.Module:
-        """See `NetworkOptions.build`."""
         return SequentialNet(inputs, num_outputs, layers=self.layers)
 
 

@@ -71,11 +71,10 @@ class CrossEntropyCriterion(SingleLabelCriterion):
     """-sum over classes of t log p, with p the softmax of the logits."""
 
     def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """See `SingleLabelCriterion.per_image`."""
         return self._cross_entropy(logits, targets, "none")
 
     def unweighted_sum(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """See `SingleLabelCriterion.unweighted_sum`; PyTorch's own sum is quicker."""
+        """PyTorch's own sum, which is quicker."""
         return self._cross_entropy(logits, targets, "sum")
 
     def _cross_entropy(self, logits: Tensor, targets: Tensor, reduction: str) -> Tensor:
@@ -87,7 +86,6 @@ class SquaredErrorCriterion(SingleLabelCriterion):
     """Sum over classes of (p - t)^2, with p the softmax of the logits."""
 
     def per_image(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """See `SingleLabelCriterion.per_image`."""
         if not targets.is_floating_point():
             targets = F.one_hot(targets, self.num_classes).float()
         targets = targets * (1 - self.label_smoothing) + self.label_smoothing / self.num_classes
@@ -115,7 +113,6 @@ class CrossEntropy(LossOptions):
     name: Literal["cross_entropy"] = "cross_entropy"
 
     def build(self, num_classes: int, class_weights: Tensor | None = None) -> SingleLabelCriterion:
-        """See `LossOptions.build`."""
         return CrossEntropyCriterion(num_classes, self.label_smoothing, class_weights)
 
 
@@ -127,7 +124,6 @@ class SquaredError(LossOptions):
     name: Literal["squared_error"] = "squared_error"
 
     def build(self, num_classes: int, class_weights: Tensor | None = None) -> SingleLabelCriterion:
-        """See `LossOptions.build`."""
         return SquaredErrorCriterion(num_classes, self.label_smoothing, class_weights)
 
 

@@ -38,7 +38,6 @@ class ActivationOptions(LayerOptions):
     """What every activation has."""
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         return Built(_MODULES[self.name](), arriving.shape)
 
 
@@ -76,7 +75,6 @@ class LeakyRelu(ActivationOptions):
     negative_slope: Annotated[float, Field(ge=0, lt=1)] = 0.01
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         return Built(nn.LeakyReLU(self.negative_slope), arriving.shape)
 
 
@@ -96,6 +94,5 @@ class Softmax(LayerOptions):
     name: Literal["softmax"] = "softmax"
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         check_softmax(arriving)
         return Built(nn.Identity(), arriving.shape)

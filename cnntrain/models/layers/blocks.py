@@ -25,7 +25,6 @@ class Residual(LayerOptions):
     shortcut: "Layers | None" = None
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         key, inside = arriving.key, arriving._replace(at_end=False)
         layers, out = build_layers(self.layers, inside._replace(key=f"{key}.layers"))
         shortcut, around = build_layers(self.shortcut or (), inside._replace(key=f"{key}.shortcut"))
@@ -62,7 +61,6 @@ class Parallel(LayerOptions):
     branches: "Annotated[tuple[Annotated[tuple[Layer, ...], Strict(False)], ...], Strict(False), Field(min_length=2)]"
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         key = arriving.key
         built = [
             build_layers(branch, arriving._replace(key=f"{key}.branches.{number}", at_end=False))

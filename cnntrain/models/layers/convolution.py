@@ -41,7 +41,6 @@ class Conv2d(LayerOptions):
         return self
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         channels, *sides = maps(arriving, self.name)
         if channels % self.groups or self.out_channels % self.groups:
             raise ConfigError(

@@ -22,7 +22,6 @@ class Flatten(LayerOptions):
     name: Literal["flatten"] = "flatten"
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         return Built(nn.Flatten(), (math.prod(arriving.shape),))
 
 
@@ -41,7 +40,6 @@ class Linear(LayerOptions):
     )
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         activation = self.activation
         if activation == "softmax":
             check_softmax(arriving)
@@ -65,7 +63,6 @@ class Dropout(LayerOptions):
     probability: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         return Built(nn.Dropout(self.probability), arriving.shape)
 
 
@@ -81,7 +78,6 @@ class BatchNorm(LayerOptions):
     name: Literal["batch_norm2d", "batch_norm1d", "batch_norm"] = "batch_norm2d"
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         shape = arriving.shape
         norm = _BATCH_NORMS[len(shape)]
         other = f"batch_norm{norm.__name__[-2:]}"

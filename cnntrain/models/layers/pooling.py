@@ -23,7 +23,6 @@ class Pooling(LayerOptions):
     ceil_mode: bool = Field(False, description="let a window reach beyond the edge")
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         channels, *_ = maps(arriving, self.name)
         kernel, stride, padding = self.kernel_size, self.stride or self.kernel_size, self.padding
         if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
@@ -61,7 +60,6 @@ class AdaptivePooling(LayerOptions):
     output_size: Pair = (1, 1)
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         channels, *_ = maps(arriving, self.name)
         return Built(self.module(self.output_size), (channels, *self.output_size))
 
@@ -91,7 +89,6 @@ class GlobalPooling(LayerOptions):
     module: ClassVar[type[nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d]]
 
     def build(self, arriving: Arriving) -> Built:
-        """See `LayerOptions.build`."""
         channels, *_ = maps(arriving, self.name)
         return Built(nn.Sequential(self.module(1), nn.Flatten()), (channels,))
 

@@ -25,7 +25,6 @@ class Rotation(AugmentationOptions):
     degrees: Annotated[float, Field(gt=0, le=180)] = 10.0
 
     def build(self, preprocessing: "Preprocessing") -> "AffineMap":
-        """See `AugmentationOptions`."""
         return AffineMap(degrees=self.degrees)
 
 
@@ -44,7 +43,6 @@ class Affine(AugmentationOptions):
         return self
 
     def build(self, preprocessing: "Preprocessing") -> "AffineMap":
-        """See `AugmentationOptions`."""
         return AffineMap(self.degrees, self.translate, self.scale, self.shear)
 
 

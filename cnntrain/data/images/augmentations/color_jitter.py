@@ -24,7 +24,6 @@ class ColorJitter(AugmentationOptions):
     saturation: Fraction = 0.2
 
     def build(self, preprocessing: "Preprocessing") -> "Jitter":
-        """See `AugmentationOptions`."""
         return Jitter(self.brightness, self.contrast, self.saturation)
 
 

@@ -28,7 +28,6 @@ class RandomCrop(AugmentationOptions):
     padding: NonNegativeInt = Field(4, description="px on each side")
 
     def build(self, preprocessing: "Preprocessing") -> "ShiftedCrop":
-        """See `AugmentationOptions`."""
         return ShiftedCrop(preprocessing.image_size, self.padding, preprocessing.stored_size)
 
 
@@ -46,7 +45,6 @@ class RandomResizedCrop(AugmentationOptions):
         return self
 
     def build(self, preprocessing: "Preprocessing") -> "ResizedCrop":
-        """See `AugmentationOptions`."""
         return ResizedCrop(preprocessing.image_size, self.scale, self.ratio)
 
 

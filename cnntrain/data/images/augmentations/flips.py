@@ -23,7 +23,6 @@ class HorizontalFlip(AugmentationOptions):
     probability: Fraction = 0.5
 
     def build(self, preprocessing: "Preprocessing") -> "Flip":
-        """See `AugmentationOptions`."""
         return Flip(3, self.probability)
 
 
@@ -34,7 +33,6 @@ class VerticalFlip(AugmentationOptions):
     probability: Fraction = 0.5
 
     def build(self, preprocessing: "Preprocessing") -> "Flip":
-        """See `AugmentationOptions`."""
         return Flip(2, self.probability)
 
 

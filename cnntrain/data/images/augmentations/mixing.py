@@ -25,7 +25,6 @@ class Mixup(AugmentationOptions):
     probability: Fraction = 1.0
 
     def build(self, preprocessing: "Preprocessing") -> "Mixer":
-        """See `AugmentationOptions`."""
         return Mixer(self.name, self.alpha, self.probability)
 
 
@@ -37,7 +36,6 @@ class Cutmix(AugmentationOptions):
     probability: Fraction = 1.0
 
     def build(self, preprocessing: "Preprocessing") -> "Mixer":
-        """See `AugmentationOptions`."""
         return Mixer(self.name, self.alpha, self.probability)
 
 

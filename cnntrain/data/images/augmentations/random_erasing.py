@@ -32,7 +32,6 @@ class RandomErasing(AugmentationOptions):
         return self
 
     def build(self, preprocessing: "Preprocessing") -> "Eraser":
-        """See `AugmentationOptions`."""
         return Eraser(self.probability, self.scale, self.ratio, preprocessing.mean)
 
 

@@ -170,3 +170,65 @@ def test_names_say_what_they_stand_for(path: Path) -> None:
 def test_stores_splits_and_batches_do_not_know_what_examples_are(name: str) -> None:
     modules = imported_modules(PACKAGE / "data" / f"{name}.py")
     assert not [module for module in modules if module.startswith(("cnntrain.data.images", "cnntrain.config"))]
+
+
+# Who turns outputs into probabilities or decisions without asking the task, and why.
+DECIDES_ITSELF = {
+    "analysis/labels.py": "confident learning is about the probabilities of classes",
+    "report/findings.py": "looks at single label's probabilities; the task says which sections of the page there are",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_what_outputs_mean_is_asked_of_the_task(path: Path) -> None:
+    name = path.relative_to(PACKAGE).as_posix()
+    if name.startswith("tasks/") or name in DECIDES_ITSELF:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            call = ast.unparse(node)
+            called = ast.unparse(node.func).rpartition(".")[2]
+            assert called not in ("softmax", "log_softmax"), f"{name}: {call}"
+            assert not (called == "argmax" and len(node.args) + len(node.keywords)), f"{name}: {call}"
+
+
+def test_who_decides_itself_still_does() -> None:
+    for name in DECIDES_ITSELF:
+        text = (PACKAGE / name).read_text()
+        assert ".max(1)" in text or ".argmax(1)" in text, name
+
+
+# Rooms in which the word stands for what a file or a page of single label says; see `Task.headline` and `Task.score`.
+SAYS_ACCURACY = {
+    "analysis/calibration.py": "beside confidence",
+    "analysis/robustness.py": "of attacked images",
+    "artifacts/header.py": "a key of checkpoints",
+    "artifacts/records.py": "a key of results.json and metrics.jsonl",
+    "artifacts/training.py": "a key of training checkpoints",
+    "cli/lr_find.py": "trials are judged by it",
+    "config/schema/expect.py": "a key of configurations",
+    "doctor/data.py": "its verdict is about classes",
+    "doctor/outcome.py": "evidence that it shows",
+    "records/run.py": "its repr loads no network to ask the task",
+    "records/run_list.py": "a column of the list of runs",
+    "reproduce.py": "a key of configurations",
+    "serve/answers.py": "a key of GET /info",
+    "training/early_stopping.py": "the default of a configuration",
+    "training/sums.py": "a key of training checkpoints",
+}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_headline_is_asked_of_the_task(path: Path) -> None:
+    """The rooms `report` and `training/lr_find` are about accuracy throughout."""
+    name = path.relative_to(PACKAGE).as_posix()
+    if name.startswith(("tasks/", "report/", "training/lr_find/")) or name in SAYS_ACCURACY:
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not (isinstance(node, ast.Constant) and node.value == "accuracy"), f"{name}:{node.lineno}"
+        assert not (isinstance(node, ast.Attribute) and node.attr == "accuracy"), f"{name}:{node.lineno}"
+
+
+def test_every_exception_of_accuracy_is_one() -> None:
+    for name in SAYS_ACCURACY:
+        assert "accuracy" in (PACKAGE / name).read_text(), name

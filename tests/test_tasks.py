@@ -81,6 +81,8 @@ class Numbers:
 
     headline: ClassVar[str] = "loss"
     score: ClassVar[str] = "mae"
+    sections: ClassVar[tuple[str, ...]] = ()
+    shares: ClassVar[Mapping[str, str]] = {}
     metrics: ClassVar[tuple[str, ...]] = ("loss", "mae")
 
     @property

@@ -126,6 +126,8 @@ def _page(records: RunRecords, trained: Trained, findings: Findings | None, miss
         where=folder_title(records.folder),
         guesses=guesses(test),
         conclusions=conclusions(records.results, findings),
+        sections=trained.task.sections,
+        shares=trained.task.shares,
         **_of_classes(test, Confusion.from_values(test), trained.task.class_names),
         by_chance=widest_spread,
         few=FEW_TO_JUDGE,

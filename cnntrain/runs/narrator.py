@@ -104,7 +104,7 @@ class Narrator:
         epochs, task, train, val = self._settings.epochs, self._settings.task, event.train, event.val
         self._console.say(
             f"epoch {event.epoch:{len(str(epochs))}d}/{epochs}"
-            f"  train {task.epoch_text({'loss': train.loss, task.score: train.accuracy})}"
+            f"  train {task.epoch_text(train.metrics(task.score))}"
             f"{f'  val {task.epoch_text(val)}' if val else ''}"
             f"  lr {event.learning_rate:<7.3g} {train.images_per_second:>7,.0f} images/s"
             f"  data {train.data_share:3.0%}{'  best' if event.improved and val else ''}"

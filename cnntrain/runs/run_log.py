@@ -132,7 +132,7 @@ class RunLog:
         """A line in metrics.jsonl, and curves."""
         figures, val = event.train, event.val
         self.epochs.append(figures)
-        train = {"loss": figures.loss, self._task.score: figures.accuracy} if figures.num_images else {}
+        train = figures.metrics(self._task.score) if figures.num_images else {}
         summary = kept_metrics(self._task, val)
         speed = {"images_per_second": figures.images_per_second, "data_share": figures.data_share}
         line = {"epoch": event.epoch, "step": event.step, "train": train, "val": summary}

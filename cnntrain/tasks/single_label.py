@@ -49,6 +49,14 @@ class SingleLabel:
     score: ClassVar[str] = "accuracy"
     metrics: ClassVar[tuple[str, ...]] = ("loss", "accuracy", "top5_accuracy", "balanced_accuracy", "macro_f1")
 
+    sections: ClassVar[tuple[str, ...]] = ("classes", "mistakes", "calibration", "robustness")
+    shares: ClassVar[Mapping[str, str]] = {
+        "accuracy": "accuracy",
+        "top5_accuracy": "among the five likeliest",
+        "balanced_accuracy": "balanced accuracy",
+        "macro_f1": "macro F1",
+    }
+
     @property
     def num_outputs(self) -> int:
         """K."""

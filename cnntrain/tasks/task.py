@@ -187,6 +187,14 @@ class Task(Protocol[E_co]):
     def evaluation_text(self, summary: Mapping[str, Any]) -> list[str]:
         """The lines of `cnntrain evaluate`, each number with what it rests on."""
 
+    @property
+    def shares(self) -> Mapping[str, str]:
+        """By key, what the report calls those metrics that are shares of the examples."""
+
+    @property
+    def sections(self) -> tuple[str, ...]:
+        """The sections of the report that have something to show, of classes, mistakes, calibration and robustness."""
+
     def facts(self, targets: Tensor) -> dict[str, Any]:
         """What results.json keeps of the targets of training, and the doctor knows of them."""
 

@@ -27,6 +27,10 @@ class EpochFigures:
     seconds: float
     data_seconds: float
 
+    def metrics(self, score: str) -> dict[str, float]:
+        """The loss and the mean score, which the task calls `score`."""
+        return {"loss": self.loss, score: self.accuracy}
+
     @property
     def images_per_second(self) -> float:
         """Training steps alone."""

@@ -218,8 +218,10 @@ def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> None:
     batches = eval_batches_with_bar(splits.test, splits.preprocessing, settings.eval_batch_size, console)
     tested = evaluate(best.network, batches, best.task) if len(splits.test) else None
     results = build_results(
-        config,
         **outcome,
+        name=config.run.name,
+        seed=config.run.seed,
+        precision=settings.precision,
         verdicts=[asdict(verdict) for verdict in log.verdicts(outcome["val"])],
         test=tested.summary() if tested else None,
         best_epoch=best.header.epoch,

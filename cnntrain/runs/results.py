@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 import cnntrain
-from cnntrain.config.loading import Config
 from cnntrain.runtime.device import MEMORY_FORMAT
 from cnntrain.runtime.machine import processor_name
 from cnntrain.runtime.names import printable
@@ -19,12 +18,21 @@ from cnntrain.training.sums import EpochFigures
 
 
 def build_results(
-    config: Config, *, test: Mapping[str, Any] | None, val: Mapping[str, Any], epochs: list[EpochFigures], **more: Any
+    *,
+    name: str | None,
+    seed: int,
+    precision: str,
+    test: Mapping[str, Any] | None,
+    val: Mapping[str, Any],
+    epochs: list[EpochFigures],
+    **more: Any,
 ) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
-        config: As resolved.
+        name: Of the run.
+        seed: Of weights, order, augmentation and dropout.
+        precision: In which it was trained.
         test: Metrics of the best weights on the test split, measured once, after everything was decided; None
             where there are no test images.
         val: Metrics of the same weights on the validation split; empty where there are no validation images.
@@ -33,15 +41,15 @@ def build_results(
     """
     steps_seconds = sum(epoch.seconds for epoch in epochs)
     return {
-        "name": config.run.name,
+        "name": name,
         "test": dict(test) if test else None,
         "val": dict(val) if val else None,
         "epochs_run": len(epochs),
         **more,
         "images_per_second": sum(epoch.num_images for epoch in epochs) / steps_seconds,
         "data_share": sum(epoch.data_seconds for epoch in epochs) / steps_seconds,
-        "seed": config.run.seed,
-        "precision": config.recipe.precision,
+        "seed": seed,
+        "precision": precision,
         "memory_format": MEMORY_FORMAT,
         "versions": {
             "python": platform.python_version(),

@@ -1,6 +1,6 @@
 """The training loop: steps 3 to 9 of the textbook's ten. It only learns, and yields what happened.
 
-Saving, logging, bars, signals and the doctor look at the events from outside (see `cnntrain/train.py`).
+Saving, logging, bars, signals and the doctor look at the events from outside (see `cnntrain/ten_steps.py`).
 """
 
 from collections.abc import Callable, Iterable, Iterator

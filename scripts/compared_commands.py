@@ -47,7 +47,7 @@ LOOKS = [
     "check digits_lenet --show-config", "check mnist_fast", "check image_folder_resnet18 --set data.root=photos",
     "check image_folder_transfer --set data.root=photos --set model.weights={data}/resnet18.pth",
     "data check {data}/photos --page page.html", "data check {data}/broken --json", "data check {data}/cifar10-jpeg",
-    "data preview digits_lenet --images 9 --epoch 2", "lr-find digits_lenet --budget 60 --json --set recipe.epochs=2",
+    "data preview digits_lenet --images 9 --epoch 2", "lr-find digits_lenet --budget 300 --json --set recipe.epochs=2",
     "lr-find mnist_fast --budget 0", "filter {image} --kernel sobel-x --kernel [[1,2],[3,4]] --colour --stride 2",
     "reproduce digits_lenet --epochs 2",
 ]  # fmt: skip

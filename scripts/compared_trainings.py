@@ -12,22 +12,20 @@ from typing import NamedTuple
 from comparing import Case, Side, Texts, folder_contents, within
 
 SHORT = ["recipe.epochs=2", "run.log_every_steps=4"]
-PHOTOS = [*SHORT, "data.splits={test: val}", "data.image_size=64", "data.stored_size=72", "recipe.batch_size=16"]
+PHOTOS = [*SHORT, "data.splits={test: val}", "data.image_size=64", "data.stored_size=72", "recipe.batch_size=8"]
 
 # By data set, what makes a shipped configuration short; and the configurations that need something else.
 BY_SOURCE = {
     "digits": [*SHORT, "recipe.batch_size=128"],
     "mnist": [*SHORT, "recipe.batch_size=64"],
     "fashion_mnist": [*SHORT, "recipe.batch_size=64"],
-    "cifar10": [*SHORT, "data.source=image_folder", "data.root=cifar10-jpeg", "recipe.batch_size=32"],
+    "cifar10": [*SHORT, "data.source=image_folder", "data.root=cifar10-jpeg", "recipe.batch_size=16"],
     "image_folder": [*PHOTOS, "data.root=photos"],
 }
 BY_CONFIG = {
     "cifar10_speedrun": ["run.compile=false", "model.width=16"],
     "image_folder_transfer": ["model.weights=../../data/resnet18.pth", "recipe.unfreeze={epoch: 2, every_epochs: 1}"],
     "cifar10_fast": ["recipe.epochs=5"],
-    "imagenet_resnet50": ["recipe.batch_size=8", "recipe.epochs=1"],
-    "imagenet_googlenet": ["recipe.batch_size=8"],
 }
 
 LAYERS = """
@@ -61,8 +59,8 @@ data:
   augment: [{random_crop: {padding: 2}}, horizontal_flip, color_jitter, rotation, random_erasing, mixup, cutmix]
 recipe:
   epochs: 5
-  batch_size: 32
-  micro_batch: 12
+  batch_size: 16
+  micro_batch: 6
   optimizer: {name: sgd, lr: 0.05, momentum: 0.9, weight_decay: 1e-3, decay_norms_and_biases: false}
   schedule: {name: reduce_on_plateau, metric: macro_f1, patience: 1, factor: 0.5, warmup_fraction: 0.1}
   loss: {name: cross_entropy, label_smoothing: 0.1}
@@ -205,11 +203,11 @@ def make_data(real: Path, data: Path) -> None:
     if (data / "made").exists():
         return
     shutil.rmtree(data, ignore_errors=True)
-    _cut_idx(real / "MNIST/raw", data / "MNIST/raw", {"train": 900, "t10k": 200}, skip=0)
-    _cut_idx(real / "MNIST/raw", data / "FashionMNIST/raw", {"train": 900, "t10k": 200}, skip=5000)  # stands in
-    _cut_folder(real / "cifar10-jpeg", data / "cifar10-jpeg", {"train": 40, "test": 10})
-    _cut_folder(real / "hymenoptera", data / "photos", {"train": 40, "val": 12})
-    _cut_folder(real / "hymenoptera", data / "broken", {"train": 30})
+    _cut_idx(real / "MNIST/raw", data / "MNIST/raw", {"train": 700, "t10k": 150}, skip=0)
+    _cut_idx(real / "MNIST/raw", data / "FashionMNIST/raw", {"train": 700, "t10k": 150}, skip=5000)  # stands in
+    _cut_folder(real / "cifar10-jpeg", data / "cifar10-jpeg", {"train": 20, "test": 4})
+    _cut_folder(real / "hymenoptera", data / "photos", {"train": 20, "val": 8})
+    _cut_folder(real / "hymenoptera", data / "broken", {"train": 24})
     for number, path in enumerate(sorted((data / "broken").rglob("*.jpg"))[::9]):
         path.write_bytes(path.read_bytes()[: 200 * number] if number % 2 else b"no image")
     _write_weights(data / "resnet18.pth")

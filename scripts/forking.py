@@ -1,4 +1,4 @@
-"""A process that has imported the libraries, and forks a `cnntrain` of its PYTHONPATH for each line that it is sent.
+"""A process that has imported the cnntrain of its PYTHONPATH, and forks one for each line that it is sent.
 
 A line is JSON: `arguments` of the command line, `folder` to work in, `outputs` (files for stdout and stderr), `stop`
 (null, or after how many updates this process is sent which signal: the same step each time, whatever the machine does)
@@ -8,9 +8,11 @@ minus the signal that ended it.
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import json
 import os
+import pkgutil
 import signal
 import sys
 from typing import Any, NoReturn
@@ -20,12 +22,16 @@ import torchvision.datasets.utils
 from sklearn.datasets import load_digits
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+import cnntrain
+
 
 def main() -> None:
     """Answers each line."""
     torch.set_num_threads(1)  # and so no thread but this one, which is all that a fork takes along
     torchvision.datasets.utils._urlretrieve = refuse  # no comparison depends on what can be downloaded
     load_digits()
+    for module in pkgutil.walk_packages(cnntrain.__path__, "cnntrain."):
+        importlib.import_module(module.name)
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

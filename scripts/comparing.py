@@ -143,15 +143,22 @@ def folder_contents(folder: Path) -> Texts:
     files = sorted(path for path in folder.rglob("*") if path.is_file() or path.is_symlink())
     texts = {"names of files": "".join(f"{path.relative_to(folder)}\n" for path in files)}
     for path in files:
-        if path.is_file() and not path.is_symlink() and "checkpoints/step" not in str(path):
+        if path.is_file() and not path.is_symlink() and not path.name.startswith("step-"):
             texts[_normalised(str(path.relative_to(folder)))] = file_contents(path)
-    for run in {path.parent for path in files if path.name.startswith("step-")}:
-        texts["newest training checkpoint"] = file_contents(max(run.glob("step-*.pt")))
+    if states := [path for path in files if re.fullmatch(r"step-\d+\.pt", path.name)]:
+        texts["newest training checkpoint"] = file_contents(max(states, key=lambda path: path.name))
     return texts
 
 
 def file_contents(path: Path) -> str:
-    """A file as text that two checkouts share."""
+    """A file as text that two checkouts share; what is broken stays so."""
+    try:
+        return _file_contents(path)
+    except Exception as error:  # each library that reads has its own
+        return f"{type(error).__name__}: {error}"
+
+
+def _file_contents(path: Path) -> str:
     content = path.read_bytes()
     if path.suffix == ".safetensors":
         return _safetensors(content)
@@ -176,7 +183,7 @@ def file_contents(path: Path) -> str:
 def _page(text: str) -> str:
     """HTML with its pictures as digests, so that a difference can be read, and without the chart of speeds."""
     text = re.sub(r'(?s)<svg[^>]*aria-label="Images per second.*?</svg>', "<svg of speeds>", text)
-    text = re.sub(r"data:[^\"')]{200,}", lambda picture: _digest(picture[0].encode()), text)
+    text = re.sub(r"data:[\w/+-]+;base64,[^\"')]+", lambda picture: _digest(picture[0].encode()), text)
     text = re.sub(r"(?s)(<svg[^>]*>)(.*?)</svg>", lambda svg: svg[1] + _digest(svg[2].encode()), text)
     return text.replace("><", ">\n<")
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from compared_trainings import EVERYTHING, trainings
+from compared_trainings import trainings
 from comparing import Case, Side, Texts, folder_contents, within
 
 # The runs that are made to be used, and after how many updates they stopped, where they are unfinished.
@@ -137,7 +137,7 @@ def made_run(maker: Side, name: str, keep: Path) -> Path:
     made = keep / "made" / name
     if not made.exists():
         folder, stop, training = maker.emptied(name), MADE[name], trainings(maker.checkout)[name]
-        (folder / "my.yaml").write_text(EVERYTHING.get(name, ""))
+        (folder / "my.yaml").write_text(training.text)
         how = (stop, int(signal.SIGTERM)) if stop else None
         told = maker.run(*training.arguments(), folder=folder, stop=how, poison=training.poison)
         if told["exit code"] != ("75" if stop else "0"):

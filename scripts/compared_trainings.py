@@ -147,11 +147,12 @@ POISON = {"everything (skip)": (4, 30, 31, 60), "everything (rollback)": (3, 50,
 
 
 class Training(NamedTuple):
-    """A training, and after how many updates it is stopped the second time."""
+    """A training, and after how many updates it is stopped the second time; `text` is that of my.yaml."""
 
-    config: str  # a file in the folder, or a shipped name
+    config: str  # my.yaml, or a shipped name
     settings: list[str]
     stop_after: int
+    text: str = ""
     poison: tuple[int, ...] = ()
 
     def arguments(self, *more: str) -> list[str]:
@@ -170,7 +171,7 @@ def trainings(other: Path) -> dict[str, Training]:
         settings = [*BY_SOURCE[source], *BY_CONFIG.get(path.stem, [])]
         found[path.stem] = Training(path.stem, settings, 7 if source == "image_folder" else 17)
     for name in EVERYTHING:
-        found[name] = Training("my.yaml", [], 14, POISON.get(name, ()))
+        found[name] = Training("my.yaml", [], 14, EVERYTHING[name], POISON.get(name, ()))
     return found
 
 
@@ -187,7 +188,7 @@ def training_cases(maker: Side, _: Path) -> Iterator[Case]:
 def train(side: Side, name: str, training: Training, number: int | None) -> Texts:
     """What is said, and what is left in the folder, by a training that is perhaps stopped and gone on with."""
     folder = side.emptied(name)
-    (folder / "my.yaml").write_text(EVERYTHING.get(name, ""))
+    (folder / "my.yaml").write_text(training.text)
     arguments = training.arguments(*(["run.report=false"] if number else []))
     texts = {}
     if number:

@@ -430,7 +430,7 @@ def test_configurations_of_the_comparison_can_be_read(script: Callable[[str], di
     compared = names["trainings"](SCRIPTS.parent)
     assert set(compared) == {*shipped_configs(), *names["EVERYTHING"]}
     for name, training in compared.items():
-        (tmp_path / "my.yaml").write_text(names["EVERYTHING"].get(name, ""))
+        (tmp_path / "my.yaml").write_text(training.text)
         config = name if name in shipped_configs() else str(tmp_path / "my.yaml")
         assert load_config(config, training.settings).config.recipe.epochs <= 5
 

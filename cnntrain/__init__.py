@@ -13,15 +13,19 @@ imported when something is asked for.
 
 import os
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cnntrain import errors
     from cnntrain.config.loading import ConfigSource
     from cnntrain.runs.run import Run
     from cnntrain.ten_steps import Training
     from cnntrain.trained import Trained
 
-__all__ = ["Run", "Trained", "__version__", "events", "load", "train"]
+    Settings = str | Sequence[str] | Mapping[str, Any] | None
+
+__all__ = ["Run", "Trained", "__version__", "errors", "events", "load", "train"]
 
 __version__ = "0.1.0"
 
@@ -29,24 +33,42 @@ __version__ = "0.1.0"
 def train(
     config: "ConfigSource | None" = None,
     *,
-    set: Sequence[str] | Mapping[str, Any] | None = None,
+    set: "Settings" = None,
+    device: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    output: str | os.PathLike[str] | None = None,
+    name: str | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    workers: int | None = None,
     resume: bool | str | os.PathLike[str] = False,
     allow_changes: bool = False,
     report: bool | None = None,
     quiet: bool = False,
-    **flags: Any,
 ) -> "Run":
     """Trains a network, as `cnntrain train` does: the ten steps, from data preparation to the final test.
+
+    What is None stays as the configuration has it. Progress goes to stderr.
 
     Args:
         config: The name of a shipped configuration, a YAML file, plain values as such a file holds them, or a `Config`.
         set: Keys to override, such as `{"recipe.optimizer.lr": 0.1}` or `["recipe.optimizer.lr=0.1"]`.
-        resume: True goes on with the newest unfinished run of this configuration; a run folder with that run.
+        device: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+        data_root: Where data sets live.
+        output: The folder of all runs, `runs` where nothing else is said.
+        name: Of the run: its folder is `output/name/time`.
+        seed: Of initial weights, order, augmentation and dropout.
+        epochs: Passes over the training images.
+        batch_size: Images in a batch.
+        lr: The learning rate, at its highest.
+        workers: Threads that decode images.
+        resume: True goes on with the newest unfinished run of this configuration, or begins one; a run folder goes on
+            with that run, with or without `config`.
         allow_changes: With `resume`: also with another configuration.
-        report: Whether report.html is written at the end; None leaves it to the configuration.
+        report: Whether report.html is written at the end.
         quiet: Whether nothing is told on the way.
-        flags: Those of the command: `device`, `data_root`, `output`, `name`, `seed`, `epochs`, `batch_size`, `lr`,
-            `workers`.
 
     Returns:
         The run. Where it was finished before, `already_finished` says why nothing was trained.
@@ -54,39 +76,62 @@ def train(
     Raises:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
         KeyboardInterrupt: Training was stopped; what was learnt is saved, and `resume` goes on with it.
-        TypeError: There is no such flag.
     """
     from cnntrain.ten_steps import train as take_ten_steps
 
+    flags = {
+        "device": device, "data_root": data_root, "output": output, "name": name, "seed": seed, "epochs": epochs,
+        "batch_size": batch_size, "lr": lr, "workers": workers,
+    }  # fmt: skip
     return take_ten_steps(
-        config, {"set_": set, **flags}, resume=resume, allow_changes=allow_changes, report=report, quiet=quiet
+        config, {"set": set, **flags}, resume=resume, allow_changes=allow_changes, report=report, quiet=quiet
     )
 
 
 def events(
     config: "ConfigSource",
     *,
-    set: Sequence[str] | Mapping[str, Any] | None = None,
+    set: "Settings" = None,
+    device: str | None = None,
+    data_root: str | os.PathLike[str] | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    workers: int | None = None,
     quiet: bool = True,
-    **flags: Any,
 ) -> "Training":
     """The training loop itself: yields `StepDone` after each step and `EpochDone` after each epoch; writes nothing.
 
-    What it gives has `state` (the network, the optimizer, ...), `splits` and `settings`, too. Who has seen enough stops
-    looking.
+    The weights are those of `train` after the same step. Who has seen enough stops looking; who goes on with the same
+    object goes on with the training.
 
     Args:
-        config: As `train` takes it.
-        set: As `train` takes it.
+        config: As `train` takes it; so are the others.
+        set: Keys to override.
+        device: Where to compute.
+        data_root: Where data sets live.
+        seed: Of initial weights, order, augmentation and dropout.
+        epochs: Passes over the training images.
+        batch_size: Images in a batch.
+        lr: The learning rate, at its highest.
+        workers: Threads that decode images.
         quiet: Whether nothing is told of setting up.
-        flags: As `train` takes them.
+
+    Returns:
+        An iterator over the events, with `state` (`state.network` and all else that changes), `splits` (what is
+        trained and validated on) and `settings` (how).
 
     Raises:
-        CnntrainError: As `train`.
+        CnntrainError: As `train`; while it is iterated too, such as `NumericalError` where the loss is not finite.
     """
     from cnntrain.ten_steps import events as take_steps
 
-    return take_steps(config, {"set_": set, **flags}, quiet=quiet)
+    flags = {
+        "device": device, "data_root": data_root, "seed": seed, "epochs": epochs, "batch_size": batch_size, "lr": lr,
+        "workers": workers,
+    }  # fmt: skip
+    return take_steps(config, {"set": set, **flags}, quiet=quiet)
 
 
 def load(
@@ -115,7 +160,7 @@ def load(
 
 
 def __getattr__(name: str) -> Any:
-    """The classes, imported when they are asked for."""
+    """What is imported when it is asked for: the classes, and the module `errors`."""
     if name == "Run":
         from cnntrain.runs.run import Run
 
@@ -124,8 +169,10 @@ def __getattr__(name: str) -> Any:
         from cnntrain.trained import Trained
 
         return Trained
+    if name == "errors":
+        return import_module("cnntrain.errors")
     raise AttributeError(f"module 'cnntrain' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), "Run", "Trained"])
+    return sorted({*globals(), *__all__})

@@ -28,6 +28,7 @@ from cnntrain.runs.runs import BEST
 from cnntrain.runs.saving import Saver
 from cnntrain.runtime.device import device_name, memory_explained, resolve_device
 from cnntrain.runtime.signals import Stopped, StopSignals
+from cnntrain.runtime.torch_settings import TorchSettings, settings_kept
 from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate
 from cnntrain.trained import load
 from cnntrain.trained.calibrate import save_temperature
@@ -53,7 +54,7 @@ def train(
 
     Args:
         config: As there; so are the others.
-        overrides: What `load_config` takes besides: `set_`, and flags by their names.
+        overrides: What `load_config` takes besides: `set`, and flags by their names.
         resume: As there.
         allow_changes: As there.
         report: As there.
@@ -64,7 +65,8 @@ def train(
         Stopped: A signal came; what was learnt until then is saved.
     """
     console = Console(quiet=quiet)
-    with beginning(config, overrides, resume=resume, allow_changes=allow_changes, say=console.say) as start:
+    going = beginning(config, overrides, resume=resume, allow_changes=allow_changes, say=console.say)
+    with settings_kept(), going as start:
         if start.resumed and start.resumed.finished:
             return Run(start.resumed.folder, already_finished=start.resumed.finished)
         console.say(f"configuration {start.loaded.document.label}")
@@ -92,22 +94,26 @@ class Training(Iterator[Event]):
     def __init__(self, ready: SetUp) -> None:
         self.splits, self.settings, self.state = ready.splits, ready.settings, ready.state
         self._events = learn(ready.state, ready.splits, ready.settings)
+        self._torch_settings = TorchSettings.current()
 
     def __next__(self) -> Event:
         """What the loop says next.
 
         Raises:
+            DataError: A streamed image cannot be read.
             NumericalError: A loss, or a gradient, is not a finite number.
+            StopIteration: The last epoch is done, or early stopping said so.
         """
-        event = next(self._events)
-        check_event(event, self.state.network)
+        with settings_kept(self._torch_settings), memory_explained(smaller_batches(self.settings)):
+            event = next(self._events)
+            check_event(event, self.state.network)
         return event
 
 
 def events(config: ConfigSource, overrides: Mapping[str, Any], *, quiet: bool) -> Training:
     """What `cnntrain.events` does; arguments as `train`."""
     loaded = load_config(config, **overrides)
-    with locate(loaded), memory_explained(_LESS_AT_ONCE):
+    with settings_kept(), locate(loaded), memory_explained(_LESS_AT_ONCE):
         return Training(set_up(loaded.config, resolve_device(loaded.config.run.device), Console(quiet=quiet)))
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+import cnntrain
 from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption, RunArgument
 from cnntrain.cli.output import show, show_json
 
@@ -30,17 +31,14 @@ def evaluate(
 
     from cnntrain.runs.console import Console
     from cnntrain.runs.run_folder import find_checkpoint, unfinished
-    from cnntrain.runtime.device import memory_explained, resolve_device
-    from cnntrain.trained import load
+    from cnntrain.runtime.device import memory_explained
 
     console = Console(quiet=quiet)
     path = find_checkpoint(run, output)
     console.say(f"evaluating {path} on {split}{unfinished(path)}")
-    where = resolve_device(device or "auto")
-    root = str(data_root) if data_root else None
     with memory_explained("close other programs, or use --device cpu"):
-        trained = load(path, where)
-        summary = trained.evaluate(split, data_root=root, reporter=console)
+        trained = cnntrain.load(path, device=device or "auto")
+        summary = trained.evaluate(split, data_root=data_root, reporter=console)
     if not summary["same_images_as_in_training"]:
         console.say(
             f"note: these are not the {split} images that the run recorded (their sha256 differs); "

@@ -67,5 +67,5 @@ class StepOptions:
 
 
 def given(*bundles: ConfigOptions | NewRunOptions | StepOptions) -> dict[str, Any]:
-    """The values of options by their names, `set_` among them, as the functions of the library take them."""
-    return {name: value for bundle in bundles for name, value in vars(bundle).items()}
+    """The values of options by their names, as the functions of the library take them."""
+    return {name.rstrip("_"): value for bundle in bundles for name, value in vars(bundle).items()}

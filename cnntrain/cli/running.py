@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import cnntrain
 from cnntrain.cli.output import show
 from cnntrain.errors import CnntrainError
 
@@ -28,17 +29,16 @@ def explained(loaded: "LoadedConfig") -> Iterator[None]:
 
 def train_and_tell(
     config: str | None,
-    overrides: dict[str, Any],
+    flags: dict[str, Any],
     *,
     resume: bool | str = False,
     allow_changes: bool = False,
     quiet: bool,
 ) -> "Run":
-    """Trains, and says what came out; arguments as `cnntrain.ten_steps.train`."""
+    """Trains, and says what came out; `flags` as `given` has them, the others as `cnntrain.train`."""
     from cnntrain.runs.console import Console
-    from cnntrain.ten_steps import train
 
-    run = train(config, overrides, resume=resume, allow_changes=allow_changes, report=False, quiet=quiet)
+    run = cnntrain.train(config, **flags, resume=resume, allow_changes=allow_changes, report=False, quiet=quiet)
     console, folder = Console(quiet=quiet), run.folder
     if run.already_finished:
         show(f"{folder} is finished: {run.already_finished}")

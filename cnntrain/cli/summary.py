@@ -24,7 +24,7 @@ def summary(
     """
     from cnntrain.config.loading import load_config, locate
 
-    loaded = load_config(config, set_=set_, data_root=data_root)
+    loaded = load_config(config, set=set_, data_root=data_root)
 
     from cnntrain.insight.summarise import summarise_config
     from cnntrain.reports.network_tables import summary_text

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import yaml
 from pydantic import ValidationError
 
@@ -46,34 +47,54 @@ class LoadedConfig:
 
 
 def load_config(
-    source: ConfigSource, set_: Sequence[str] | Mapping[str, Any] | None = None, **flags: Any
+    source: ConfigSource, set: str | Sequence[str] | Mapping[str, Any] | None = None, **flags: Any
 ) -> LoadedConfig:
     """Reads a configuration and applies what is said anew.
 
     Args:
         source: What to read.
-        set_: `KEY=VALUE` texts, as `--set` has them, applied in order; or values by key.
+        set: `KEY=VALUE` texts, as `--set` has them, applied in order; or one; or values by key.
         flags: Values by the names of `FLAGS`; they win, and None changes nothing.
 
     Raises:
         ConfigError: With every fault that was found, one per line.
     """
-    if isinstance(set_, Mapping):
-        set_ = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in set_.items()]
     document, name = _read(source)
-    for assignment in set_ or ():
+    for assignment in _assignments(set):
         set_value(document, assignment)
     for flag, value in flags.items():
         if value is not None:
-            set_value(document, f"{FLAGS[flag]}={_as_json(value)}", f"--{flag.replace('_', '-')} {value}")
+            option = f"--{flag.replace('_', '-')}"
+            set_value(document, f"{FLAGS[flag]}={_as_json(value, option)}", f"{option} {value}")
     config = _validate(document)
     if config.run.name is None:
         config = config.model_copy(update={"run": config.run.model_copy(update={"name": name or config.model.name})})
     return LoadedConfig(config, document)
 
 
-def _as_json(value: Any) -> str:
-    return json.dumps(value if isinstance(value, int | float) else str(value), ensure_ascii=False)
+def _assignments(values: str | Sequence[str] | Mapping[str, Any] | None) -> Sequence[str]:
+    """What is set, as texts `KEY=VALUE`."""
+    if isinstance(values, str):
+        return [values]
+    if not isinstance(values, Mapping):
+        return values or ()
+    return [f"{key}={_as_json(value, f'--set {key}')}" for key, value in values.items()]
+
+
+def _as_json(value: Any, option: str) -> str:
+    """A plain value as JSON, which is YAML; a path as its text, a number of NumPy as that number."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{option}: must be a plain value: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, np.number):
+        return value.item()
+    raise TypeError(f"cannot represent a {type(value).__name__}")
 
 
 def _read(source: ConfigSource) -> tuple[Document, str]:
@@ -81,6 +102,8 @@ def _read(source: ConfigSource) -> tuple[Document, str]:
     if isinstance(source, str | os.PathLike):
         path = find_config(os.fspath(source))
         return read_document(path), path.stem
+    if not isinstance(source, Mapping | Config):
+        raise TypeError(f"a configuration is a name, a path, a dict or a Config, not a {type(source).__name__}")
     values = source.model_dump(mode="json") if isinstance(source, Config) else dict(source)
     try:
         return Document(write_yaml(values), "the configuration", show_lines=False), ""

@@ -5,9 +5,10 @@ YAML 1.2's idea of numbers and booleans is used: `5e-4` is a number, `yes` and `
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, ClassVar
 
+import numpy as np
 import yaml
 
 from cnntrain.errors import ConfigError
@@ -40,6 +41,10 @@ for _tag, _pattern, _first in [
 ]:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+# Of values that programs give: a path is its text, a number of NumPy that number.
+_Dumper.add_multi_representer(PurePath, lambda dumper, path: dumper.represent_str(str(path)))
+_Dumper.add_multi_representer(np.number, lambda dumper, number: dumper.represent_data(number.item()))  # type: ignore[type-abstract]
 
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")}

@@ -41,7 +41,7 @@ def beginning(
 
     Args:
         config: What to train; with `resume` it may be left out, and a run folder may stand in its place.
-        overrides: What `load_config` takes besides: `set_`, and flags by their names.
+        overrides: What `load_config` takes besides: `set`, and flags by their names.
         resume: Whether to go on with the newest unfinished run, or begin one where there is none; or the run.
         allow_changes: Whether the configuration may differ from the run's own.
         say: Is told what is gone on with.

@@ -5,13 +5,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from tqdm import tqdm
-
+from cnntrain.runs.bars import in_notebook, new_bar, write_above_bars
 from cnntrain.runtime.names import printable
 
 
 class Console:
-    """Says what happens. Bars only where stderr is a terminal; nothing but results when quiet."""
+    """Says what happens. Bars only in a terminal or a notebook; nothing but results when quiet."""
 
     most_silence_seconds = 30.0  # in a log, while something is under way
 
@@ -26,14 +25,13 @@ class Console:
     def say(self, *lines: str) -> None:
         """Lines of progress, none of which becomes two by a name in it."""
         if lines and not self.quiet:
-            tqdm.write("\n".join(map(printable, lines)), file=sys.stderr)
-            sys.stderr.flush()
+            write_above_bars("\n".join(map(printable, lines)))
             self._spoke = time.monotonic()
 
     @property
     def shows_bars(self) -> bool:
         """Whether bars are seen."""
-        return not self.quiet and sys.stderr.isatty()
+        return not self.quiet and (sys.stderr.isatty() or in_notebook())
 
     def progress(
         self,
@@ -58,7 +56,7 @@ class Console:
         if self.quiet:
             return items
         if self.shows_bars:
-            return tqdm(items, total=total, initial=first, desc=_named(what), leave=False, file=sys.stderr)
+            return new_bar(total, _named(what), first=first, items=items)
         return self._with_bar(items, self.bar(total, what, first=first, after=after, detail=detail))
 
     def bar(
@@ -96,8 +94,7 @@ class Bar:
         self._console, self._total, self._what = console, total, what
         self._first, self._done, self._after, self._detail = first, first, after, detail
         self._began = time.monotonic()
-        seen = console.shows_bars
-        self._bar = tqdm(total=total, initial=first, desc=_named(what), leave=False, file=sys.stderr) if seen else None
+        self._bar = new_bar(total, _named(what), first=first) if console.shows_bars else None
 
     def advance(self) -> None:
         """Another one is done."""

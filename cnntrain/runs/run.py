@@ -18,9 +18,10 @@ from cnntrain.reports.page import write_report
 from cnntrain.runs.pictures import confusion_picture
 from cnntrain.runs.run_records import RunRecords, read_records
 from cnntrain.runs.runs import BEST, is_run, newest_for_dangling, which_is_meant
-from cnntrain.runtime.device import resolve_device
+from cnntrain.runtime.device import resolve_device, use_threads
 from cnntrain.runtime.extras import need
 from cnntrain.runtime.names import printable
+from cnntrain.runtime.torch_settings import settings_kept
 from cnntrain.tasks.metrics import Confusion
 from cnntrain.trained import Trained, load
 
@@ -142,7 +143,9 @@ class Run:
             StorageError: It cannot be written.
         """
         device = resolve_device(self.config.run.device)
-        return write_report(self.folder, device=device, reporter=reporter).path
+        with settings_kept():
+            use_threads(self.config.run.threads)
+            return write_report(self.folder, device=device, reporter=reporter).path
 
     @cached_property
     def _records(self) -> RunRecords:

@@ -12,6 +12,7 @@ from cnntrain.data.places import moved_images
 from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.runtime.device import use_threads
 from cnntrain.runtime.names import quoted
+from cnntrain.runtime.torch_settings import settings_kept
 from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate
 from cnntrain.tasks.task import NOT_FINITE
 
@@ -77,10 +78,11 @@ def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter
 def evaluate_split(trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter) -> dict[str, Any]:
     """What `cnntrain evaluate` prints; see `Trained.evaluate`."""
     header = trained.header
-    use_threads(header.num_threads, at_most=torch.get_num_threads())
-    split, num_skipped, sha256, is_as_recorded = find_split(trained, name, data_root=data_root, reporter=reporter)
-    batches = eval_batches_with_bar(split, trained.preprocessing, header.eval_batch_size, reporter)
-    evaluation = evaluate(trained.network, batches, trained.task)
+    with settings_kept():
+        use_threads(header.num_threads, at_most=torch.get_num_threads())
+        split, num_skipped, sha256, is_as_recorded = find_split(trained, name, data_root=data_root, reporter=reporter)
+        batches = eval_batches_with_bar(split, trained.preprocessing, header.eval_batch_size, reporter)
+        evaluation = evaluate(trained.network, batches, trained.task)
     if not np.isfinite(evaluation.losses).all():
         raise CheckpointError(f"{trained.path}: {NOT_FINITE}")
     return {

@@ -86,7 +86,7 @@ class Trained:
         return predict_all(self, list(images), top)
 
     def evaluate(
-        self, split: str = "test", *, data_root: str | None = None, reporter: Reporter = SILENT
+        self, split: str = "test", *, data_root: str | os.PathLike[str] | None = None, reporter: Reporter = SILENT
     ) -> dict[str, Any]:
         """Measures the network on a split of the data that it was trained on, as `cnntrain evaluate` does.
 
@@ -103,7 +103,8 @@ class Trained:
             ConfigError: There is no such split.
             DataError: The data are missing, or have other classes than the network.
         """
-        return evaluate_split(self, split, data_root=data_root, reporter=reporter)
+        root = os.fspath(data_root) if data_root else None
+        return evaluate_split(self, split, data_root=root, reporter=reporter)
 
     def __repr__(self) -> str:
         inputs, names = self.preprocessing.inputs, self.task.class_names

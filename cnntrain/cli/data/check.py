@@ -92,7 +92,7 @@ def _data_section(source: str, set_: list[str] | None, data_root: Path | None) -
     path = Path(source)
     if not path.exists() and path.suffix not in (".yaml", ".yml") and source not in shipped_configs():
         raise ConfigError(_no_such_folder(path, source))
-    loaded = load_config(source, set_=set_, data_root=data_root).config
+    loaded = load_config(source, set=set_, data_root=data_root).config
     return loaded.data, loaded.run.data_root, True
 
 

@@ -30,7 +30,7 @@ def preview(
     """
     from cnntrain.config.loading import load_config, locate
 
-    loaded = load_config(config, set_=set_, data_root=data_root, seed=seed)
+    loaded = load_config(config, set=set_, data_root=data_root, seed=seed)
 
     from cnntrain.reports.data_check.preview import check_replaceable, first_images, save_preview
     from cnntrain.runs.console import Console

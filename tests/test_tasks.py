@@ -22,7 +22,7 @@ from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.tasks.task import Column, Decoded, ExportNotes, Targets, Task, TrainingLoss, training_loss
 from cnntrain.trained.export.agreement import RealImages, compare
 from cnntrain.training.early_stopping import MetricWatch
-from cnntrain.training.loop import begin_epoch, train_step
+from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.setup import build_training
 
 TEXT = (
@@ -241,3 +241,16 @@ def test_an_export_is_compared_by_what_its_task_returns() -> None:
     assert found.holds
     assert found.to_dict().keys() >= {"max_difference_values", "allowed_difference_values"}
     assert not compare(original, lambda pixels: (original(pixels)[0] + 1,), images, NUMBERS).holds
+
+
+@pytest.mark.parametrize("augment", ["[]", "[mixup]"])
+def test_batches_hold_the_targets_that_the_task_says(augment: str) -> None:
+    config = parse_config(TEXT.replace("image_size: 16", f"image_size: 16, augment: {augment}"), "test")
+    splits = prepare_data(config.data)
+    settings = build_training(config, splits, torch.device("cpu")).settings
+    targets, spec = next(epoch_batches(splits, settings, epoch=1)).targets, settings.task.targets
+    if augment == "[]":
+        assert (targets.dtype, targets.shape[1:]) == (spec.dtype, spec.shape)
+    else:
+        assert (targets.dtype, targets.shape[1:]) == (torch.float32, (spec.mixed_size,))
+    assert splits.train.targets.dtype == spec.dtype

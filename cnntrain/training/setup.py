@@ -175,7 +175,8 @@ def _build_state(config: Config, network: nn.Module, settings: Settings, *, watc
     stages_differ = bool(settings.freezing.stages) or set(factors.values()) != {1.0}
     stage_of = stage_of_parameters(network) if stages_differ else None
     optimizer = build_optimizer(recipe.optimizer, network, stage_of, factors)
-    num_steps = settings.steps_per_epoch
+    num_steps, headline = settings.steps_per_epoch, settings.task.headline
+    stopping = recipe.early_stopping.build() if recipe.early_stopping and watches else MetricWatch(headline)
     forward = compiled(network, device, accumulates=recipe.micro_batch is not None) if config.run.compile else network
     return TrainingState(
         network=network,
@@ -184,7 +185,7 @@ def _build_state(config: Config, network: nn.Module, settings: Settings, *, watc
         scheduler=build_scheduler(
             recipe.schedule, optimizer, steps_per_epoch=num_steps, total_steps=recipe.epochs * num_steps
         ),
-        stopping=recipe.early_stopping.build() if recipe.early_stopping and watches else MetricWatch(),
+        stopping=stopping,
         scaler=torch.amp.GradScaler(device.type, enabled=settings.precision == "float16"),
         average=recipe.averaging.build(network) if recipe.averaging else None,
     )

@@ -174,8 +174,8 @@ def test_stores_splits_and_batches_do_not_know_what_examples_are(name: str) -> N
 
 # Who turns outputs into probabilities or decisions without asking the task, and why.
 DECIDES_ITSELF = {
-    "analysis/labels.py": "confident learning is about the probabilities of classes",
-    "report/findings.py": "looks at single label's probabilities; the task says which sections of the page there are",
+    "insight/labels.py": "confident learning is about the probabilities of classes",
+    "reports/findings.py": "looks at single label's probabilities; the task says which sections of the page there are",
 }
 
 
@@ -200,18 +200,18 @@ def test_who_decides_itself_still_does() -> None:
 
 # Rooms in which the word stands for what a file or a page of single label says; see `Task.headline` and `Task.score`.
 SAYS_ACCURACY = {
-    "analysis/calibration.py": "beside confidence",
-    "analysis/robustness.py": "of attacked images",
-    "artifacts/header.py": "a key of checkpoints",
-    "artifacts/records.py": "a key of results.json and metrics.jsonl",
-    "artifacts/training.py": "a key of training checkpoints",
+    "insight/calibration.py": "beside confidence",
+    "insight/robustness.py": "of attacked images",
+    "runs/artifacts/header.py": "a key of checkpoints",
+    "runs/artifacts/records.py": "a key of results.json and metrics.jsonl",
+    "runs/artifacts/training.py": "a key of training checkpoints",
     "cli/lr_find.py": "trials are judged by it",
     "config/schema/expect.py": "a key of configurations",
-    "doctor/data.py": "its verdict is about classes",
-    "doctor/outcome.py": "evidence that it shows",
-    "records/run.py": "its repr loads no network to ask the task",
-    "records/run_list.py": "a column of the list of runs",
-    "reproduce.py": "a key of configurations",
+    "insight/doctor/data.py": "its verdict is about classes",
+    "insight/doctor/outcome.py": "evidence that it shows",
+    "runs/run.py": "its repr loads no network to ask the task",
+    "runs/run_list.py": "a column of the list of runs",
+    "runs/reproduce.py": "a key of configurations",
     "serve/answers.py": "a key of GET /info",
     "training/early_stopping.py": "the default of a configuration",
     "training/sums.py": "a key of training checkpoints",
@@ -220,9 +220,9 @@ SAYS_ACCURACY = {
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_the_headline_is_asked_of_the_task(path: Path) -> None:
-    """The rooms `report` and `training/lr_find` are about accuracy throughout."""
+    """The rooms `reports` and `training/lr_find` are about accuracy throughout."""
     name = path.relative_to(PACKAGE).as_posix()
-    if name.startswith(("tasks/", "report/", "training/lr_find/")) or name in SAYS_ACCURACY:
+    if name.startswith(("tasks/", "reports/", "training/lr_find/")) or name in SAYS_ACCURACY:
         return
     for node in ast.walk(ast.parse(path.read_text())):
         assert not (isinstance(node, ast.Constant) and node.value == "accuracy"), f"{name}:{node.lineno}"

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import Split
 from cnntrain.data.batches import eval_batches
+from cnntrain.data.split import Split
 from cnntrain.models import build_model
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.runs.console import Console

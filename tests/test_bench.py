@@ -13,8 +13,8 @@ from conftest import Cli
 from torch._dynamo.testing import CompileCounter
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import prepare_data
 from cnntrain.data.batches import eval_batches, train_batches
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import CnntrainError, DeviceError
 from cnntrain.insight.bench import Figures, consistent, measure, report
 from cnntrain.insight.bench.measuring import _shares, seconds_to_first_step

@@ -12,8 +12,10 @@ from conftest import Cli, write_photos
 from PIL import Image, ImageOps
 
 from cnntrain.config.schema import Data
-from cnntrain.data import Splits, cache, prepare_data
+from cnntrain.data import cache
+from cnntrain.data.prepare import prepare_data
 from cnntrain.data.reporter import Silent
+from cnntrain.data.splits import Splits
 
 
 @pytest.fixture(autouse=True)

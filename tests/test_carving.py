@@ -14,10 +14,11 @@ from conftest import NO_REPORT, Cli, write_photos
 from PIL import Image, ImageOps
 
 from cnntrain.config.schema import Data
-from cnntrain.data import Splits, prepare_data, prepare_split
 from cnntrain.data.carve import carve
 from cnntrain.data.copies import connected, joined
+from cnntrain.data.prepare import prepare_data, prepare_split
 from cnntrain.data.reporter import Silent
+from cnntrain.data.splits import Splits
 from cnntrain.errors import DataError
 from cnntrain.insight.data_check.report import inspect_data
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal

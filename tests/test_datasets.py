@@ -12,8 +12,8 @@ import torchvision
 from sklearn.datasets import load_digits
 
 from cnntrain.config.schema import Data
-from cnntrain.data import prepare_data
 from cnntrain.data.carve import carve
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import DataError
 
 

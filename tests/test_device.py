@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
-from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import DeviceError
 from cnntrain.runtime.device import choose_fast_arithmetic, exact_float32, resolve_device, resolve_precision
 from cnntrain.training.loop import epoch_batches, train_step

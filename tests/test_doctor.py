@@ -16,7 +16,8 @@ from conftest import Cli
 from PIL import Image
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import Splits, prepare_data
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.splits import Splits
 from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import CheckpointError
 from cnntrain.insight.doctor import Observations, Verdict, examine

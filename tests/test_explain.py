@@ -16,8 +16,9 @@ from scipy.ndimage import correlate  # type: ignore[import-untyped]
 from torch import nn
 
 from cnntrain.config.loading import load_config, parse_config
-from cnntrain.data import Preprocessing, prepare_data
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.inputs import image_inputs
+from cnntrain.data.prepare import prepare_data
 from cnntrain.insight.attribution import attribute
 from cnntrain.insight.kernels import KERNELS, convolve, parse_kernel, show
 from cnntrain.insight.stage_maps import first_layer_filters, stage_maps

@@ -27,8 +27,8 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from cnntrain.config.loading import parse_config
-from cnntrain.data import prepare_split
 from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.prepare import prepare_split
 from cnntrain.errors import CheckpointError
 from cnntrain.models import CATALOGUE, build_model
 from cnntrain.runs.checkpoints import Header, network_bytes

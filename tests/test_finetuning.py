@@ -11,9 +11,10 @@ from torch import nn
 
 from cnntrain.config.loading import parse_config
 from cnntrain.config.schema import Config
-from cnntrain.data import Splits, prepare_data
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.inputs import image_inputs
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.splits import Splits
 from cnntrain.errors import ConfigError
 from cnntrain.models import Model, build_model
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stages

@@ -16,7 +16,9 @@ from PIL import Image
 from platformdirs import user_cache_path
 
 from cnntrain.config.schema import Data
-from cnntrain.data import Splits, cache, prepare_data
+from cnntrain.data import cache
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.splits import Splits
 from cnntrain.errors import DataError
 
 

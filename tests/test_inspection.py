@@ -16,9 +16,9 @@ from scipy.fft import dctn  # type: ignore[import-untyped]
 
 from cnntrain.config.loading import load_config
 from cnntrain.config.schema import Data
-from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch
 from cnntrain.data.images.similar import chance_limit, near_pairs, perceptual_hash
+from cnntrain.data.prepare import prepare_data
 from cnntrain.data.reporter import Silent
 from cnntrain.data.sources import SOURCES
 from cnntrain.data.sources.digits import DIGITS, digits

@@ -15,8 +15,8 @@ from PIL import Image
 
 from cnntrain import extras
 from cnntrain.config.loading import load_config
-from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, eval_batches
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import NumericalError
 from cnntrain.runs.console import Console
 from cnntrain.tasks.evaluation import evaluate

@@ -6,7 +6,7 @@ from conftest import Cli
 
 from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
-from cnntrain.data import prepare_data
+from cnntrain.data.prepare import prepare_data
 from cnntrain.training.loop import begin_epoch
 from cnntrain.training.memory import estimated_memory, fit_micro_batch, halved_until_it_fits
 from cnntrain.training.setup import build_training

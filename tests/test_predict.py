@@ -9,8 +9,8 @@ from conftest import Cli
 from PIL import Image
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import prepare_data, prepare_split
 from cnntrain.data.batches import eval_batches
+from cnntrain.data.prepare import prepare_data, prepare_split
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.trained import load
 

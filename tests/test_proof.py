@@ -19,8 +19,8 @@ from pydantic import TypeAdapter
 from torch import Tensor, nn
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import prepare_data
 from cnntrain.data.inputs import image_inputs
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import ConfigError
 from cnntrain.models import CATALOGUE, Model, build_model
 from cnntrain.models.options import Entry

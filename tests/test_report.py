@@ -257,7 +257,7 @@ def test_a_class_without_images_is_no_suspicion() -> None:
 
 def test_wrong_labels_of_real_digits_are_found_after_a_run(reported: Path) -> None:
     trained = load(reported / "checkpoints/best.safetensors", torch.device("cpu"))
-    from cnntrain.data import prepare_split
+    from cnntrain.data.prepare import prepare_split
 
     split, _, _ = prepare_split(trained.header.data_options, "test", preprocessing=trained.preprocessing)
     images = torch.from_numpy(split.items())

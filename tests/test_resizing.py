@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from conftest import Cli
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch, train_batches
+from cnntrain.data.prepare import prepare_data
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training import loop
 from cnntrain.training.events import StepDone

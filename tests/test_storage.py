@@ -16,10 +16,12 @@ import torch
 from conftest import Cli, write_photos
 
 from cnntrain.config.schema import Data
-from cnntrain.data import Splits, cache, prepare_data, storage
+from cnntrain.data import cache, storage
 from cnntrain.data.batches import train_batches
 from cnntrain.data.images.decode import decode_image
 from cnntrain.data.images.preprocessing import Pixels
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.splits import Splits
 from cnntrain.data.storage import choose_storage, describe_size
 from cnntrain.data.stores import MappedStore, StreamedStore
 from cnntrain.errors import ConfigError, DataError, StorageError

@@ -13,8 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cnntrain.config.schema import Data
-from cnntrain.data import expect_data, prepare_data
+from cnntrain.data.expected import expect_data
 from cnntrain.data.inputs import Inputs, image_inputs
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import ConfigError
 from cnntrain.models import CATALOGUE, Model, build_model, build_outline, count_parameters
 from cnntrain.models.options import Entry

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from cnntrain.config.loading import parse_config
-from cnntrain.data import prepare_data
 from cnntrain.data.batches import Batch
+from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import CheckpointError
 from cnntrain.models.outputs import WithAuxiliary
 from cnntrain.tasks.evaluation import evaluate

@@ -12,8 +12,10 @@ from conftest import SHORT, Cli
 from torch import nn
 
 from cnntrain.config.loading import Config, load_config
-from cnntrain.data import Split, Splits, prepare_data
 from cnntrain.data.batches import Batch, eval_batches, train_batches
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.split import Split
+from cnntrain.data.splits import Splits
 from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
 from cnntrain.runs.checkpoints import Header, save_training

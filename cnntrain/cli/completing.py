@@ -39,8 +39,8 @@ def complete_command(incomplete: str) -> list[str]:
 
 
 def _paths(incomplete: str) -> list[str]:
-    found = sorted(Path(path) for path in glob.glob(f"{glob.escape(incomplete)}*"))  # noqa: PTH207 (keeps `./`)
-    return [f"{path}/" if path.is_dir() else str(path) for path in found]
+    paths = sorted(Path(path) for path in glob.glob(f"{glob.escape(incomplete)}*"))  # noqa: PTH207 (keeps `./`)
+    return [f"{path}/" if path.is_dir() else str(path) for path in paths]
 
 
 def completion_for(arguments: list[str]) -> bool:

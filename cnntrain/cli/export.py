@@ -84,9 +84,11 @@ def export(
 def _text(card: dict[str, Any], target: Path, notes: "ExportNotes") -> list[str]:
     from cnntrain.data.storage import describe_size
 
-    found = card["agreement"]
-    sizes = ", ".join(map(str, found["batch_sizes"]))
-    differences = [f"{name} by up to {found[f'max_difference_{name}']:.1g}" for name in reversed(list(notes.outputs))]
+    agreement = card["agreement"]
+    sizes = ", ".join(map(str, agreement["batch_sizes"]))
+    differences = [
+        f"{name} by up to {agreement[f'max_difference_{name}']:.1g}" for name in reversed(list(notes.outputs))
+    ]
     differences[0] = differences[0].replace(" by", " differ by", 1)
     if notes.decision:
         differences.append(f"and the {notes.decision} is always the same")
@@ -94,7 +96,7 @@ def _text(card: dict[str, Any], target: Path, notes: "ExportNotes") -> list[str]
     return [
         f"{target} ({card['format']}{opset}, {describe_size(card['num_bytes'])})",
         f"{target}.json says all that its user must know",
-        f"it agrees with the original on {found['images']}, in batches of {sizes}:",
+        f"it agrees with the original on {agreement['images']}, in batches of {sizes}:",
         ", ".join(differences),
         "",
         f"to use it, in {target.parent}:",

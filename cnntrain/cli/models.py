@@ -16,5 +16,5 @@ def models(as_json: JsonOption = False) -> None:
     from cnntrain.insight.summarise import catalogue_figures
     from cnntrain.reports.network_tables import models_text
 
-    found = catalogue_figures()
-    show_json([asdict(model) for model in found]) if as_json else show(*models_text(found))
+    networks = catalogue_figures()
+    show_json([asdict(network) for network in networks]) if as_json else show(*models_text(networks))

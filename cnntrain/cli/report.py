@@ -16,8 +16,7 @@ RunsArgument = Annotated[
     typer.Argument(metavar="[RUN...]", help="Run folders; the newest run by default.", autocompletion=complete_run),
 ]
 PageOption = Annotated[
-    Path | None,
-    typer.Option(help="The page.  [default: report.html in the run folder; comparison.html in --output]"),
+    Path | None, typer.Option(help="The page.  [default: report.html in the run folder; comparison.html in --output]")
 ]
 RobustnessOption = Annotated[
     int | None,

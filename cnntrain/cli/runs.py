@@ -32,8 +32,8 @@ def runs(
 
     if folder and not folder.is_dir():
         raise CheckpointError(f"there is no folder of runs {folder}; without FOLDER, it is {output}")
-    found = list_runs(folder or output)
+    listed = list_runs(folder or output)
     if as_json:
-        show_json([asdict(run) for run in found])
+        show_json([asdict(run) for run in listed])
     else:
-        show(*(runs_text(found) if found else [f"no runs in {folder or output}; `cnntrain train CONFIG` makes one"]))
+        show(*(runs_text(listed) if listed else [f"no runs in {folder or output}; `cnntrain train CONFIG` makes one"]))

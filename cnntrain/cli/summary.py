@@ -30,8 +30,8 @@ def summary(
     from cnntrain.reports.network_tables import summary_text
 
     with locate(loaded):
-        found = summarise_config(loaded.config, classes)
-    for notice in found.notices:
+        summarised = summarise_config(loaded.config, classes)
+    for notice in summarised.notices:
         complain(f"note: {notice}")
-    fields = asdict(found)
-    show_json(fields | fields.pop("network")) if as_json else show(*summary_text(found))
+    fields = asdict(summarised)
+    show_json(fields | fields.pop("network")) if as_json else show(*summary_text(summarised))

@@ -4,14 +4,7 @@ from typing import Annotated
 
 import typer
 
-from cnntrain.cli.options import (
-    ConfigOptions,
-    NewRunOptions,
-    OptionalConfigArgument,
-    QuietOption,
-    StepOptions,
-    given,
-)
+from cnntrain.cli.options import ConfigOptions, NewRunOptions, OptionalConfigArgument, QuietOption, StepOptions, given
 from cnntrain.cli.running import train_and_tell
 from cnntrain.errors import ConfigError
 

@@ -46,8 +46,7 @@ class Data(Section):
     )
     split_seed: NonNegativeInt = Field(0, description="apart from run.seed, so that another seed moves no image")
     group_copies: Literal["exact", "near", "none"] = Field(
-        "exact",
-        description="what carving keeps in one split: images with equal pixels; nearly equal ones too; nothing",
+        "exact", description="what carving keeps in one split: images with equal pixels; nearly equal ones too; nothing"
     )
     channels: Literal[1, 3] | None = Field(None, description="1 grey, 3 colour; null: as the source has them")
     image_size: Side | None = Field(None, description="side of the network's square input, px; null: as usual")

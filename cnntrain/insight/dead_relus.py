@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data import Split
 from cnntrain.data.batches import Batch
+from cnntrain.data.split import Split
 
 NUM_IMAGES = 256  # that are looked at
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter
 
 from cnntrain.config.loading import Config
-from cnntrain.data import expect_data
+from cnntrain.data.expected import expect_data
 from cnntrain.models import CATALOGUE, NETWORKS, Model, build_outline
 from cnntrain.models.options import Entry
 from cnntrain.models.stages import frozen_stages

@@ -64,7 +64,7 @@ class Googlenet(NetworkOptions):
 class Widths(NamedTuple):
     """Maps of the parts of an inception module: a row of the paper's table 1."""
 
-    one: int
+    pointwise: int
     three_reduce: int
     three: int
     five_reduce: int
@@ -74,7 +74,7 @@ class Widths(NamedTuple):
     @property
     def total(self) -> int:
         """Maps that the module returns."""
-        return self.one + self.three + self.five + self.pool
+        return self.pointwise + self.three + self.five + self.pool
 
 
 _TABLE = {
@@ -236,7 +236,7 @@ class Inception(nn.Module):
 
     def __init__(self, in_channels: int, widths: Widths, *, five: int, norm: bool) -> None:
         super().__init__()
-        self.branch1 = Convolution(in_channels, widths.one, 1, norm=norm)
+        self.branch1 = Convolution(in_channels, widths.pointwise, 1, norm=norm)
         self.branch2 = nn.Sequential(
             Convolution(in_channels, widths.three_reduce, 1, norm=norm),
             Convolution(widths.three_reduce, widths.three, 3, norm=norm),
@@ -246,8 +246,7 @@ class Inception(nn.Module):
             Convolution(widths.five_reduce, widths.five, five, norm=norm),
         )
         self.branch4 = nn.Sequential(
-            nn.MaxPool2d(3, stride=1, padding=1),
-            Convolution(in_channels, widths.pool, 1, norm=norm),
+            nn.MaxPool2d(3, stride=1, padding=1), Convolution(in_channels, widths.pool, 1, norm=norm)
         )
 
     def forward(self, x: Tensor) -> Tensor:

@@ -94,15 +94,7 @@ class LeNet5(nn.Module):
         "head": ("classifier.5",),
     }
 
-    def __init__(
-        self,
-        inputs: Inputs,
-        num_outputs: int,
-        *,
-        activation: str,
-        pooling: str,
-        padding: int,
-    ) -> None:
+    def __init__(self, inputs: Inputs, num_outputs: int, *, activation: str, pooling: str, padding: int) -> None:
         super().__init__()
         height, width = sides_of_s4(inputs, padding)
         act, pool = _ACTIVATIONS[activation], _POOLINGS[pooling]

@@ -77,13 +77,7 @@ class Bottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        *,
-        shortcut: str = "projection",
-        stride_placement: str = "v1.5",
+        self, in_channels: int, width: int, stride: int, *, shortcut: str = "projection", stride_placement: str = "v1.5"
     ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_placement == "v1" else (1, stride)
@@ -134,13 +128,7 @@ class PreactivationBottleneck(nn.Module):
     expansion = 4
 
     def __init__(
-        self,
-        in_channels: int,
-        width: int,
-        stride: int,
-        *,
-        shortcut: str = "projection",
-        stride_placement: str = "v1.5",
+        self, in_channels: int, width: int, stride: int, *, shortcut: str = "projection", stride_placement: str = "v1.5"
     ) -> None:
         super().__init__()
         first, second = (stride, 1) if stride_placement == "v1" else (1, stride)

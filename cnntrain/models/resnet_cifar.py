@@ -65,14 +65,7 @@ class CifarResNet(nn.Module):
     }
 
     def __init__(
-        self,
-        inputs: Inputs,
-        num_outputs: int,
-        *,
-        depth: int,
-        shortcut: str,
-        preactivation: bool,
-        zero_init: bool,
+        self, inputs: Inputs, num_outputs: int, *, depth: int, shortcut: str, preactivation: bool, zero_init: bool
     ) -> None:
         super().__init__()
         if (depth - 2) % 6:

@@ -115,8 +115,7 @@ def _trust(findings: Findings) -> Iterator[Sentence]:
         left = f"{percent(robust.mean_corrupted)} when corrupted (mean), {percent(robust.attacked['PGD'][3])} when an"
         chance = f"chance moves each figure by up to {percent(widest_spread(robust.num_images))}"
         yield Sentence(
-            "",
-            f"{text} ({spoken(clean)}), {left} opponent changes pixels by at most 8 of 255 (PGD); {chance}.",
+            "", f"{text} ({spoken(clean)}), {left} opponent changes pixels by at most 8 of 255 (PGD); {chance}."
         )
 
 

@@ -63,33 +63,33 @@ def _chance(num_images: int) -> str:
 
 
 def _learning_rate(records: RunRecords) -> dict[str, Markup]:
-    """By step, so that the warm-up is seen; of a run that kept no signals, at the end of each epoch."""
-    lines, x_label = (records.signals, "step") if records.signals else (records.epochs, "epoch")
+    """By step, so that the warm-up is seen; of a run that logged no steps, at the end of each epoch."""
+    lines, x_label = (records.steps, "step") if records.steps else (records.epochs, "epoch")
     rates = [line["learning_rate"] for line in lines]
     alt = f"Learning rate over {x_label}s, from {rates[0]:.3g}, at most {max(rates):.3g}, to {rates[-1]:.3g}."
     chart = line_chart(
         {"learning rate": Line([line[x_label] for line in lines], rates)}, alt, x_label=x_label, y_label="learning rate"
     )
-    return {"Learning rate of each step" if records.signals else "Learning rate at the end of each epoch": chart}
+    return {"Learning rate of each step" if records.steps else "Learning rate at the end of each epoch": chart}
 
 
-def signal_chart(signals: Sequence[Mapping[str, Any]], key: str, y_label: str) -> Markup | None:
-    """A signal of each layer over steps, on a logarithmic axis; None where there is none.
+def norms_chart(steps: Sequence[Mapping[str, Any]], key: str, y_label: str) -> Markup | None:
+    """The norms or ratios of each layer over steps, on a logarithmic axis; None where there is none.
 
     Of many layers some are drawn, from first to last.
 
     Args:
-        signals: The lines of signals.jsonl.
+        steps: The lines of signals.jsonl.
         key: `gradient_norm` or `update_ratio`.
         y_label: Of the axis.
     """
-    layers = list(dict.fromkeys(layer for line in signals for layer in line[key]))  # float16 leaves some out
+    layers = list(dict.fromkeys(layer for line in steps for layer in line[key]))  # float16 leaves some out
     if not layers:
         return None
     chosen = [layers[i] for i in np.unique(np.linspace(0, len(layers) - 1, _MOST_LAYERS).round().astype(int))]
-    steps = [line["step"] for line in signals]
-    lines = {layer: Line(steps, [_positive(line[key].get(layer)) for line in signals]) for layer in chosen}
-    ends = ", ".join(f"{layer} {_positive(signals[-1][key].get(layer)):.2g}" for layer in chosen)
+    numbers = [line["step"] for line in steps]
+    lines = {layer: Line(numbers, [_positive(line[key].get(layer)) for line in steps]) for layer in chosen}
+    ends = ", ".join(f"{layer} {_positive(steps[-1][key].get(layer)):.2g}" for layer in chosen)
     return line_chart(
         lines, f"{y_label} of layers over steps. At the end: {ends}.", x_label="step", y_label=y_label, log_y=True
     )

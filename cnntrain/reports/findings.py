@@ -8,14 +8,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cnntrain.data import Reporter, Split
 from cnntrain.data.batches import eval_batches
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.split import Split
 from cnntrain.errors import CheckpointError, DataError
-from cnntrain.insight.calibration import (
-    Reliability,
-    calibration_error_by_chance,
-    reliability,
-)
+from cnntrain.insight.calibration import Reliability, calibration_error_by_chance, reliability
 from cnntrain.insight.labels import suspected_labels
 from cnntrain.insight.robustness import PASSES_PER_IMAGE, Robustness, robustness
 from cnntrain.models.summary import summarise

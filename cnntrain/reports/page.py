@@ -10,7 +10,7 @@ import torch
 from markupsafe import Markup
 from torch import nn
 
-from cnntrain.data import Reporter
+from cnntrain.data.reporter import Reporter
 from cnntrain.errors import DataError
 from cnntrain.insight.doctor import examine
 from cnntrain.insight.stage_maps import first_layer_filters, stage_maps
@@ -168,18 +168,18 @@ def report_summary(written: Written) -> dict[str, Any]:
 
 def _charts(records: RunRecords, findings: Findings | None) -> dict[str, Any]:
     """By name; all absent without the extra `report`."""
-    charts: dict[str, Any] = dict.fromkeys(("curves", "signals", "calibration", "robustness"))
+    charts: dict[str, Any] = dict.fromkeys(("curves", "norms", "calibration", "robustness"))
     if not is_installed("report"):
         return charts
     if records.epochs:
         charts["curves"] = figures.curves(records)
-    if records.signals:
+    if records.steps:
         kinds = {
             "Gradient norms of layers": ("gradient_norm", "gradient norm"),
             "Update-to-weight ratios of layers; about 0.001 is usual": ("update_ratio", "update / weight"),
         }
-        drawn = {text: figures.signal_chart(records.signals, *kind) for text, kind in kinds.items()}
-        charts["signals"] = {text: chart for text, chart in drawn.items() if chart}
+        drawn = {text: figures.norms_chart(records.steps, *kind) for text, kind in kinds.items()}
+        charts["norms"] = {text: chart for text, chart in drawn.items() if chart}
     if findings:
         before, after = findings.calibration.before, findings.calibration.after
         scaled = figures.reliability_chart(after, f"temperature {findings.calibration.temperature:.3f}")

@@ -78,7 +78,7 @@ def kept_predictions(records: RunRecords) -> Right | None:
         return None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise CheckpointError(f"{path}:{len(right) + 2}: damaged or unreadable ({error}); {_ANEW}") from error
-    found = np.array(right, dtype=bool)
+    marks = np.array(right, dtype=bool)
     test = records.results["test"]
     support = test["num_images"]
-    return found if len(found) == support and found.sum() == round(test["accuracy"] * support) else None
+    return marks if len(marks) == support and marks.sum() == round(test["accuracy"] * support) else None

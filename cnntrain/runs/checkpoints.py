@@ -21,15 +21,7 @@ from cnntrain.models.weights_file import METADATA_KEY, check_archive, check_fit
 from cnntrain.runs.artifacts.training import check_training
 from cnntrain.runs.files import write_bytes
 from cnntrain.runs.header import Header
-from cnntrain.runtime.sealing import (
-    DIGEST_KEY,
-    UNSEALED,
-    check_manifest,
-    manifest,
-    manifest_of,
-    read_manifest,
-    seal,
-)
+from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, check_manifest, manifest, manifest_of, read_manifest, seal
 
 __all__ = [
     "Header", "Saved", "check_weights", "network_bytes", "newest_training", "remove_later",
@@ -84,9 +76,9 @@ def save_training(folder: Path, state: dict[str, Any], header: Header, keep: Col
     write_bytes(path, content)
     write_bytes(manifest_of(path), manifest(digest))
 
-    found = {file for file in folder.glob("step-*.pt") if file.is_file()}
-    committed = sorted(file for file in found if file.name <= path.name and manifest_of(file).exists())
-    _remove(found - {*committed[-KEPT_STEPS:], *(_file(folder, step) for step in keep)})
+    existing = {file for file in folder.glob("step-*.pt") if file.is_file()}
+    committed = sorted(file for file in existing if file.name <= path.name and manifest_of(file).exists())
+    _remove(existing - {*committed[-KEPT_STEPS:], *(_file(folder, step) for step in keep)})
 
 
 def _file(folder: Path, step: int) -> Path:

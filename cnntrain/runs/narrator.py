@@ -6,8 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from cnntrain.data import Splits
 from cnntrain.data.batches import Batch
+from cnntrain.data.splits import Splits
 from cnntrain.runs.console import Bar, Console
 from cnntrain.training.events import EpochDone, Event, StepDone
 from cnntrain.training.settings import Settings

@@ -126,12 +126,7 @@ def as_picture(pixels: npt.NDArray[np.uint8], min_side: int = 96) -> Image.Image
 
 
 def _label_axes(
-    sheet: Image.Image,
-    row_names: Sequence[str],
-    class_names: Sequence[str],
-    cell: int,
-    margin: int,
-    font: _Font,
+    sheet: Image.Image, row_names: Sequence[str], class_names: Sequence[str], cell: int, margin: int, font: _Font
 ) -> None:
     draw = ImageDraw.Draw(sheet)
     for index, name in enumerate(class_names):

@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from cnntrain.config.loading import Config, load_config
-from cnntrain.data import SILENT, Reporter
+from cnntrain.data.reporter import SILENT, Reporter
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.reports.explanations import LAYERS, METHODS, Question
 from cnntrain.reports.explanations.explaining import explain_file

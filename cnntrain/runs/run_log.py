@@ -10,13 +10,14 @@ from typing import Any
 
 from torch import get_num_threads
 
-from cnntrain.data import Split, Splits
 from cnntrain.data.batches import Batch
+from cnntrain.data.split import Split
+from cnntrain.data.splits import Splits
 from cnntrain.errors import NumericalError
 from cnntrain.insight.doctor import Observations, Verdict, examine
 from cnntrain.runs.files import json_text, to_json, write_text
+from cnntrain.runs.logged_steps import LoggedSteps
 from cnntrain.runs.pictures import confusion_picture, image_grid
-from cnntrain.runs.signal_lines import SignalLines
 from cnntrain.runs.tensorboard import TensorBoard, cut_back
 from cnntrain.runtime.load import Contention, describe_contention
 from cnntrain.tasks.task import Evaluation, Task, kept_metrics
@@ -49,7 +50,7 @@ class RunLog:
         self.facts: dict[str, Any] = {}
         self._values = values
         self._lines: list[str] = []
-        self._signals = SignalLines()
+        self._logged_steps = LoggedSteps()
         self._told: list[str] = []  # kinds of verdicts
         self._to_draw: Batch | None = None
         self._tensorboard = TensorBoard(folder, enabled=values["run"]["tensorboard"])
@@ -63,12 +64,12 @@ class RunLog:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values from which the record can go on; what was logged until now is written."""
-        self._write("signals.jsonl", self._signals.lines)
+        self._write("signals.jsonl", self._logged_steps.lines)
         self._draw_first_batch()
         return {
             "epochs": [asdict(figures) for figures in self.epochs],
             "lines": list(self._lines),
-            "signals": self._signals.state_dict(),
+            "signals": self._logged_steps.state_dict(),
             "told": list(self._told),
             "event_files": self._tensorboard.flush(),
         }
@@ -79,12 +80,12 @@ class RunLog:
         cut_back(self.folder, state["event_files"])
         self._tensorboard = TensorBoard(self.folder, enabled=self._values["run"]["tensorboard"])
         self.epochs = [EpochFigures(**figures) for figures in state["epochs"]]
-        self._lines, self._signals, self._told = list(state["lines"]), SignalLines(), []
+        self._lines, self._logged_steps, self._told = list(state["lines"]), LoggedSteps(), []
         if "signals" in state:  # else of a version without them
-            self._signals.load_state_dict(state["signals"])
+            self._logged_steps.load_state_dict(state["signals"])
             self._told = list(state["told"])
         self._write("metrics.jsonl", self._lines)
-        self._write("signals.jsonl", self._signals.lines)
+        self._write("signals.jsonl", self._logged_steps.lines)
 
     def see(self, event: Event, dead: Mapping[str, float] | None = None) -> None:
         """Takes in what the loop says of itself.
@@ -117,7 +118,9 @@ class RunLog:
         rounded = {
             kind: {layer: float(f"{norm:.4g}") for layer, norm in layers.items()} for kind, layers in finite.items()
         }
-        self._signals.add({"step": event.step, "epoch": event.epoch, "loss": loss, "learning_rate": rate, **rounded})
+        self._logged_steps.add(
+            {"step": event.step, "epoch": event.epoch, "loss": loss, "learning_rate": rate, **rounded}
+        )
 
     def _draw_first_batch(self) -> None:
         """Once: after the first epoch, or before what is saved in it, for who goes on from there has not seen it."""
@@ -171,7 +174,7 @@ class RunLog:
         return examine(
             Observations(
                 epochs=[json.loads(line) for line in self._lines],
-                steps=[json.loads(line) for line in self._signals.lines],
+                steps=[json.loads(line) for line in self._logged_steps.lines],
                 val=val,
                 early_stopping=self._values["recipe"]["early_stopping"],
                 finished=finished,

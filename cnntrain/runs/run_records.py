@@ -20,7 +20,7 @@ class RunRecords:
         folder: The run's.
         results: Of results.json; empty before the run has finished.
         epochs: The lines of metrics.jsonl.
-        signals: The lines of signals.jsonl: gradient norms and update ratios by layer.
+        steps: The lines of signals.jsonl: gradient norms and update ratios by layer.
         config_text: config.yaml.
         config: The same, parsed.
     """
@@ -28,7 +28,7 @@ class RunRecords:
     folder: Path
     results: dict[str, Any]
     epochs: list[dict[str, Any]]
-    signals: list[dict[str, Any]]
+    steps: list[dict[str, Any]]
     config_text: str
     config: dict[str, Any]
 
@@ -37,7 +37,7 @@ class RunRecords:
         """What the doctor judges by; of a run that has not ended, or is of an older version, some of it is missing."""
         return Observations(
             epochs=self.epochs,
-            steps=self.signals,
+            steps=self.steps,
             val=self.results.get("val") or {},
             chance_loss=self.results.get("chance_loss"),
             class_counts=self.results.get("class_counts", {}),
@@ -63,7 +63,7 @@ def read_records(folder: Path) -> RunRecords:
         folder,
         results=results,
         epochs=epochs,
-        signals=_lines(folder / "signals.jsonl"),
+        steps=_lines(folder / "signals.jsonl"),
         config_text=config_text,
         config=config,
     )

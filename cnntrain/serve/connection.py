@@ -36,9 +36,9 @@ class Connection(H11Protocol):  # type: ignore[misc]
         super().connection_made(transport)
         self._begin(self._header_seconds)
         if len(self.connections) > self._max_connections:
-            waiting = [one for one in self.connections if one is not self and one.waits_for_client]
+            waiting = [other for other in self.connections if other is not self and other.waits_for_client]
             if waiting:
-                min(waiting, key=lambda one: one._since).end()
+                min(waiting, key=lambda other: other._since).end()
             else:
                 body = b'{"error":"' + FULL.encode() + b'"}'
                 head = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nConnection: close\r\n"

@@ -104,7 +104,7 @@ class Room:
             self._coming.remove(limit)
 
     def _give_up_another(self, limit: asyncio.Timeout) -> None:
-        others = [one for one in self._coming if one is not limit and not one.expired()]
+        others = [other for other in self._coming if other is not limit and not other.expired()]
         if not others:
             raise Refused(503, "too much is being uploaded at once; try again")
         others[0].reschedule(asyncio.get_running_loop().time())
@@ -139,7 +139,7 @@ async def read_image(request: Request, max_bytes: int, take: Callable[[int], Non
 async def _field(request: Request) -> bytes:
     try:
         async with request.form(max_files=1, max_fields=1) as form:
-            image, found = form.get("image"), ", ".join(form) or "none"
+            image, fields = form.get("image"), ", ".join(form) or "none"
             if isinstance(image, UploadFile):
                 return bytes(await image.read())
     except (Refused, ClientDisconnect):
@@ -150,17 +150,17 @@ async def _field(request: Request) -> bytes:
         raise Refused(503, "there is no room for the image at the moment; try again") from error
     except Exception as error:  # by release, Starlette's parser lets several others through
         raise Refused(400, f"the form cannot be read; {HOW}") from error
-    what = "is a text, not a file" if image is not None else f"is missing (fields found: {found})"
+    what = "is a text, not a file" if image is not None else f"is missing (fields found: {fields})"
     raise Refused(400, f"the field `image` {what}; {HOW}")
 
 
 def _at_most(max_bytes: int, request: Request, take: Callable[[int], None]) -> _Receive:
     """A request's content piece by piece, until there is too much of it, whatever length was announced."""
-    said, so_far = request.headers.get("content-length", ""), 0
+    announced, so_far = request.headers.get("content-length", ""), 0
 
     async def receive() -> Any:
         nonlocal so_far
-        if said.isdigit() and int(said) > max_bytes:
+        if announced.isdigit() and int(announced) > max_bytes:
             raise too_large(max_bytes)
         message = await request.receive()
         so_far += len(message.get("body", b""))

@@ -7,8 +7,10 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data import Preprocessing, Reporter, Split
 from cnntrain.data.batches import Batch, eval_batches
+from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.split import Split
 from cnntrain.runtime.device import exact_float32
 from cnntrain.tasks.task import Evaluation, Task
 

@@ -40,13 +40,13 @@ def doubtful_classes(metrics: Mapping[str, Any]) -> str:
     counts = {row["class"]: row["support"] for row in metrics["per_class"]}
     few = {name: count for name, count in counts.items() if 0 < count < FEW}
     none = [name for name, count in counts.items() if not count]
-    found = []
+    remarks = []
     if few:
         shown = [f"{shortened(name)} {count}" for name, count in sorted(few.items(), key=lambda item: item[1])]
-        found.append(f"{len(few):,} of {len(counts):,} classes have fewer than {FEW} images ({_some(shown)})")
+        remarks.append(f"{len(few):,} of {len(counts):,} classes have fewer than {FEW} images ({_some(shown)})")
     if none:
-        found.append(f"{len(none):,} of {len(counts):,} have none ({_some([shortened(name) for name in none])})")
-    return f"{'; '.join(found)}: their figures say little or nothing" if found else ""
+        remarks.append(f"{len(none):,} of {len(counts):,} have none ({_some([shortened(name) for name in none])})")
+    return f"{'; '.join(remarks)}: their figures say little or nothing" if remarks else ""
 
 
 def _some(texts: Sequence[str], most: int = 3) -> str:

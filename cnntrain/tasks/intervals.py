@@ -50,7 +50,7 @@ def mean_interval(counts: Iterable[tuple[int, int]]) -> Interval:
     shares = [successes / total for successes, total in pairs]
     single = [wilson_interval(*pair) for pair in pairs]
     middle = math.fsum(shares) / len(shares)
-    distances = [max(share - one.low, one.high - share) for share, one in zip(shares, single, strict=True)]
+    distances = [max(share - own.low, own.high - share) for share, own in zip(shares, single, strict=True)]
     spread = math.hypot(*distances) / len(shares)
     return Interval(max(0.0, middle - spread), min(1.0, middle + spread))
 

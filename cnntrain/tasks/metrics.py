@@ -47,8 +47,8 @@ class Confusion:
     @property
     def is_right(self) -> npt.NDArray[np.bool_]:
         """Which pairs are no mistakes, bool (P,)."""
-        found: npt.NDArray[np.bool_] = self.targets == self.predictions
-        return found
+        is_right: npt.NDArray[np.bool_] = self.targets == self.predictions
+        return is_right
 
     @property
     def num_images(self) -> int:
@@ -127,13 +127,13 @@ class SingleLabelEvaluation:
     def summary(self) -> dict[str, Any]:
         """The metrics as plain values: loss, accuracy, per class, macro averages, confusion; and their intervals."""
         top5 = {"top5_accuracy": float(self.in_top5.mean())} if len(self.class_names) > 5 else {}
-        found = {
+        metrics = {
             "num_images": len(self.targets),
             "loss": float(self.losses.mean(dtype=np.float64)),
             **top5,
             **summarise_confusion(self.confusion, self.class_names),
         }
-        return found | {f"{key}_interval": list(interval) for key, interval in confidence_intervals(found).items()}
+        return metrics | {f"{key}_interval": list(interval) for key, interval in confidence_intervals(metrics).items()}
 
     @property
     def right(self) -> npt.NDArray[np.bool_]:
@@ -151,8 +151,10 @@ class SingleLabelEvaluation:
 
     def caption(self, position: int) -> str:
         """Prediction, confidence and truth."""
-        said, truth = (printable(self.class_names[labels[position]]) for labels in (self.predictions, self.targets))
-        return f"said {said} ({self.confidences[position]:.0%})\nis {truth}"
+        predicted, truth = (
+            printable(self.class_names[labels[position]]) for labels in (self.predictions, self.targets)
+        )
+        return f"said {predicted} ({self.confidences[position]:.0%})\nis {truth}"
 
     def worst_mistakes(self, limit: int) -> npt.NDArray[np.int64]:
         """Positions of the wrong predictions with the highest loss, worst first."""

@@ -181,9 +181,7 @@ class SingleLabel:
                 "probabilities": f"{shape}, the softmax of the logits; each row adds up to 1",
             },
             gives=f"probabilities (batch, {num_classes}) and their logits",
-            bare_outputs={
-                "logits": f"{shape}; divided by the temperature, their softmax is the probabilities",
-            },
+            bare_outputs={"logits": f"{shape}; divided by the temperature, their softmax is the probabilities"},
             labels={"class_names": list(self.class_names)},
             fitted={"temperature": self.temperature},
             decision="top class",

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 import torch
 
-from cnntrain.data import Split
 from cnntrain.data.batches import Batch, eval_batches
+from cnntrain.data.split import Split
 from cnntrain.runs.checkpoints import network_bytes
 from cnntrain.runs.files import write_bytes
 from cnntrain.tasks.evaluation import evaluate, network_outputs

@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 
-from cnntrain.data import Reporter, Split, prepare_split
 from cnntrain.data.layout import SPLITS
 from cnntrain.data.places import moved_images
+from cnntrain.data.prepare import prepare_split
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.split import Split
 from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.runtime.device import use_threads
 from cnntrain.runtime.names import quoted

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from cnntrain.data import SILENT, Preprocessing, Reporter
+from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.reporter import SILENT, Reporter
 from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
 from cnntrain.runs.checkpoints import check_weights

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from cnntrain.config.loading import Config, dump_config
-from cnntrain.data import Reporter
+from cnntrain.data.reporter import Reporter
 from cnntrain.errors import NumericalError
 from cnntrain.models import count_parameters
 from cnntrain.runtime.device import device_name, resolve_device

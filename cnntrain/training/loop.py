@@ -9,8 +9,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
+from cnntrain.data.splits import Splits
 from cnntrain.runtime.device import autocast
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training.events import EpochDone, Event, StepDone

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
-from cnntrain.data import Splits
 from cnntrain.data.inputs import Inputs
+from cnntrain.data.splits import Splits
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.optimizers import REMEMBERED
 from cnntrain.training.settings import Settings

@@ -7,7 +7,10 @@ import torch
 from torch import nn
 
 from cnntrain.config.schema import Config
-from cnntrain.data import Reporter, Splits, prepare_data, resolve_data_root
+from cnntrain.data.places import resolve_data_root
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.splits import Splits
 from cnntrain.data.storage import describe_size, free_memory
 from cnntrain.errors import ConfigError
 from cnntrain.models import count_parameters
@@ -16,13 +19,7 @@ from cnntrain.models.pretrained import Weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
 from cnntrain.runs.artifacts.checking import loading
 from cnntrain.runtime.compiling import compiled
-from cnntrain.runtime.device import (
-    MEMORY_FORMAT,
-    choose_fast_arithmetic,
-    device_name,
-    resolve_precision,
-    use_threads,
-)
+from cnntrain.runtime.device import MEMORY_FORMAT, choose_fast_arithmetic, device_name, resolve_precision, use_threads
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.training.early_stopping import MetricWatch
 from cnntrain.training.freezing import Freezing

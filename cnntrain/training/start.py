@@ -4,7 +4,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from cnntrain.config import schema
-from cnntrain.data import Splits
+from cnntrain.data.splits import Splits
 from cnntrain.errors import ConfigError
 from cnntrain.models import build_model, count_parameters
 from cnntrain.models.pretrained import Weights, load_weights, read_weights

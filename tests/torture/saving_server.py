@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 
 from cnntrain.config.loading import parse_config
-from cnntrain.data import prepare_data
+from cnntrain.data.prepare import prepare_data
 from cnntrain.runs.checkpoints import Header, network_bytes, save_training
 from cnntrain.runs.files import write_bytes
 from cnntrain.runs.resume import environment

@@ -142,7 +142,7 @@ def test_memory_that_is_not_there_is_one_message(server: Server) -> None:
 
 def test_decoding_has_no_processes_that_could_die_and_no_shared_memory_that_could_run_out(tmp_path: Path) -> None:
     from cnntrain.config.schema import Data
-    from cnntrain.data import prepare_data
+    from cnntrain.data.prepare import prepare_data
 
     root = write_photos(tmp_path / "photos", {"train": 12})
     shared = set(os.listdir("/dev/shm")) if Path("/dev/shm").is_dir() else set()  # noqa: PTH208

@@ -60,7 +60,7 @@ def check(
     section, root, knows_size = _data_section(config, set_, data_root)
 
     from cnntrain.insight.data_check.report import inspect_data
-    from cnntrain.reports.data_check.text import report_text, verdict
+    from cnntrain.reports.data_check.text import report_text, totals_text
     from cnntrain.runs.console import Console
     from cnntrain.runs.files import write_text
 
@@ -76,7 +76,7 @@ def check(
         write_text(page, report_page(report))
         console.say(f"wrote {page}")
     if report.num_findings("problem") or (strict and report.num_findings("warning")):
-        raise DataError(f"{report.inventory.place}: {verdict(report)}")
+        raise DataError(f"{report.inventory.place}: {totals_text(report)}")
 
 
 def _data_section(source: str, set_: list[str] | None, data_root: Path | None) -> tuple["Data", str | None, bool]:

@@ -37,6 +37,6 @@ def preview(
 
     check_replaceable(out)
     with locate(loaded):
-        found = first_images(loaded.config, Console(quiet=quiet), num_images=images, epoch=epoch)
-    save_preview(found, out)
-    show(f"wrote {out}: {len(found.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")
+        pairs = first_images(loaded.config, Console(quiet=quiet), num_images=images, epoch=epoch)
+    save_preview(pairs, out)
+    show(f"wrote {out}: {len(pairs.names)} images of epoch {epoch}, each as stored (left) and as the network sees it")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cnntrain.data import Reporter
 from cnntrain.data.arrays import Groups
 from cnntrain.data.copies import exact_copies, joined
 from cnntrain.data.images.folder_part import FolderPart
@@ -15,6 +14,7 @@ from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.images.similar import THUMBNAIL, near_copies
 from cnntrain.data.layout import carved_fractions, lay_out, parts_in_order
 from cnntrain.data.options import Data
+from cnntrain.data.reporter import Reporter
 from cnntrain.data.source import Source
 from cnntrain.errors import DataError
 from cnntrain.insight.data_check.look import Look

@@ -6,9 +6,9 @@ from itertools import chain
 
 import numpy as np
 
-from cnntrain.data import Reporter
 from cnntrain.data.copies import connected
 from cnntrain.data.images.similar import near_pairs
+from cnntrain.data.reporter import Reporter
 from cnntrain.insight.data_check.findings import Finding, Item, Severity
 from cnntrain.insight.data_check.look import Look
 from cnntrain.insight.data_check.samples import NO_CLASS, UNUSED, Inventory, Sample

@@ -12,12 +12,12 @@ from typing import Any
 
 from PIL import Image
 
-from cnntrain.data import Reporter
 from cnntrain.data.images.decode import convert, decode_image, faults_explained, read_bytes
 from cnntrain.data.images.digests import is_jpeg, pixel_digest
 from cnntrain.data.images.formats import formats, unread_image
 from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.images.similar import ENOUGH_PX, thumbnail
+from cnntrain.data.reporter import Reporter
 from cnntrain.errors import DataError
 from cnntrain.insight.data_check.samples import Sample
 from cnntrain.runtime.names import printable

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from cnntrain.data import Reporter
 from cnntrain.data.images.cropping import ADVICE, MUCH, SOME, cut_share, measure_cut
 from cnntrain.data.images.resolving import resolve_inputs
 from cnntrain.data.options import Data
+from cnntrain.data.reporter import Reporter
 from cnntrain.data.sources import SOURCES
 from cnntrain.insight.data_check.balance import Counts, balance_findings, count_classes
 from cnntrain.insight.data_check.carving import carve_as_training

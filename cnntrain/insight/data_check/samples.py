@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from cnntrain.data import Reporter
 from cnntrain.data.class_names import class_warnings
 from cnntrain.data.images.array_part import ArrayPart
 from cnntrain.data.images.decode import is_image_name
@@ -14,6 +13,7 @@ from cnntrain.data.images.preprocessing import Pixels
 from cnntrain.data.layout import Layout, find_source, lay_out
 from cnntrain.data.options import Data
 from cnntrain.data.places import whereabouts
+from cnntrain.data.reporter import Reporter
 from cnntrain.data.source import Source
 from cnntrain.data.sources import SOURCES
 from cnntrain.data.split_folders import SPLIT_WORDS

@@ -13,7 +13,7 @@ from cnntrain.insight.data_check.findings import Finding, Item
 from cnntrain.insight.data_check.look import open_picture
 from cnntrain.insight.data_check.report import Report
 from cnntrain.insight.data_check.samples import UNUSED
-from cnntrain.reports.data_check.text import member_text, size_text, verdict
+from cnntrain.reports.data_check.text import member_text, size_text, totals_text
 from cnntrain.reports.pages import picture, render
 
 _MAX_ITEMS = 24  # of a finding that are shown
@@ -50,7 +50,7 @@ def report_page(report: Report) -> str:
         place=inventory.place,
         size=size_text(report),
         origins=inventory.origins,
-        verdict=verdict(report),
+        totals=totals_text(report),
         worst=report.findings[0].severity if report.findings else "",
         findings=findings,
         splits=splits,

@@ -13,9 +13,11 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from cnntrain.config import schema
-from cnntrain.data import Reporter, Splits, prepare_data
 from cnntrain.data.batches import epoch_order, train_batches
 from cnntrain.data.images.preprocessing import Pixels
+from cnntrain.data.prepare import prepare_data
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.splits import Splits
 from cnntrain.errors import ConfigError
 from cnntrain.runs.files import write_bytes
 from cnntrain.runs.pictures import image_grid

@@ -23,10 +23,10 @@ def report_text(report: Report, examples: int = 5) -> list[str]:
         lines += ["", f"{'severity':<9} {'how many':>14}  finding"]
     for finding in report.findings:
         lines += _finding_lines(report, finding, examples)
-    return [*lines, "", verdict(report)]
+    return [*lines, "", totals_text(report)]
 
 
-def verdict(report: Report) -> str:
+def totals_text(report: Report) -> str:
     """How much was found, in words."""
     counts = [(report.num_findings(severity), severity) for severity in SEVERITIES]
     worded = [counted(number, severity) for number, severity in counts if number]

@@ -26,12 +26,7 @@ def render(template: str, **values: Any) -> str:
     """
     loader = FileSystemLoader(_HERE)
     environment = Environment(
-        loader=loader,
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=True, undefined=StrictUndefined, finalize=_shown, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"percent": percent, "picture": picture, "figures": figures}
     style = Markup((_HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)

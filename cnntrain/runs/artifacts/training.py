@@ -75,8 +75,8 @@ class FigureValues(Values):
     data_seconds: NotNegative
 
 
-class SignalValues(Values):
-    """Of `SignalLines`."""
+class LoggedStepsValues(Values):
+    """Of `LoggedSteps`."""
 
     lines: list[Text]
     spacing: Positive
@@ -89,7 +89,7 @@ class LogValues(Values):
     epochs: list[FigureValues]
     lines: list[Text]
     event_files: dict[Text, Count]
-    signals: NotRequired[SignalValues]
+    signals: NotRequired[LoggedStepsValues]
     told: NotRequired[list[Text]]
 
 

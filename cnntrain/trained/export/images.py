@@ -6,8 +6,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from cnntrain.data import Reporter
 from cnntrain.data.images.decode import fit_content, read_bytes
+from cnntrain.data.reporter import Reporter
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.trained import Trained
 from cnntrain.trained.evaluate import find_split

@@ -4,7 +4,8 @@ import time
 from dataclasses import dataclass
 
 from cnntrain.config.loading import Config
-from cnntrain.data import Reporter, Splits
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.splits import Splits
 from cnntrain.runtime.device import resolve_device
 from cnntrain.training.lr_find.conclusion import Conclusion, decide
 from cnntrain.training.lr_find.ladder import Ladder, round_lengths
@@ -40,13 +41,7 @@ class Search:
 
 
 def lr_find(
-    config: Config,
-    reporter: Reporter,
-    *,
-    steps: int = 100,
-    low: float = 1e-6,
-    high: float = 10.0,
-    budget: int = BUDGET,
+    config: Config, reporter: Reporter, *, steps: int = 100, low: float = 1e-6, high: float = 10.0, budget: int = BUDGET
 ) -> Search:
     """Draws a curve by a range test, then tries rates in short trainings. Nothing of it is kept.
 

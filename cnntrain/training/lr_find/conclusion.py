@@ -113,8 +113,8 @@ def standard_error(some: Sequence[Trial], others: Sequence[Trial]) -> float:
     """
     other_of = {trial.seed: trial for trial in others}
     pairs = [(trial, other_of[trial.seed]) for trial in some]
-    differing = sum(int(np.count_nonzero(one.right != other.right)) for one, other in pairs)
-    return math.sqrt(differing + 1) / sum(one.num_held_out for one, _ in pairs)
+    differing = sum(int(np.count_nonzero(trial.right != other.right)) for trial, other in pairs)
+    return math.sqrt(differing + 1) / sum(trial.num_held_out for trial, _ in pairs)
 
 
 def _mean_loss(some: Sequence[Trial]) -> float:

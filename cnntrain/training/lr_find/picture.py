@@ -35,13 +35,13 @@ def picture(
             axes[0].axvspan(conclusion.as_good_from, conclusion.as_good_to, color="#e0772b", alpha=0.12, linewidth=0)
     _draw_curve(axes[-1], curve)
     marks = [(conclusion.suggestion, "#e0772b", "-", "suggestion"), (configured, "#8c8c8c", ":", "configuration")]
-    for one in axes:
+    for plot in axes:
         for rate, colour, style, name in marks:
             if rate is not None:
-                one.axvline(rate, color=colour, linestyle=style, linewidth=1.5, label=f"{name} {rate:.2g}")
-        one.set(xscale="log")
-        one.grid(alpha=0.2)
-        one.legend(frameon=False)
+                plot.axvline(rate, color=colour, linestyle=style, linewidth=1.5, label=f"{name} {rate:.2g}")
+        plot.set(xscale="log")
+        plot.grid(alpha=0.2)
+        plot.legend(frameon=False)
     axes[-1].set(xlabel="learning rate")
     dates: dict[str, Any] = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
     buffer = io.BytesIO()

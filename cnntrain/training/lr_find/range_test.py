@@ -13,7 +13,8 @@ from statistics import fmean
 import numpy as np
 import numpy.typing as npt
 
-from cnntrain.data import Reporter, Splits
+from cnntrain.data.reporter import Reporter
+from cnntrain.data.splits import Splits
 from cnntrain.errors import NumericalError
 from cnntrain.training.loop import begin_epoch, train_step
 from cnntrain.training.lr_find.trials import endless_batches, without_stops

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 
 from cnntrain.config.loading import Config
-from cnntrain.data import Splits
 from cnntrain.data.batches import Batch, eval_batches, steps_per_epoch
 from cnntrain.data.carve import carve
+from cnntrain.data.splits import Splits
 from cnntrain.models.pretrained import Weights
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.task import Task

@@ -8,7 +8,7 @@ from cnntrain.runs.files import json_text
 MAX_LINES = 400  # as many as a chart can show
 
 
-class SignalLines:
+class LoggedSteps:
     """Lines that stay spread over a training of any length: when they are too many, every second one goes.
 
     Attributes:

@@ -13,13 +13,14 @@ from conftest import Cli, split_of
 from torch import nn
 
 from cnntrain.config.loading import load_config
-from cnntrain.data import Preprocessing, prepare_data
 from cnntrain.data.batches import Batch, eval_batches
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.inputs import image_inputs
+from cnntrain.data.prepare import prepare_data
 from cnntrain.insight.dead_relus import dead_relus, spread
 from cnntrain.models import build_model
 from cnntrain.runs.console import Console
-from cnntrain.runs.signal_lines import MAX_LINES, SignalLines
+from cnntrain.runs.logged_steps import MAX_LINES, LoggedSteps
 from cnntrain.ten_steps import take_ten_steps
 from cnntrain.training.events import StepDone
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
@@ -120,7 +121,7 @@ def test_steps_are_logged_more_often_at_the_beginning() -> None:
 
 
 def test_long_trainings_keep_some_hundred_lines_spread_over_all_of_it() -> None:
-    lines = SignalLines()
+    lines = LoggedSteps()
     for step in range(10_000):
         lines.add({"step": step})
         assert len(lines.lines) <= MAX_LINES
@@ -131,12 +132,12 @@ def test_long_trainings_keep_some_hundred_lines_spread_over_all_of_it() -> None:
 
 
 def test_lines_go_on_where_they_were_saved() -> None:
-    whole, begun = SignalLines(), SignalLines()
+    whole, begun = LoggedSteps(), LoggedSteps()
     for step in range(1234):
         whole.add({"step": step})
     for step in range(777):
         begun.add({"step": step})
-    again = SignalLines()
+    again = LoggedSteps()
     again.load_state_dict(json.loads(json.dumps(begun.state_dict())))
     for step in range(777, 1234):
         again.add({"step": step})

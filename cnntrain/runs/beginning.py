@@ -51,6 +51,7 @@ def beginning(
         ConfigError: The configuration is wrong, or another one than the run's.
         StorageError: Another process trains the run.
     """
+    config = None if config == "" else config  # a variable of the shell that is not set
     if resume is False:
         if config is None:
             which = "cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)"

@@ -180,22 +180,24 @@ def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: St
 
     saver.begin()
     learning = True
-    while learning:  # anew after going back
-        try:
-            with stop.later(), closing(narrator):  # a signal waits until it is looked for
-                for event in learn(state, ready.splits, ready.settings, validating=validating):
-                    check_event(event, state.network)  # what is not finite is neither kept nor told
-                    saver.keep_best(event)
-                    narrator.see(event)
-                    log.see(event, look_at_relus(event, ready))
-                    stop.check()
-                    saver.see(event)  # last, so that what was logged is saved with it
-            learning = False
-        except NonfiniteStep as error:
-            saver.go_back(error)
-        except Stopped:
-            saver.save_at_stop()
-            raise
+    try:
+        while learning:  # anew after going back
+            with stop.later():  # a signal waits until it is looked for
+                try:
+                    with closing(narrator):
+                        for event in learn(state, ready.splits, ready.settings, validating=validating):
+                            check_event(event, state.network)  # what is not finite is neither kept nor told
+                            saver.keep_best(event)
+                            narrator.see(event)
+                            log.see(event, look_at_relus(event, ready))
+                            stop.check()
+                            saver.see(event)  # last, so that what was logged is saved with it
+                    learning = False
+                except NonfiniteStep as error:
+                    saver.go_back(error)
+    except Stopped:
+        saver.save_at_stop()
+        raise
 
 
 def look_at_relus(event: Event, ready: SetUp) -> dict[str, float]:

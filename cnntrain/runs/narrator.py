@@ -9,7 +9,7 @@ from torch import nn
 from cnntrain.data.batches import Batch
 from cnntrain.data.splits import Splits
 from cnntrain.runs.console import Bar, Console
-from cnntrain.training.events import EpochDone, Event, StepDone
+from cnntrain.training.events import EpochBegun, EpochDone, Event, StepDone
 from cnntrain.training.settings import Settings
 
 
@@ -29,13 +29,14 @@ class Narrator:
     ) -> None:
         self._console, self._recipe = console, recipe
         self._splits, self._network, self._settings = splits, network, settings
-        self._epoch = 0  # whose steps are being taken
         self._bar: Bar | None = None
         self._named_evaluation = False
 
     def see(self, event: Event) -> None:
         """Says what there is to say of an event."""
         match event:
+            case EpochBegun():
+                self._begin_epoch(event)
             case StepDone():
                 self._see_step(event)
             case EpochDone():
@@ -57,8 +58,6 @@ class Narrator:
         self._end_bar()
 
     def _see_step(self, event: StepDone) -> None:
-        if event.epoch != self._epoch:
-            self._begin_epoch(event)
         if event.reason:
             self._console.say(f"     note: {event.reason}; it is left out")
         if event.is_first:
@@ -66,10 +65,10 @@ class Narrator:
         if self._bar:
             self._bar.advance()
 
-    def _begin_epoch(self, event: StepDone) -> None:
+    def _begin_epoch(self, event: EpochBegun) -> None:
         """What is new in this epoch, and its bar."""
         self._end_bar()
-        self._epoch, epochs, num_steps = event.epoch, self._settings.epochs, self._settings.steps_per_epoch
+        epochs, num_steps = self._settings.epochs, self._settings.steps_per_epoch
         size = self._settings.training_size(event.epoch)
         smaller = f"images of {size} px" if size < self._settings.image_size else ""
         news = [self._settings.freezing.describe(event.epoch, self._network), smaller]
@@ -82,7 +81,7 @@ class Narrator:
             return f"loss {float(sums.loss / sums.weight):.4f}, {sums.num_images / sums.seconds:,.0f} images/s"
 
         if not self._console.quiet:
-            first = (event.step - 1) - (event.epoch - 1) * num_steps
+            first = event.step - (event.epoch - 1) * num_steps
             what, after = f"epoch {event.epoch}/{epochs}, step", (epochs - event.epoch) * num_steps
             self._bar = self._console.bar(num_steps, what, first=first, after=after, detail=detail)
 

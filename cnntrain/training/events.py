@@ -13,6 +13,21 @@ from cnntrain.training.sums import EpochFigures, EpochSums
 
 
 @dataclass(frozen=True)
+class EpochBegun:
+    """The steps of an epoch, or what is left of them, are about to be taken.
+
+    Attributes:
+        epoch: Which one, from 1.
+        step: Steps taken or left out so far.
+        sums: Of the epoch so far; its steps add to them.
+    """
+
+    epoch: int
+    step: int
+    sums: EpochSums
+
+
+@dataclass(frozen=True)
 class StepDone:
     """A step was taken, or left out. Tensors are on the device; reading a number makes the host wait for it.
 
@@ -72,4 +87,4 @@ class EpochDone:
     improved: bool
 
 
-Event = StepDone | EpochDone
+Event = EpochBegun | StepDone | EpochDone

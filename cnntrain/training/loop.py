@@ -13,7 +13,7 @@ from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batc
 from cnntrain.data.splits import Splits
 from cnntrain.runtime.device import autocast
 from cnntrain.tasks.evaluation import evaluate
-from cnntrain.training.events import EpochDone, Event, StepDone
+from cnntrain.training.events import EpochBegun, EpochDone, Event, StepDone
 from cnntrain.training.nonfinite import clip_gradients, reason_to_leave_out, restore_buffers
 from cnntrain.training.settings import Settings
 from cnntrain.training.state import TrainingState
@@ -37,7 +37,7 @@ def learn(
         validating: What validation's batches pass through, such as a bar.
 
     Yields:
-        `StepDone` after each step, `EpochDone` after each epoch.
+        `EpochBegun` before the steps of an epoch, `StepDone` after each step, `EpochDone` after each epoch.
 
     Raises:
         DataError: A streamed image cannot be read.
@@ -53,7 +53,7 @@ def learn(
         yield EpochDone(epoch, state.step, state.last_learning_rate, sums.figures(), val, improved)
 
 
-def train_epoch(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[StepDone]:
+def train_epoch(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[EpochBegun | StepDone]:
     """One pass over the training images, or what is left of it.
 
     Raises:
@@ -61,6 +61,7 @@ def train_epoch(state: TrainingState, splits: Splits, settings: Settings) -> Ite
         NonfiniteStep: As `learn`.
     """
     begin_epoch(state.network, settings, state.epoch)
+    yield EpochBegun(state.epoch, state.step, state.sums)
     batches = epoch_batches(
         splits, settings, state.epoch, first=state.step - state.epochs_done * settings.steps_per_epoch
     )

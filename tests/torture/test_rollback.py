@@ -16,6 +16,7 @@ from test_resume import flip, only
 
 from cnntrain.runs.saving import Saver
 from cnntrain.runtime.signals import Stopped
+from cnntrain.training.nonfinite import NonfiniteStep
 from cnntrain.training.state import TrainingState
 
 Run = Callable[..., Outcome]
@@ -95,6 +96,35 @@ def test_saved_at_any_moments_a_rollback_goes_back_to_the_same_state(
             meanwhile(patch, lambda saver, count, moments=moments: count in moments and saver.save())  # type: ignore[misc]
             assert run(f"often{number}").code == 0
         assert outcome(tmp_path / f"often{number}") == expected
+
+
+def test_a_signal_while_it_goes_back_waits_until_that_is_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch, [8])
+    assert run("whole").code == 0
+    go_back = Saver.go_back
+
+    def signalled(saver: Saver, error: NonfiniteStep) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        go_back(saver, error)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Saver, "go_back", signalled)
+        stopped = run("stopped")
+    assert stopped.code == 75
+    assert "; back to step 6, with half the learning rate" in stopped.err
+    done = run("stopped", "--resume")
+    assert done.code == 0, done.err
+    assert "; back to step" not in done.err
+    assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")
+
+
+def test_what_is_new_in_an_epoch_is_said_each_time_that_it_is_begun(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, [0])
+    done = run("runs")
+    assert done.code == 0, done.err
+    assert done.err.count("     images of 6 px\n") == 2
 
 
 def test_many_stops_in_one_run_change_nothing(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,7 @@ def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: St
         for batch in narrator.validating(batches, state.epoch):
             stop.check()
             yield batch
+        stop.check()  # an epoch whose validation met a signal is validated again
 
     saver.begin()
     learning = True

@@ -105,7 +105,7 @@ def check_event(event: Event, network: nn.Module) -> None:
             _check_loss(val.get("loss", 0.0), f"validation loss after epoch {event.epoch}", event, network)
 
 
-def _check_loss(loss: float, what: str, event: Event, network: nn.Module) -> None:
+def _check_loss(loss: float, what: str, event: StepDone | EpochDone, network: nn.Module) -> None:
     if not math.isfinite(loss):
         layer = _first(network.state_dict().items())
         where = f"; the first layer whose weights are not finite is {layer}" if layer else ""

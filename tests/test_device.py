@@ -54,7 +54,8 @@ def test_augmentation_forward_and_loss_stay_on_the_device() -> None:
     settings = build_training(config, splits, torch.device("cpu")).settings
     pipeline, task, criterion = settings.pipeline, settings.task, settings.task.criterion()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.device("cuda:0"):
-        images, targets = torch.empty(32, 1, 32, 32, dtype=torch.uint8), torch.empty(32, dtype=torch.int64)
+        images = torch.empty(32, *splits.preprocessing.item_shape, dtype=torch.uint8)
+        targets = torch.empty(32, dtype=torch.int64)
         rows = [mode.from_tensor(table).to("cuda:0") for table in pipeline.draw(0, 1, 32)]
         batch = Batch(*pipeline(images, targets, rows))
         assert batch.images.device == batch.targets.device == torch.device("cuda:0")

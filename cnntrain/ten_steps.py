@@ -154,9 +154,7 @@ def take_ten_steps(
                 saver = Saver(ready.state, log, header, stop, weights=ready.weights, started=started)
                 if resumed:
                     saver.resume(saved, resumed.changes)
-                narrator = Narrator(
-                    console, values["recipe"], splits=splits, network=ready.state.network, settings=settings
-                )
+                narrator = Narrator(console, values["recipe"], splits=splits, state=ready.state, settings=settings)
                 follow(ready, saver, log, narrator, stop)
                 finish(ready, saver, log, console)
         return Run(folder)
@@ -174,7 +172,7 @@ def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: St
     state = ready.state
 
     def validating(batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in narrator.validating(batches, state.epoch):
+        for batch in narrator.validating(batches):
             stop.check()
             yield batch
         stop.check()  # an epoch whose validation met a signal is validated again
@@ -185,14 +183,15 @@ def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: St
         while learning:  # anew after going back
             with stop.later():  # a signal waits until it is looked for
                 try:
-                    with closing(narrator):
-                        for event in learn(state, ready.splits, ready.settings, validating=validating):
-                            check_event(event, state.network)  # what is not finite is neither kept nor told
-                            saver.keep_best(event)
-                            narrator.see(event)
-                            log.see(event, look_at_relus(event, ready))
-                            stop.check()
-                            saver.see(event)  # last, so that what was logged is saved with it
+                    for event in learn(
+                        state, ready.splits, ready.settings, training=narrator.training, validating=validating
+                    ):
+                        check_event(event, state.network)  # what is not finite is neither kept nor told
+                        saver.keep_best(event)
+                        narrator.see(event)
+                        log.see(event, look_at_relus(event, ready))
+                        stop.check()
+                        saver.see(event)  # last, so that what was logged is saved with it
                     learning = False
                 except NonfiniteStep as error:
                     saver.go_back(error)

@@ -53,74 +53,20 @@ class Console:
             after: How many of the same kind will follow these, in later epochs.
             detail: Says more, such as the loss; asked only when a line is due, for it may wait for the device.
         """
+        what = f"     {printable(what)}"
         if self.quiet:
             return items
         if self.shows_bars:
-            return new_bar(total, _named(what), first=first, items=items)
-        return self._with_bar(items, self.bar(total, what, first=first, after=after, detail=detail))
+            return new_bar(total, what, first=first, items=items)
+        return self._with_lines(items, total, what, first, after, detail)
 
-    def bar(
-        self, total: int, what: str, *, first: int = 0, after: int = 0, detail: Callable[[], str] | None = None
-    ) -> "Bar":
-        """The same for what is not gone through, but tells when another one is done; arguments as `progress`."""
-        return Bar(self, total, what, first=first, after=after, detail=detail)
-
-    @property
-    def silence_seconds(self) -> float:
-        """Since the last line."""
-        return time.monotonic() - self._spoke
-
-    @staticmethod
-    def _with_bar(items: Iterable[Any], bar: "Bar") -> Iterator[Any]:
-        for item in items:
-            yield item
-            bar.advance()
-        bar.close()
-
-
-class Bar:
-    """How far something is: a bar that is gone at the end; where there are no bars, a line after long silence."""
-
-    def __init__(
+    def _with_lines(
         self,
-        console: Console,
+        items: Iterable[Any],
         total: int,
         what: str,
-        *,
-        first: int = 0,
-        after: int = 0,
-        detail: Callable[[], str] | None = None,
-    ) -> None:
-        self._console, self._total, self._what = console, total, what
-        self._first, self._done, self._after, self._detail = first, first, after, detail
-        self._began = time.monotonic()
-        self._bar = new_bar(total, _named(what), first=first) if console.shows_bars else None
-
-    def advance(self) -> None:
-        """Another one is done."""
-        self._done += 1
-        if self._bar is not None:
-            self._bar.update()
-        elif self._done < self._total and self._console.silence_seconds >= self._console.most_silence_seconds:
-            self._console.say(self._line())
-
-    def close(self) -> None:
-        """Takes the bar away."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def _line(self) -> str:
-        left = self._total - self._done
-        each = (time.monotonic() - self._began) / (self._done - self._first)
-        more = f", {self._detail()}" if self._detail else ""
-        later = f", {_duration(each * (left + self._after))} of all epochs" if self._after else ""
-        return (
-            f"{_named(self._what)}: {self._done:,} of {self._total:,}{more}, about {_duration(each * left)} left{later}"
-        )
-
-
-def _named(what: str) -> str:
-    return f"     {printable(what)}"
+            return new_bar(total, what, first=first, items=items)
+        return self._with_lines(items, total, what, first, after, detail)
 
 
 def _duration(seconds: float) -> str:

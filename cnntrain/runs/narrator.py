@@ -4,13 +4,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from torch import nn
-
 from cnntrain.data.batches import Batch
 from cnntrain.data.splits import Splits
-from cnntrain.runs.console import Bar, Console
-from cnntrain.training.events import EpochBegun, EpochDone, Event, StepDone
+from cnntrain.runs.console import Console
+from cnntrain.training.events import EpochDone, Event, StepDone
 from cnntrain.training.settings import Settings
+from cnntrain.training.state import TrainingState
 
 
 class Narrator:
@@ -20,70 +19,61 @@ class Narrator:
         console: Where lines and bars go.
         recipe: The `recipe` section, as plain values.
         splits: What is trained on and validated on.
-        network: What is trained.
+        state: What learns.
         settings: How.
     """
 
     def __init__(
-        self, console: Console, recipe: Mapping[str, Any], *, splits: Splits, network: nn.Module, settings: Settings
+        self, console: Console, recipe: Mapping[str, Any], *, splits: Splits, state: TrainingState, settings: Settings
     ) -> None:
         self._console, self._recipe = console, recipe
-        self._splits, self._network, self._settings = splits, network, settings
-        self._bar: Bar | None = None
+        self._splits, self._state, self._settings = splits, state, settings
         self._named_evaluation = False
 
     def see(self, event: Event) -> None:
         """Says what there is to say of an event."""
         match event:
-            case EpochBegun():
-                self._begin_epoch(event)
             case StepDone():
                 self._see_step(event)
             case EpochDone():
                 self._see_epoch(event)
 
-    def validating(self, batches: Iterable[Batch], epoch: int) -> Iterable[Batch]:
-        """The batches of an epoch's validation, with a bar; before the first ones, step 8 is named."""
-        self._end_bar()
-        num_images = len(self._splits.val)
-        if epoch == 1 and not self._named_evaluation:
-            on = f"on {num_images:,} validation images after each epoch" if num_images else "left out"
-            self._console.step(8, "evaluation", on)
-            self._named_evaluation = True
-        num_batches = math.ceil(num_images / self._settings.eval_batch_size)
-        return self._console.progress(batches, num_batches, "evaluating, batch") if num_images else batches
-
-    def close(self) -> None:
-        """Takes the bar away, however training ended."""
-        self._end_bar()
-
-    def _see_step(self, event: StepDone) -> None:
-        if event.reason:
-            self._console.say(f"     note: {event.reason}; it is left out")
-        if event.is_first:
-            self._name_steps(event)
-        if self._bar:
-            self._bar.advance()
-
-    def _begin_epoch(self, event: EpochBegun) -> None:
-        """What is new in this epoch, and its bar."""
-        self._end_bar()
-        epochs, num_steps = self._settings.epochs, self._settings.steps_per_epoch
-        size = self._settings.training_size(event.epoch)
-        smaller = f"images of {size} px" if size < self._settings.image_size else ""
-        news = [self._settings.freezing.describe(event.epoch, self._network), smaller]
+    def training(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches of an epoch, or what is left of it, with a bar; beforehand, what is new in this epoch."""
+        state, settings, epoch = self._state, self._settings, self._state.epoch
+        size = settings.training_size(epoch)
+        smaller = f"images of {size} px" if size < settings.image_size else ""
+        news = [settings.freezing.describe(epoch, state.network), smaller]
         self._console.say(*(f"     {line}" for line in news if line))
-        sums = event.sums
+        num_steps, sums = settings.steps_per_epoch, state.sums
 
         def detail() -> str:  # the host waits for the device here
             if not sums.num_images:
                 return "no loss yet"
             return f"loss {float(sums.loss / sums.weight):.4f}, {sums.num_images / sums.seconds:,.0f} images/s"
 
-        if not self._console.quiet:
-            first = event.step - (event.epoch - 1) * num_steps
-            what, after = f"epoch {event.epoch}/{epochs}, step", (epochs - event.epoch) * num_steps
-            self._bar = self._console.bar(num_steps, what, first=first, after=after, detail=detail)
+        what, after = f"epoch {epoch}/{settings.epochs}, step", (settings.epochs - epoch) * num_steps
+        first = state.position(num_steps)
+        return self._console.progress(batches, num_steps, what, first=first, after=after, detail=detail)
+
+    def validating(self, batches: Iterable[Batch]) -> Iterable[Batch]:
+        """The batches of an epoch's validation, with a bar; before the first ones, step 8 is named."""
+        num_images = len(self._splits.val)
+        if self._state.epoch == 1 and not self._named_evaluation:
+            self._name_evaluation(num_images)
+        num_batches = math.ceil(num_images / self._settings.eval_batch_size)
+        return self._console.progress(batches, num_batches, "evaluating, batch")
+
+    def _name_evaluation(self, num_images: int) -> None:
+        on = f"on {num_images:,} validation images after each epoch" if num_images else "left out"
+        self._console.step(8, "evaluation", on)
+        self._named_evaluation = True
+
+    def _see_step(self, event: StepDone) -> None:
+        if event.reason:
+            self._console.say(f"     note: {event.reason}; it is left out")
+        if event.is_first:
+            self._name_steps(event)
 
     def _name_steps(self, event: StepDone) -> None:
         """Names steps 3 to 7 with the figures of the first batch."""
@@ -99,7 +89,8 @@ class Narrator:
         say(7, "iteration", f"{settings.steps_per_epoch:,} steps an epoch, {epochs}")
 
     def _see_epoch(self, event: EpochDone) -> None:
-        self.validating((), event.epoch)  # names step 8 where nothing is validated
+        if event.epoch == 1 and not self._named_evaluation:  # nothing is validated
+            self._name_evaluation(0)
         epochs, task, train, val = self._settings.epochs, self._settings.task, event.train, event.val
         self._console.say(
             f"epoch {event.epoch:{len(str(epochs))}d}/{epochs}"
@@ -108,8 +99,3 @@ class Narrator:
             f"  lr {event.learning_rate:<7.3g} {train.images_per_second:>7,.0f} images/s"
             f"  data {train.data_share:3.0%}{'  best' if event.improved and val else ''}"
         )
-
-    def _end_bar(self) -> None:
-        if self._bar:
-            self._bar.close()
-        self._bar = None

@@ -26,7 +26,7 @@ from cnntrain.runs.run_log import NOTHING_LOGGED, RunLog
 from cnntrain.runs.runs import BEST
 from cnntrain.runtime.signals import StopSignals
 from cnntrain.tasks.task import kept_metrics
-from cnntrain.training.events import EpochBegun, EpochDone, Event
+from cnntrain.training.events import EpochDone, Event
 from cnntrain.training.nonfinite import NonfiniteStep, check_weights, is_finite
 from cnntrain.training.state import TrainingState
 
@@ -90,8 +90,6 @@ class Saver:
             NumericalError: There are weights that are not finite.
             StorageError: The checkpoint cannot be written.
         """
-        if isinstance(event, EpochBegun):
-            return
         by_steps = self._every_steps is not None and event.step % self._every_steps == 0
         by_time = self._every_seconds is not None and self._clock.since_saved() >= self._every_seconds
         if isinstance(event, EpochDone) or by_steps or by_time:

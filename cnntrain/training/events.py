@@ -13,21 +13,6 @@ from cnntrain.training.sums import EpochFigures, EpochSums
 
 
 @dataclass(frozen=True)
-class EpochBegun:
-    """The steps of an epoch, or what is left of them, are about to be taken.
-
-    Attributes:
-        epoch: Which one, from 1.
-        step: Steps taken or left out so far.
-        sums: Of the epoch so far; its steps add to them.
-    """
-
-    epoch: int
-    step: int
-    sums: EpochSums
-
-
-@dataclass(frozen=True)
 class StepDone:
     """A step was taken, or left out. Tensors are on the device; reading a number makes the host wait for it.
 
@@ -87,4 +72,4 @@ class EpochDone:
     improved: bool
 
 
-Event = EpochBegun | StepDone | EpochDone
+Event = StepDone | EpochDone

@@ -13,12 +13,14 @@ from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batc
 from cnntrain.data.splits import Splits
 from cnntrain.runtime.device import autocast
 from cnntrain.tasks.evaluation import evaluate
-from cnntrain.training.events import EpochBegun, EpochDone, Event, StepDone
-from cnntrain.training.nonfinite import clip_gradients, reason_to_leave_out, restore_buffers
+from cnntrain.training.events import EpochDone, Event, StepDone
+from cnntrain.training.nonfinite import check_epoch, clip_gradients, reason_to_leave_out, restore_buffers
 from cnntrain.training.settings import Settings
 from cnntrain.training.state import TrainingState
 from cnntrain.training.step_norms import StepNorms
 from cnntrain.training.sums import timed
+
+Passage = Callable[[Iterable[Batch]], Iterable[Batch]]
 
 
 def learn(
@@ -26,7 +28,8 @@ def learn(
     splits: Splits,
     settings: Settings,
     *,
-    validating: Callable[[Iterable[Batch]], Iterable[Batch]] = iter,
+    training: Passage = iter,
+    validating: Passage = iter,
 ) -> Iterator[Event]:
     """Trains from where the state stands to the last epoch, or until early stopping says so.
 
@@ -34,18 +37,20 @@ def learn(
         state: Is changed by every step.
         splits: Trained on and validated on.
         settings: The recipe.
-        validating: What validation's batches pass through, such as a bar.
+        training: What an epoch's batches pass through on their way, such as a bar.
+        validating: The same for those of its validation.
 
     Yields:
-        `EpochBegun` before the steps of an epoch, `StepDone` after each step, `EpochDone` after each epoch.
+        `StepDone` after each step, `EpochDone` after each epoch.
 
     Raises:
         DataError: A streamed image cannot be read.
-        NonfiniteStep: A loss or gradient is not finite, and the recipe does not leave such steps out.
+        NonfiniteStep: A loss or gradient is not finite, and the recipe goes back.
+        NumericalError: The same, and the recipe stops, or has left out too many such steps.
     """
-    while not state.is_over(settings.epochs):  # 7 iteration, 9 termination
+    while not state.is_over(settings.epochs):  # 7 iteration: one look at each image is not enough; 9 termination
         epoch, sums = state.epoch, state.sums
-        yield from timed(train_epoch(state, splits, settings), sums.add_seconds)
+        yield from timed(train_epoch(state, splits, settings, training), sums.add_seconds)
         # 8 evaluation: on images that were never trained on, for only these tell what was learnt for good.
         batches = validating(eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size))
         val = evaluate(state.kept, batches, settings.task).summary() if len(splits.val) else {}
@@ -53,21 +58,20 @@ def learn(
         yield EpochDone(epoch, state.step, state.last_learning_rate, sums.figures(), val, improved)
 
 
-def train_epoch(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[EpochBegun | StepDone]:
+def train_epoch(
+    state: TrainingState, splits: Splits, settings: Settings, training: Passage = iter
+) -> Iterator[StepDone]:
     """One pass over the training images, or what is left of it.
 
     Raises:
         DataError: A streamed image cannot be read.
-        NonfiniteStep: As `learn`.
+        NumericalError: As `learn`.
     """
     begin_epoch(state.network, settings, state.epoch)
-    yield EpochBegun(state.epoch, state.step, state.sums)
-    batches = epoch_batches(
-        splits, settings, state.epoch, first=state.step - state.epochs_done * settings.steps_per_epoch
-    )
-    for batch in timed(batches, state.sums.add_data_seconds):
+    batches = epoch_batches(splits, settings, state.epoch, first=state.position(settings.steps_per_epoch))
+    for batch in training(timed(batches, state.sums.add_data_seconds)):
         yield train_step(state, batch, settings, measured=settings.is_measured(state.step))
-    state.sums.wait()
+    check_epoch(state)
 
 
 def begin_epoch(network: nn.Module, settings: Settings, epoch: int) -> None:
@@ -102,7 +106,7 @@ def train_step(state: TrainingState, batch: Batch, settings: Settings, *, measur
         measured: Whether the norms of gradients, weights and update are wanted.
 
     Raises:
-        NonfiniteStep: Loss or gradient is not finite, and the recipe does not leave such steps out.
+        NumericalError: As `learn`.
     """
     done = StepDone(state.step + 1, state.epoch, state.learning_rate, batch, state.sums)
     if state.step in state.left_out:

@@ -98,18 +98,29 @@ def check_event(event: Event, network: nn.Module) -> None:
     """
     match event:
         case StepDone(norms=norms) if norms:
-            _check_loss(event.loss, f"training loss in epoch {event.epoch}", event, network)
-        case EpochDone(train=train, val=val):
-            if train.num_images:  # else every step was left out
-                _check_loss(train.loss, f"training loss in epoch {event.epoch}", event, network)
-            _check_loss(val.get("loss", 0.0), f"validation loss after epoch {event.epoch}", event, network)
+            loss, what = event.loss, f"training loss in epoch {event.epoch}"
+            _check_loss(loss, what, event.step, event.learning_rate, network)
+        case EpochDone(val=val) if val:
+            loss, what = val["loss"], f"validation loss after epoch {event.epoch}"
+            _check_loss(loss, what, event.step, event.learning_rate, network)
 
 
-def _check_loss(loss: float, what: str, event: StepDone | EpochDone, network: nn.Module) -> None:
+def check_epoch(state: TrainingState) -> None:
+    """Waits for the device, and stops before an epoch of training that went wrong is validated.
+
+    Raises:
+        NumericalError: Its loss is infinite or not a number.
+    """
+    if state.sums.num_images:  # else every step was left out
+        loss, what = state.sums.figures().loss, f"training loss in epoch {state.epoch}"
+        _check_loss(loss, what, state.step, state.last_learning_rate, state.network)
+
+
+def _check_loss(loss: float, what: str, step: int, learning_rate: float, network: nn.Module) -> None:
     if not math.isfinite(loss):
         layer = _first(network.state_dict().items())
         where = f"; the first layer whose weights are not finite is {layer}" if layer else ""
-        at = f"step {event.step}, learning rate {event.learning_rate:.3g}"
+        at = f"step {step}, learning rate {learning_rate:.3g}"
         raise NumericalError(f"the {what} is {loss} ({at}){where}; {ADVICE}")
 
 

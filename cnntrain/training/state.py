@@ -63,6 +63,10 @@ class TrainingState:
         """The one in progress, from 1."""
         return self.epochs_done + 1
 
+    def position(self, steps_per_epoch: int) -> int:
+        """How many steps of the epoch in progress are taken or left out."""
+        return self.step - self.epochs_done * steps_per_epoch
+
     @property
     def kept(self) -> nn.Module:
         """What is validated, tested and kept: the averaged network where there is one."""

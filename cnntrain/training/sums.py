@@ -68,10 +68,6 @@ class EpochSums:
         """Takes in time spent waiting for a batch."""
         self.data_seconds += seconds
 
-    def wait(self) -> None:
-        """Until the device has computed them."""
-        float(self.loss)
-
     def figures(self) -> EpochFigures:
         """The epoch in numbers; the host waits for the device."""
         if not self.num_images:

@@ -65,8 +65,19 @@ class Console:
         items: Iterable[Any],
         total: int,
         what: str,
-            return new_bar(total, what, first=first, items=items)
-        return self._with_lines(items, total, what, first, after, detail)
+        first: int,
+        after: int,
+        detail: Callable[[], str] | None,
+    ) -> Iterator[Any]:
+        began = time.monotonic()
+        for done, item in enumerate(items, first):  # of which `done` are done
+            now = time.monotonic()
+            if now - self._spoke >= self.most_silence_seconds and done > first:
+                each = (now - began) / (done - first)
+                more = f", {detail()}" if detail else ""
+                later = f", {_duration(each * (total - done + after))} of all epochs" if after else ""
+                self.say(f"{what}: {done:,} of {total:,}{more}, about {_duration(each * (total - done))} left{later}")
+            yield item
 
 
 def _duration(seconds: float) -> str:

@@ -30,7 +30,7 @@ from cnntrain.runtime.device import device_name, memory_explained, resolve_devic
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.runtime.torch_settings import TorchSettings, settings_kept
 from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate
-from cnntrain.trained import load
+from cnntrain.trained import Trained, load
 from cnntrain.trained.calibrate import save_temperature
 from cnntrain.training.events import EpochDone, Event
 from cnntrain.training.loop import learn
@@ -156,8 +156,7 @@ def take_ten_steps(
                     saver.resume(saved, resumed.changes)
                 narrator = Narrator(console, values["recipe"], splits=splits, state=ready.state, settings=settings)
                 follow(ready, saver, log, narrator, stop)
-                finish(ready, saver, log, console)
-        return Run(folder)
+                return Run(folder, trained=finish(ready, saver, log, console))
 
 
 def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: StopSignals) -> None:
@@ -209,8 +208,8 @@ def look_at_relus(event: Event, ready: SetUp) -> dict[str, float]:
     return dead_relus(state.kept, eval_batches(spread(splits.val), splits.preprocessing, settings.eval_batch_size))
 
 
-def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> None:
-    """Step 10: tests the best weights, once, and writes down what came out."""
+def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> Trained:
+    """Step 10: tests the best weights, once, and writes down what came out; the network that has them."""
     config, splits, state, settings = ready.config, ready.splits, ready.state, ready.settings
     outcome, stopping, path = saver.outcome(), state.stopping, log.folder / BEST
     why = stopping.reason if stopping.gives_up else f"the last epoch, {settings.epochs}, is done"
@@ -240,3 +239,4 @@ def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> None:
         skipped_images={part: len(faults) for part, faults in splits.skipped.items()},
     )
     log.finish(results, tested, splits.test, state.step)
+    return best

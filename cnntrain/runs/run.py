@@ -35,18 +35,22 @@ class Run:
 
     Args:
         folder: Such as `runs/latest`.
+        trained: Its network, where that is at hand.
 
     Raises:
         CheckpointError: It is no run folder.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], *, already_finished: str = "") -> None:
+    def __init__(
+        self, folder: str | os.PathLike[str], *, trained: Trained | None = None, already_finished: str = ""
+    ) -> None:
         path = newest_for_dangling(Path(folder))
         if not is_run(path):
             what = f"{folder}: no run folder, that is, one with config.yaml in it"
             raise CheckpointError(f"{what}; {which_is_meant(str(folder), path.parent)}")
         self.folder = path.resolve() if path.is_symlink() else path  # `latest` will mean another one
         self.already_finished = already_finished
+        self._trained = trained
 
     @property
     def name(self) -> str:
@@ -80,7 +84,7 @@ class Run:
         """
         return self._records.epochs
 
-    @cached_property
+    @property
     def trained(self) -> Trained:
         """The network with the best weights, on the device that the run's configuration asks for.
 
@@ -88,9 +92,11 @@ class Run:
             CheckpointError: There are none yet, or the file is damaged.
             DeviceError: The device is not there.
         """
-        if not (self.folder / BEST).is_file():
-            raise CheckpointError(f"{self.folder} holds no trained network yet: there is no {self.folder / BEST}")
-        return load(self.folder / BEST, resolve_device(self.config.run.device))
+        path = self.folder / BEST
+        if self._trained is None and not path.is_file():
+            raise CheckpointError(f"{self.folder} holds no trained network yet: there is no {path}")
+        self._trained = self._trained or load(path, resolve_device(self.config.run.device))
+        return self._trained
 
     @property
     def curves(self) -> "Charts":

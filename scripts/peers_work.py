@@ -19,7 +19,7 @@ from cnntrain.config.loading import load_config
 from cnntrain.data.batches import eval_batches
 from cnntrain.data.split import Split
 from cnntrain.models import build_model
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import WithAuxiliary
 from cnntrain.runs.console import Console
 from cnntrain.runs.run_log import RunLog
 from cnntrain.runtime.device import resolve_device

@@ -204,7 +204,7 @@ SAYS_ACCURACY = {
     "runs/artifacts/records.py": "a key of results.json and metrics.jsonl",
     "runs/artifacts/training.py": "a key of training checkpoints",
     "cli/lr_find.py": "trials are judged by it",
-    "config/schema/expect.py": "a key of configurations",
+    "config/schema.py": "a key of configurations",
     "insight/doctor/data.py": "its verdict is about classes",
     "insight/doctor/outcome.py": "evidence that it shows",
     "runs/run.py": "its repr loads no network to ask the task",

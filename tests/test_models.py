@@ -13,8 +13,7 @@ from cnntrain.models.alexnet import LocalResponseNorm
 from cnntrain.models.googlenet import GoogLeNet
 from cnntrain.models.lenet import Lenet5
 from cnntrain.models.lenet_original import ClassCodes, LeNet5Original, ScaledTanh, class_codes
-from cnntrain.models.options import Entry
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import Entry, WithAuxiliary
 from cnntrain.models.residual import PaddingShortcut
 from cnntrain.models.resnet import ResNet
 

@@ -18,8 +18,7 @@ from cnntrain.data.inputs import image_inputs
 from cnntrain.errors import CheckpointError
 from cnntrain.models import Model
 from cnntrain.models.googlenet import Googlenet
-from cnntrain.models.options import Published
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import Published, WithAuxiliary
 from cnntrain.models.pretrained import PREPROCESSING, Weights, load_weights, read_weights
 from cnntrain.runtime.sealing import DIGEST_KEY, UNSEALED, seal
 from cnntrain.training.start import initial_weights

@@ -15,7 +15,7 @@ from cnntrain.config.loading import parse_config
 from cnntrain.data.batches import Batch
 from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import CheckpointError
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import WithAuxiliary
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.losses import CrossEntropy, SquaredError
 from cnntrain.tasks.single_label import SingleLabel

@@ -12,7 +12,7 @@ from cnntrain.config.loading import parse_config
 from cnntrain.data.batches import Batch, train_batches
 from cnntrain.data.prepare import prepare_data
 from cnntrain.data.splits import Splits
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import WithAuxiliary
 from cnntrain.training.loop import begin_epoch, train_step
 from cnntrain.training.setup import Built, build_training
 

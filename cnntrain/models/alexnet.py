@@ -11,9 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cnntrain.data.inputs import Inputs
-from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import initialise
-from cnntrain.models.options import CIFAR, IMAGENET, Entry, NetworkOptions, Published
+from cnntrain.models.options import CIFAR, IMAGENET, Entry, NetworkOptions, Published, check_images
 
 SMALLEST_INPUT = {"paper": 63, "torchvision": 63, "small": 15}
 _PAPER = "Krizhevsky et al. 2012"

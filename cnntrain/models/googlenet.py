@@ -15,10 +15,8 @@ from torch import Tensor, nn
 from cnntrain.config.section import Fraction
 from cnntrain.data.inputs import Inputs
 from cnntrain.models.alexnet import LocalResponseNorm
-from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import initialise
-from cnntrain.models.options import CIFAR, IMAGENET, Entry, NetworkOptions, Published
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import CIFAR, IMAGENET, Entry, NetworkOptions, Published, WithAuxiliary, check_images
 
 SMALLEST_INPUT = {"paper": 31, "torchvision": 15, "small": 8}
 _PAPER = "arXiv:1409.4842"

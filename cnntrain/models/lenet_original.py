@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cnntrain.data.inputs import Inputs
-from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import uniform_by_fan_in
+from cnntrain.models.options import check_images
 from cnntrain.runtime.seeds import generator
 
 SMALLEST_INPUT = 16  # px, without padding

@@ -1,13 +1,17 @@
-"""What the options of all networks share; those of each network stand beside it, with what builds it."""
+"""What all networks share: options, what they ask of what arrives, and what they return.
+
+The options of each network stand beside it, with what builds it.
+"""
 
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, Field
-from torch import nn
+from torch import Tensor, nn
 
 from cnntrain.config.section import Section
 from cnntrain.data.inputs import Inputs, image_inputs
+from cnntrain.errors import ConfigError
 
 IMAGENET = (image_inputs(3, 224), 1000)  # usual inputs and number of outputs
 CIFAR = (image_inputs(3, 32), 10)
@@ -100,3 +104,36 @@ class NetworkOptions(Section):
         for key, where in applies_to.items():
             if getattr(self, key) != type(self).model_fields[key].default:
                 raise ValueError(f"{key} applies to {where} (got {key}: {getattr(self, key)}); remove it")
+
+
+def check_images(network: str, inputs: Inputs, smallest: int, hint: str = "") -> None:
+    """Refuses what is no image, and images that would vanish on their way through a network.
+
+    Args:
+        network: How to call it in the message.
+        inputs: What arrives.
+        smallest: The least side that works, px.
+        hint: What else could be done.
+
+    Raises:
+        ConfigError: It is no image, or it is too small.
+    """
+    if inputs.kind != "image":
+        sides = "x".join(str(side) for side in inputs.size)
+        raise ConfigError(f"{network} takes images (got {inputs.kind}, {sides} x {inputs.channels})", key="model.name")
+    if min(inputs.size) < smallest:
+        raise ConfigError(
+            f"{network} needs images of at least {smallest} px (got {min(inputs.size)}){hint}", key="data.image_size"
+        )
+
+
+class WithAuxiliary(NamedTuple):
+    """Logits, and those of auxiliary classifiers, each (N, num_classes), from the input towards the output.
+
+    The loss is that of `logits` plus `weight` times that of each auxiliary classifier. Networks return this in
+    training mode alone; in evaluation mode they return the logits.
+    """
+
+    logits: Tensor
+    auxiliary: tuple[Tensor, ...]
+    weight: float

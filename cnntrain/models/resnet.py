@@ -13,9 +13,8 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from cnntrain.data.inputs import Inputs
-from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import kaiming_fan_out
-from cnntrain.models.options import CIFAR, IMAGENET, Entry, Published
+from cnntrain.models.options import CIFAR, IMAGENET, Entry, Published, check_images
 from cnntrain.models.residual import ResidualOptions, bottlenecks, plain_blocks, zero_last_norms
 
 SMALLEST_INPUT = {"imagenet": 32, "small": 8}

@@ -10,9 +10,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cnntrain.data.inputs import Inputs
-from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import kaiming_fan_out
-from cnntrain.models.options import CIFAR, Entry, NetworkOptions
+from cnntrain.models.options import CIFAR, Entry, NetworkOptions, check_images
 
 SMALLEST_INPUT = 8
 OUTPUT_SCALE = 0.125  # of the logits, so that training starts gently

@@ -11,9 +11,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from cnntrain.data.inputs import Inputs
-from cnntrain.models.checks import check_images
 from cnntrain.models.initialise import kaiming_fan_out
-from cnntrain.models.options import CIFAR, Entry
+from cnntrain.models.options import CIFAR, Entry, check_images
 from cnntrain.models.residual import ResidualOptions, plain_blocks, zero_last_norms
 
 SMALLEST_INPUT = 8

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from cnntrain.config.loading import Config, dump_config, load_config
-from cnntrain.config.schema.run import MAX_THREADS
+from cnntrain.config.schema import MAX_THREADS
 from cnntrain.data.places import moved_images
 from cnntrain.errors import CheckpointError, ConfigError, DataError
 from cnntrain.runs.artifacts.checking import loading

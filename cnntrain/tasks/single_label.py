@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.errors import CheckpointError
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import WithAuxiliary
 from cnntrain.runtime.names import printable, shortened
 from cnntrain.runtime.plain_text import percent
 from cnntrain.tasks.intervals import Interval, spoken

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cnntrain.models.outputs import WithAuxiliary
+from cnntrain.models.options import WithAuxiliary
 from cnntrain.tasks.metrics import Confusion
 
 NOT_FINITE = (

@@ -12,12 +12,12 @@ from cnntrain.config.shorthand import Shorthand, choice_of
 from cnntrain.models.layers.activations import Gelu, LeakyRelu, Relu, Sigmoid, Softmax, Tanh
 from cnntrain.models.layers.base import LayerOptions
 from cnntrain.models.layers.blocks import Parallel, Residual
-from cnntrain.models.layers.convolution import Conv2d
 from cnntrain.models.layers.plain import BatchNorm, Dropout, Flatten, Linear
-from cnntrain.models.layers.pooling import (
+from cnntrain.models.layers.windows import (
     AdaptiveAvgPool2d,
     AdaptiveMaxPool2d,
     AvgPool2d,
+    Conv2d,
     GlobalAvgPool2d,
     GlobalMaxPool2d,
     MaxPool2d,

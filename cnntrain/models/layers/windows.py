@@ -1,12 +1,14 @@
-"""Windows that slide over maps: how their sizes are written, and how many fit."""
+"""Layers whose windows slide over maps: the convolution, and poolings."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from torch import nn
 
 from cnntrain.errors import ConfigError
-from cnntrain.models.layers.base import Arriving, Shape, show
+from cnntrain.models.layers.activations import Activation, activated
+from cnntrain.models.layers.base import Arriving, Built, LayerOptions, Shape, Size, show
 
 MAX_SIDE = 65_536  # of kernels, strides, paddings
 
@@ -86,3 +88,155 @@ def count_windows(
 
 def _by(sides: Sequence[int]) -> str:
     return "x".join(str(side) for side in sides)
+
+
+class Conv2d(LayerOptions):
+    """A convolution."""
+
+    spoken: ClassVar = {"Conv2D": "conv2d", "Conv2d": "conv2d"}
+    main_key: ClassVar = "out_channels"
+    spoken_keys: ClassVar = {"filters": "out_channels", "strides": "stride"}
+
+    name: Literal["conv2d"] = "conv2d"
+    out_channels: Size = Field(description="maps that it returns")
+    kernel_size: Pair = (3, 3)
+    stride: Pair = (1, 1)
+    padding: SamePadding = Field(
+        (0, 0), description="zeros on each side, px; same: as many as keep the size (stride 1 only)"
+    )
+    dilation: Pair = (1, 1)
+    groups: Size = 1
+    bias: bool = True
+    activation: Activation | None = Field(None, description="what follows, instead of a layer of its own")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.padding == "same" and self.stride != (1, 1):
+            raise ValueError(f"padding: same goes with stride: 1 (got stride: {list(self.stride)}); write a number")
+        if self.padding == "same" and not all(side % 2 for side in self.kernel_size):
+            raise ValueError(
+                f"padding: same goes with an odd kernel_size (got {list(self.kernel_size)}); write a number"
+            )
+        return self
+
+    def build(self, arriving: Arriving) -> Built:
+        channels, *sides = maps(arriving, self.name)
+        if channels % self.groups or self.out_channels % self.groups:
+            raise ConfigError(
+                f"groups: {self.groups} must divide the {channels} channels that arrive and out_channels: "
+                f"{self.out_channels}",
+                arriving.key,
+            )
+        if self.padding != "same":
+            reach = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel_size, self.dilation, strict=True))
+            sides = count_windows(self.name, arriving, reach, stride=self.stride, padding=self.padding)
+        module = nn.Conv2d(
+            channels,
+            self.out_channels,
+            self.kernel_size,
+            stride=self.stride,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+            bias=self.bias,
+        )
+        return Built(activated(module, self.activation), (self.out_channels, *sides))
+
+
+class Pooling(LayerOptions):
+    """What both poolings with sliding windows have."""
+
+    module: ClassVar[type[nn.MaxPool2d | nn.AvgPool2d]]
+    main_key: ClassVar = "kernel_size"
+    spoken_keys: ClassVar = {"pool_size": "kernel_size", "strides": "stride"}
+
+    kernel_size: Pair = (2, 2)
+    stride: Pair | None = Field(None, description="null: the kernel's size")
+    padding: Padding = (0, 0)
+    ceil_mode: bool = Field(False, description="let a window reach beyond the edge")
+
+    def build(self, arriving: Arriving) -> Built:
+        channels, *_ = maps(arriving, self.name)
+        kernel, stride, padding = self.kernel_size, self.stride or self.kernel_size, self.padding
+        if any(p > k // 2 for p, k in zip(padding, kernel, strict=True)):
+            raise ConfigError(
+                f"padding {list(padding)} must be at most half of kernel_size {list(kernel)}", arriving.key
+            )
+        sides = count_windows(self.name, arriving, kernel, stride=stride, padding=padding, ceil=self.ceil_mode)
+        return Built(self.module(kernel, stride, padding, ceil_mode=self.ceil_mode), (channels, *sides))
+
+
+class MaxPool2d(Pooling):
+    """The largest value of each window."""
+
+    module: ClassVar = nn.MaxPool2d
+    spoken: ClassVar = {"MaxPooling2D": "max_pool2d", "MaxPool2d": "max_pool2d"}
+
+    name: Literal["max_pool2d"] = "max_pool2d"
+
+
+class AvgPool2d(Pooling):
+    """The mean of each window."""
+
+    module: ClassVar = nn.AvgPool2d
+    spoken: ClassVar = {"AveragePooling2D": "avg_pool2d", "AvgPool2d": "avg_pool2d"}
+
+    name: Literal["avg_pool2d"] = "avg_pool2d"
+
+
+class AdaptivePooling(LayerOptions):
+    """What both poolings with a number of windows have."""
+
+    module: ClassVar[type[nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d]]
+    main_key: ClassVar = "output_size"
+
+    output_size: Pair = (1, 1)
+
+    def build(self, arriving: Arriving) -> Built:
+        channels, *_ = maps(arriving, self.name)
+        return Built(self.module(self.output_size), (channels, *self.output_size))
+
+
+class AdaptiveAvgPool2d(AdaptivePooling):
+    """Means over as many windows as are asked for; one is the mean of each map."""
+
+    module: ClassVar = nn.AdaptiveAvgPool2d
+    # The words for global poolings stand here too, because the JSON Schema lists them in this order.
+    spoken: ClassVar = {"GlobalAveragePooling2D": "global_avg_pool2d", "AdaptiveAvgPool2d": "adaptive_avg_pool2d"}
+
+    name: Literal["adaptive_avg_pool2d"] = "adaptive_avg_pool2d"
+
+
+class AdaptiveMaxPool2d(AdaptivePooling):
+    """Largest values over as many windows as are asked for."""
+
+    module: ClassVar = nn.AdaptiveMaxPool2d
+    spoken: ClassVar = {"GlobalMaxPooling2D": "global_max_pool2d", "AdaptiveMaxPool2d": "adaptive_max_pool2d"}
+
+    name: Literal["adaptive_max_pool2d"] = "adaptive_max_pool2d"
+
+
+class GlobalPooling(LayerOptions):
+    """What both poolings of whole maps have."""
+
+    module: ClassVar[type[nn.AdaptiveAvgPool2d | nn.AdaptiveMaxPool2d]]
+
+    def build(self, arriving: Arriving) -> Built:
+        channels, *_ = maps(arriving, self.name)
+        return Built(nn.Sequential(self.module(1), nn.Flatten()), (channels,))
+
+
+class GlobalAvgPool2d(GlobalPooling):
+    """The mean of each map, as a row of values."""
+
+    module: ClassVar = nn.AdaptiveAvgPool2d
+
+    name: Literal["global_avg_pool2d"] = "global_avg_pool2d"
+
+
+class GlobalMaxPool2d(GlobalPooling):
+    """The largest value of each map, as a row of values."""
+
+    module: ClassVar = nn.AdaptiveMaxPool2d
+
+    name: Literal["global_max_pool2d"] = "global_max_pool2d"

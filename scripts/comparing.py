@@ -35,6 +35,7 @@ _TIMED = [
     (r"[\d.,]+\s?% of that time", "SHARE of that time"),
     (r"\b[\d.,]+(e-\d+)? (s|ms|min|h|seconds|minutes|hours)\b", "SECONDS"),
     (r"\([\d.,]+ \w+ free\)", "(SPACE free)"),
+    (r'"num_bytes": \d+,\s*"sha256": "\w+"', "FILE"),  # of an exported file, which is compared itself
     (r'"seconds": [\d.e-]+', '"seconds": SECONDS'),
     (r"events\.out\.tfevents\.[\w.]+", "EVENTS"),
     (r"(?m)^ .*: [\d,]+ of [\d,]+.*\n", ""),  # progress, said after so many seconds
@@ -169,8 +170,7 @@ def _file_contents(path: Path) -> str:
     if path.suffix == ".jsonl":
         return "\n".join(json.dumps(_kept(json.loads(line))) for line in content.splitlines())
     if path.suffix == ".pt2":
-        with zipfile.ZipFile(path) as archive:
-            return "".join(f"{name} {_digest(archive.read(name))}\n" for name in sorted(archive.namelist()))
+        return _exported_program(path)
     if "tfevents" in path.name:
         return _events(path)
     if path.suffix in (".yaml", ".csv", ".txt"):
@@ -206,11 +206,27 @@ def _safetensors(content: bytes) -> str:
     from safetensors.torch import load
 
     length = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    header = dict(sorted(json.loads(content[8 : 8 + length]).get("__metadata__", {}).items()))  # written in any order
     if "cnntrain" in header:
         header["cnntrain"] = json.loads(header["cnntrain"])
         header.pop("cnntrain_sha256", None)  # of all that is in it, so of paths too
     return _without_times(header) + "\n" + _leaves(load(content))
+
+
+def _exported_program(path: Path) -> str:
+    """The parts of a .pt2, without the places in the code that each of its nodes comes from."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: bare(item) for key, item in value.items() if key != "metadata"}
+        return [bare(item) for item in value] if isinstance(value, list) else value
+
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist() if not name.endswith("serialization_id")}
+    bared = {
+        name: json.dumps(bare(json.loads(part))).encode() for name, part in parts.items() if name.endswith(".json")
+    }
+    return "".join(f"{name} {_digest(part)}\n" for name, part in sorted((parts | bared).items()))
 
 
 def _training_checkpoint(path: Path) -> str:

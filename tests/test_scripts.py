@@ -394,7 +394,7 @@ def test_several_checkouts_stand_beside_each_other() -> None:
     command = [sys.executable, str(SCRIPTS / "house"), ".", str(SCRIPTS.parent)]
     finished = subprocess.run(command, cwd=SCRIPTS.parent, capture_output=True, text=True, check=True)
     rows = [line.strip("| ").split(" | ") for line in finished.stdout.splitlines() if line.startswith("| ")][2:]
-    assert len(rows) == 11
+    assert len(rows) == 13
     for title, here, again in rows:
         assert here == again, title
         assert float(here) > 0 or "files over" in title

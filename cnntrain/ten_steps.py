@@ -50,15 +50,7 @@ def train(
     report: bool | None = None,
     quiet: bool = False,
 ) -> Run:
-    """What `cnntrain.train` does.
-
-    Args:
-        config: As there; so are the others.
-        overrides: What `load_config` takes besides: `set`, and flags by their names.
-        resume: As there.
-        allow_changes: As there.
-        report: As there.
-        quiet: As there.
+    """What `cnntrain.train` does, with its arguments; `set` and the flags are in `overrides`, by their names.
 
     Raises:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.

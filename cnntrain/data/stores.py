@@ -27,10 +27,13 @@ class Store(Protocol):
 
         Yields:
             (B, *item_shape), on the device that trains.
+
+        Raises:
+            DataError: An item cannot be read.
         """
 
 
-class ResidentStore:
+class ResidentStore(Store):
     """Items in the memory of the device that trains, or in that of the host, or mapped there from a file.
 
     Args:
@@ -43,13 +46,12 @@ class ResidentStore:
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """See `Store`."""
         order = order.to(self.items.device)
         for span in spans:
             yield self._upload(self.items.index_select(0, order[span]))
 
 
-class MappedStore:
+class MappedStore(Store):
     """Items in a file that is mapped into memory; threads read ahead, so that training need not wait for the disk.
 
     Args:
@@ -67,7 +69,6 @@ class MappedStore:
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """See `Store`."""
         waiting: deque[Future[Tensor]] = deque()
         for span in spans:
             waiting.append(self._pool.submit(self._rows, order[span]))
@@ -82,7 +83,7 @@ class MappedStore:
         return rows
 
 
-class StreamedStore:
+class StreamedStore(Store):
     """Items decoded when they are wanted, by threads that read ahead and live as long as the store.
 
     Threads, because Pillow decodes outside Python's lock: they need no copies, and start at once.
@@ -110,11 +111,6 @@ class StreamedStore:
         self._upload = Upload(device)
 
     def read(self, order: Tensor, spans: Sequence[slice]) -> Iterator[Tensor]:
-        """See `Store`.
-
-        Raises:
-            DataError: An item cannot be read.
-        """
         waiting: deque[tuple[Tensor, list[Future[None]]]] = deque()
         try:
             for span in spans:

@@ -89,12 +89,10 @@ def set_up(
     if saved:
         with loading(origin):
             state.load_state_dict(saved)
-    start = f"from {weights.source}" if weights else f"random weights, init: {config.model.init}"
-    name = f"{config.model.name}, {count_parameters(state.network):,} parameters"
-    reporter.step(2, "model initialisation", f"{name}, {f'from {origin}' if saved else start}")
+    source = origin if saved else weights.source if weights else ""
+    reporter.step(2, "model initialisation", _about_network(config, state.network, source))
     chosen = " (auto)" if config.recipe.precision == "auto" else ""
-    where = f"{device_name(device)}, {settings.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}"
-    reporter.say(f"     {where}")
+    reporter.say(f"     {device_name(device)}, {settings.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
     if config.recipe.micro_batch == "auto":
         settings = fit_micro_batch(state, splits, settings)
         reporter.say(f"     micro-batches of {settings.micro_batch or settings.batch_size} images (auto)")
@@ -230,6 +228,12 @@ def _about_data(splits: Splits) -> Iterator[str]:
     yield f"     images are {splits.where_held}"
     for notice in splits.notices:
         yield f"     note: {notice}"
+
+
+def _about_network(config: Config, network: nn.Module, source: str) -> str:
+    """Its name, its size, and the file that its weights are from, if there is one."""
+    start = f"from {source}" if source else f"random weights, init: {config.model.init}"
+    return f"{config.model.name}, {count_parameters(network):,} parameters, {start}"
 
 
 def _about_memory(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[str]:

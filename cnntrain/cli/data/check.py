@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from cnntrain.data.options import Data
 
 
+ConfigOrFolderArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="CONFIG|FOLDER",
+        help="A YAML file, a shipped one's name, or a folder of images.",
+        autocompletion=complete_config,
+    ),
+]
+
+
 def check(
-    config: Annotated[
-        str,
-        typer.Argument(
-            metavar="CONFIG|FOLDER",
-            help="A YAML file, a shipped one's name, or a folder of images.",
-            autocompletion=complete_config,
-        ),
-    ],
+    config: ConfigOrFolderArgument,
     set_: SetOption = None,
     data_root: DataRootOption = None,
     page: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with thumbnails (HTML).")] = None,
@@ -55,8 +58,8 @@ def check(
     """
     if page:
         refuse_several_processes()
-    if page and (page.suffix.lower() not in (".html", ".htm") or not page.parent.is_dir()):
-        raise ConfigError(f"--page {page}: name an .html file in a folder that exists")
+        if page.suffix.lower() not in (".html", ".htm") or not page.parent.is_dir():
+            raise ConfigError(f"--page {page}: name an .html file in a folder that exists")
     section, root, knows_size = _data_section(config, set_, data_root)
 
     from cnntrain.insight.data_check.report import inspect_data

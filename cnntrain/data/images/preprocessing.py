@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,12 @@ import torch.nn.functional as F
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from cnntrain.data.images.augmentations.crops import CentreCrop
-from cnntrain.data.images.augmentations.mixing import Mixer, Mixing
-from cnntrain.data.images.augmentations.options import AugmentationOptions
 from cnntrain.data.images.tensors import centre_crop
 from cnntrain.data.inputs import Inputs, image_inputs
 from cnntrain.data.pipeline import AugmentationPipeline
+
+if TYPE_CHECKING:
+    from cnntrain.data.images.augmentations.options import AugmentationOptions
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -102,13 +102,16 @@ class Preprocessing:
             return batch
         return F.interpolate(batch, size=(size, size), mode="bilinear", antialias=True)
 
-    def augmentation(self, options: Sequence[AugmentationOptions], num_outputs: int) -> AugmentationPipeline:
+    def augmentation(self, options: "Sequence[AugmentationOptions]", num_outputs: int) -> AugmentationPipeline:
         """What a list of augmentations does to stored images; where none of them crops, the central crop is first.
 
         Args:
             options: `data.augment`.
             num_outputs: K, the width of targets where labels are mixed.
         """
+        from cnntrain.data.images.augmentations.crops import CentreCrop  # whose options are built for this
+        from cnntrain.data.images.augmentations.mixing import Mixer, Mixing
+
         built = [option.build(self) for option in options]
         steps = [made for made in built if not isinstance(made, Mixer)]
         mixers = tuple(made for made in built if isinstance(made, Mixer))

@@ -1,10 +1,15 @@
-"""Small operations on batches of images, (B, C, H, W), that preprocessing and augmentations share."""
+"""Small operations on batches of images, (B, C, H, W), and boxes in them, that augmentations share."""
 
+import math
 from functools import cache, lru_cache
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from cnntrain.config.section import check_ascending
+from cnntrain.data.pipeline import Table
 
 
 def centre_crop(images: Tensor, size: int) -> Tensor:
@@ -16,6 +21,24 @@ def centre_crop(images: Tensor, size: int) -> Tensor:
 def unit_float(images: Tensor) -> Tensor:
     """uint8, or float32 in [0, 1] already -> float32 in [0, 1]."""
     return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def random_sides(
+    rng: np.random.Generator, num_images: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> Table:
+    """Width and height, fractions in (0, 1], of boxes of random area and (log-uniformly) random aspect ratio."""
+    area = rng.uniform(*scale, num_images)
+    aspect = np.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1]), num_images))
+    sides: Table = np.stack([np.sqrt(area * aspect), np.sqrt(area / aspect)], axis=1)
+    return sides.clip(max=1.0)
+
+
+def check_box(scale: tuple[float, float], ratio: tuple[float, float]) -> None:
+    """Raises ValueError where the options of a box are written the wrong way round, or it is larger than its image."""
+    check_ascending(scale, "scale")
+    check_ascending(ratio, "ratio")
+    if scale[1] > 1:
+        raise ValueError(f"scale is a fraction of the image's area, at most 1 (got {list(scale)})")
 
 
 def box(sides: Tensor, places: Tensor, size: int) -> Tensor:

@@ -4,7 +4,6 @@ A healthy training hears nothing. Numbers come in, verdicts go out: nothing here
 """
 
 from cnntrain.insight.doctor.examine import examine
-from cnntrain.insight.doctor.observations import Observations
-from cnntrain.insight.doctor.verdict import Verdict
+from cnntrain.insight.doctor.observations import Observations, Verdict
 
 __all__ = ["Observations", "Verdict", "examine"]

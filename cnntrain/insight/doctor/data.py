@@ -2,8 +2,7 @@
 
 from statistics import median
 
-from cnntrain.insight.doctor.observations import Observations
-from cnntrain.insight.doctor.verdict import Verdict
+from cnntrain.insight.doctor.observations import Observations, Verdict
 from cnntrain.runtime.names import shortened
 from cnntrain.tasks.evidence import num_correct
 from cnntrain.tasks.intervals import wilson_interval

@@ -5,9 +5,8 @@ from dataclasses import replace
 from cnntrain.insight.doctor.data import class_imbalance, data_bound, small_validation_set
 from cnntrain.insight.doctor.gradients import dead_relus, exploding_gradients, vanishing_gradients
 from cnntrain.insight.doctor.learning import initial_loss, learning_rate_too_high, learning_rate_too_low
-from cnntrain.insight.doctor.observations import Observations
+from cnntrain.insight.doctor.observations import Observations, Verdict
 from cnntrain.insight.doctor.outcome import overfitting, underfitting
-from cnntrain.insight.doctor.verdict import Verdict
 
 _CAUSES = (
     vanishing_gradients,

@@ -3,8 +3,7 @@
 import math
 from statistics import median
 
-from cnntrain.insight.doctor.observations import Line, Observations
-from cnntrain.insight.doctor.verdict import Verdict
+from cnntrain.insight.doctor.observations import Line, Observations, Verdict
 
 # Lines that a median needs before it is believed.
 MIN_LINES = 5

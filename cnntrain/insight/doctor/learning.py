@@ -4,8 +4,7 @@ import math
 from statistics import median
 
 from cnntrain.insight.doctor.gradients import MIN_LINES
-from cnntrain.insight.doctor.observations import Line, Observations
-from cnntrain.insight.doctor.verdict import Verdict
+from cnntrain.insight.doctor.observations import Line, Observations, Verdict
 
 # The first loss beside that of a network that knows nothing, ln K. Kaiming's initial weights, batch norm and small
 # batches give up to 1.3 (measured on the networks that are shipped); `cnntrain check` calls 2 "far off" too.

@@ -1,8 +1,8 @@
-"""What a training left behind to be judged by."""
+"""What the doctor judges by, and what it says."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 Line = Mapping[str, Any]
 
@@ -54,3 +54,23 @@ class Observations:
         return [
             line for line in self.steps if 2 * line["step"] >= last and 10 * line["learning_rate"] >= highest
         ] or list(self.steps)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One thing that is wrong, or may be.
+
+    Attributes:
+        kind: What it is called, such as `dead_relus`; each kind is told once at most.
+        severity: `problem`: training cannot go well like this. `warning`: it could go better. `notice`: numbers do not
+            tell what they seem to.
+        finding: One plain sentence, with the layer or the epoch concerned.
+        evidence: The numbers that it follows from, as plain values.
+        advice: What to try, with configuration keys.
+    """
+
+    kind: str
+    severity: Literal["problem", "warning", "notice"]
+    finding: str
+    evidence: dict[str, Any]
+    advice: str

@@ -2,8 +2,7 @@
 
 from statistics import median
 
-from cnntrain.insight.doctor.observations import Observations
-from cnntrain.insight.doctor.verdict import Verdict
+from cnntrain.insight.doctor.observations import Observations, Verdict
 
 # The validation loss now beside its lowest. Prechelt ("Early stopping - but when?", 1998) calls a rise of 5 % a loss of
 # generality; a network that grows surer of itself reaches that while it still gets better, so more is asked for here.

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -16,6 +16,7 @@ from cnntrain.training.lr_find.trials import Trial, beats_guessing
 NEARLY = 0.2
 MAX_NOISE = 0.05  # of accuracy: where chance alone makes more, nothing is suggested
 SURE = 2.0  # standard errors
+NO_BETTER = "in trials, no rate learns more than guessing; raise --budget, or see cnntrain check"
 TOO_FEW = "too few rates could be tried; raise --budget, or widen --min and --max"
 
 
@@ -84,9 +85,7 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
     )
     num_judged = sum(trial.num_held_out for trial in by_rate[best])
     if not beats_guessing(accuracy[best], guess, num_judged):
-        return replace(
-            conclusion, nothing="in trials, no rate learns more than guessing; raise --budget, or see cnntrain check"
-        )
+        return replace(conclusion, nothing=NO_BETTER)
     if noise > MAX_NOISE:
         told = f"{num_judged:,} held-out images tell rates apart only where they differ by {100 * noise:.1f} points"
         return replace(conclusion, nothing=f"{told}; raise --budget, or compare whole trainings with several run.seed")
@@ -101,8 +100,7 @@ def decide(trials: Sequence[Trial], tried: Sequence[Trial], own: float, guess: f
     highest = 1.01 * min(exploded, default=math.inf) / FACTOR  # rates are rounded
     if own <= highest and (own == best or (own in errors and behind[own] <= errors[own])):
         return replace(conclusion, suggestion=own)
-    weights = {rate: max(0.0, 1 - behind[rate] / (NEARLY * learnt)) for rate in (best, *neighbours)}
-    middle = math.exp(sum(weight * math.log(rate) for rate, weight in weights.items()) / sum(weights.values()))
+    middle = _middle({rate: max(0.0, 1 - behind[rate] / (NEARLY * learnt)) for rate in (best, *neighbours)})
     return replace(conclusion, suggestion=float(f"{min(middle, highest):.2g}"))
 
 
@@ -115,6 +113,11 @@ def standard_error(some: Sequence[Trial], others: Sequence[Trial]) -> float:
     pairs = [(trial, other_of[trial.seed]) for trial in some]
     differing = sum(int(np.count_nonzero(trial.right != other.right)) for trial, other in pairs)
     return math.sqrt(differing + 1) / sum(trial.num_held_out for trial, _ in pairs)
+
+
+def _middle(weights: Mapping[float, float]) -> float:
+    """The weighted geometric mean of rates."""
+    return math.exp(sum(weight * math.log(rate) for rate, weight in weights.items()) / sum(weights.values()))
 
 
 def _mean_loss(some: Sequence[Trial]) -> float:

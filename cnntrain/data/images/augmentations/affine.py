@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
@@ -11,11 +11,9 @@ from torch import Tensor
 
 from cnntrain.config.section import Degrees, Fraction, PositiveRange, check_ascending
 from cnntrain.data.images.augmentations.options import AugmentationOptions
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.images.tensors import resample
 from cnntrain.data.pipeline import Table
-
-if TYPE_CHECKING:
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class Rotation(AugmentationOptions):
@@ -24,7 +22,7 @@ class Rotation(AugmentationOptions):
     name: Literal["rotation"] = "rotation"
     degrees: Annotated[float, Field(gt=0, le=180)] = 10.0
 
-    def build(self, preprocessing: "Preprocessing") -> "AffineMap":
+    def build(self, preprocessing: Preprocessing) -> "AffineMap":
         return AffineMap(degrees=self.degrees)
 
 
@@ -42,7 +40,7 @@ class Affine(AugmentationOptions):
         check_ascending(self.scale, "scale")
         return self
 
-    def build(self, preprocessing: "Preprocessing") -> "AffineMap":
+    def build(self, preprocessing: Preprocessing) -> "AffineMap":
         return AffineMap(self.degrees, self.translate, self.scale, self.shear)
 
 

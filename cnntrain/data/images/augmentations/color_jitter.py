@@ -1,18 +1,16 @@
 """Changes of brightness, contrast and saturation."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from cnntrain.config.section import Fraction
 from cnntrain.data.images.augmentations.options import AugmentationOptions
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.images.tensors import unit_float
 from cnntrain.data.pipeline import Table
-
-if TYPE_CHECKING:
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class ColorJitter(AugmentationOptions):
@@ -23,7 +21,7 @@ class ColorJitter(AugmentationOptions):
     contrast: Fraction = 0.2
     saturation: Fraction = 0.2
 
-    def build(self, preprocessing: "Preprocessing") -> "Jitter":
+    def build(self, preprocessing: Preprocessing) -> "Jitter":
         return Jitter(self.brightness, self.contrast, self.saturation)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -12,12 +12,9 @@ from torch import Tensor
 
 from cnntrain.config.section import PositiveRange
 from cnntrain.data.images.augmentations.options import AugmentationOptions
-from cnntrain.data.images.augmentations.random_sides import check_box, random_sides
-from cnntrain.data.images.tensors import arange, centre_crop, resample
+from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.images.tensors import arange, centre_crop, check_box, random_sides, resample
 from cnntrain.data.pipeline import Table
-
-if TYPE_CHECKING:
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class RandomCrop(AugmentationOptions):
@@ -27,7 +24,7 @@ class RandomCrop(AugmentationOptions):
     name: Literal["random_crop"] = "random_crop"
     padding: NonNegativeInt = Field(4, description="px on each side")
 
-    def build(self, preprocessing: "Preprocessing") -> "ShiftedCrop":
+    def build(self, preprocessing: Preprocessing) -> "ShiftedCrop":
         return ShiftedCrop(preprocessing.image_size, self.padding, preprocessing.stored_size)
 
 
@@ -44,7 +41,7 @@ class RandomResizedCrop(AugmentationOptions):
         check_box(self.scale, self.ratio)
         return self
 
-    def build(self, preprocessing: "Preprocessing") -> "ResizedCrop":
+    def build(self, preprocessing: Preprocessing) -> "ResizedCrop":
         return ResizedCrop(preprocessing.image_size, self.scale, self.ratio)
 
 

@@ -1,7 +1,7 @@
 """Mirror images."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -9,11 +9,9 @@ from torch import Tensor
 
 from cnntrain.config.section import Fraction
 from cnntrain.data.images.augmentations.options import AugmentationOptions
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.images.tensors import arange
 from cnntrain.data.pipeline import Table
-
-if TYPE_CHECKING:
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class HorizontalFlip(AugmentationOptions):
@@ -22,7 +20,7 @@ class HorizontalFlip(AugmentationOptions):
     name: Literal["horizontal_flip"] = "horizontal_flip"
     probability: Fraction = 0.5
 
-    def build(self, preprocessing: "Preprocessing") -> "Flip":
+    def build(self, preprocessing: Preprocessing) -> "Flip":
         return Flip(3, self.probability)
 
 
@@ -32,7 +30,7 @@ class VerticalFlip(AugmentationOptions):
     name: Literal["vertical_flip"] = "vertical_flip"
     probability: Fraction = 0.5
 
-    def build(self, preprocessing: "Preprocessing") -> "Flip":
+    def build(self, preprocessing: Preprocessing) -> "Flip":
         return Flip(2, self.probability)
 
 

@@ -1,7 +1,7 @@
 """Pairs of images, mixed with their labels."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,11 +10,9 @@ from torch import Tensor
 
 from cnntrain.config.section import Fraction
 from cnntrain.data.images.augmentations.options import AugmentationOptions
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.images.tensors import box, unit_float
 from cnntrain.data.pipeline import Table
-
-if TYPE_CHECKING:
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class Mixup(AugmentationOptions):
@@ -24,7 +22,7 @@ class Mixup(AugmentationOptions):
     alpha: PositiveFloat = 0.2
     probability: Fraction = 1.0
 
-    def build(self, preprocessing: "Preprocessing") -> "Mixer":
+    def build(self, preprocessing: Preprocessing) -> "Mixer":
         return Mixer(self.name, self.alpha, self.probability)
 
 
@@ -35,7 +33,7 @@ class Cutmix(AugmentationOptions):
     alpha: PositiveFloat = 1.0
     probability: Fraction = 1.0
 
-    def build(self, preprocessing: "Preprocessing") -> "Mixer":
+    def build(self, preprocessing: Preprocessing) -> "Mixer":
         return Mixer(self.name, self.alpha, self.probability)
 
 

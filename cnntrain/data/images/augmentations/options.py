@@ -4,11 +4,11 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from cnntrain.config.section import Section
+from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.pipeline import Augmentation
 
 if TYPE_CHECKING:
     from cnntrain.data.images.augmentations.mixing import Mixer
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class AugmentationOptions(Section):
@@ -23,5 +23,5 @@ class AugmentationOptions(Section):
     name: str
 
     @abstractmethod
-    def build(self, preprocessing: "Preprocessing") -> "Augmentation | Mixer":
+    def build(self, preprocessing: Preprocessing) -> "Augmentation | Mixer":
         """The augmentation, for images that are stored and normalised in this way."""

@@ -1,7 +1,7 @@
 """Rectangles that are painted over."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 import torch
@@ -10,12 +10,9 @@ from torch import Tensor
 
 from cnntrain.config.section import Fraction, PositiveRange
 from cnntrain.data.images.augmentations.options import AugmentationOptions
-from cnntrain.data.images.augmentations.random_sides import check_box, random_sides
-from cnntrain.data.images.tensors import box, per_channel, unit_float
+from cnntrain.data.images.preprocessing import Preprocessing
+from cnntrain.data.images.tensors import box, check_box, per_channel, random_sides, unit_float
 from cnntrain.data.pipeline import Table
-
-if TYPE_CHECKING:
-    from cnntrain.data.images.preprocessing import Preprocessing
 
 
 class RandomErasing(AugmentationOptions):
@@ -31,7 +28,7 @@ class RandomErasing(AugmentationOptions):
         check_box(self.scale, self.ratio)
         return self
 
-    def build(self, preprocessing: "Preprocessing") -> "Eraser":
+    def build(self, preprocessing: Preprocessing) -> "Eraser":
         return Eraser(self.probability, self.scale, self.ratio, preprocessing.mean)
 
 

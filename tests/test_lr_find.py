@@ -13,12 +13,12 @@ import torch
 from conftest import Cli, write_photos
 from PIL import Image
 
-from cnntrain import extras
 from cnntrain.config.loading import load_config
 from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.prepare import prepare_data
 from cnntrain.errors import NumericalError
 from cnntrain.runs.console import Console
+from cnntrain.runtime import extras
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.ten_steps import take_ten_steps

@@ -27,6 +27,7 @@ MEASURED = {
 
 # In texts for people: what is measured, and the name of a run's folder.
 _TIMED = [
+    (r"/[\w./-]*/work-\w{8}\b", "WORK"),  # where a run was made that is used now
     (r"\b\d{8}-\d{6}(-\d+)?\b", "TIME"),
     (r"\b\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d)?(\.\d+)?(Z| UTC|\+00:00)?", "DATE"),
     (r" *[\d,.]+ images/s", " SPEED"),

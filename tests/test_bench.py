@@ -218,10 +218,16 @@ def test_the_threads_that_are_asked_for_compute(
         checked = cli("check", "digits_lenet", "--set", "run.threads=2", "--show-config")
         assert "cpu, 2 threads" in checked.err
         assert "threads: 2" in checked.out
-        for here, then in ((4, 1), (1, 1)):  # the run had 1
+        threads = list[int]()
+        monkeypatch.setattr(
+            "cnntrain.trained.evaluate.evaluate",
+            lambda *arguments: threads.append(torch.get_num_threads()) or evaluate(*arguments),  # type: ignore[func-returns-value]
+        )
+        for here in (4, 1):
             torch.set_num_threads(here)
             assert cli("evaluate", trained_run).code == 0
-            assert torch.get_num_threads() == then
+            assert torch.get_num_threads() == min(here, available_cores())  # put back
+        assert threads == [1, 1]  # as many as the run had
     finally:
         torch.set_num_threads(usual)
 

@@ -320,7 +320,7 @@ def test_a_configuration_copied_under_a_wild_name_says_the_same(cli: Cli, tmp_pa
 
 
 def test_the_log_of_a_bug_acts_on_nothing(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError(WILD[0] + WILD[6])
 
     monkeypatch.setattr("cnntrain.config.loading.load_config", fail)

@@ -21,6 +21,7 @@ from cnntrain.insight.bench.measuring import _shares, seconds_to_first_step
 from cnntrain.insight.bench.report import advise
 from cnntrain.runs.console import Console
 from cnntrain.runtime.compiling import compiled
+from cnntrain.runtime.machine import available_cores
 from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
 from cnntrain.training.setup import build_training

@@ -136,6 +136,31 @@ def test_a_signal_after_the_end_changes_nothing() -> None:
     assert python(SWALLOWED.format(how="stop.end(); Deaf(); raise SystemExit(3)")).returncode == 3
 
 
+TWICE = """
+import os, signal, time
+from cnntrain.runtime.signals import StopSignals
+signal.signal(signal.SIGINT, {before})
+try:
+    with StopSignals(training=True) as stop, stop.later():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+except KeyboardInterrupt as error:
+    print(type(error).__name__, signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+"""
+
+
+def test_a_second_interrupt_ends_the_command_at_once() -> None:
+    finished = python(TWICE.format(before="lambda *_: None"))
+    assert (finished.returncode, finished.stdout) == (130, "")
+    assert finished.stderr.startswith("error: stopped at once, by a second signal")
+
+
+def test_a_second_interrupt_ends_no_notebook_or_script_but_raises_at_once() -> None:
+    finished = python(TWICE.format(before="signal.default_int_handler"))
+    assert (finished.returncode, finished.stdout, finished.stderr) == (0, "KeyboardInterrupt True\n", "")
+
+
 @pytest.mark.parametrize(("number", "code"), [("SIGINT", 130), ("SIGTERM", 75), ("SIGHUP", 75), ("SIGUSR1", 75)])
 def test_signals_are_heard_before_anything_is_imported(number: str, code: int) -> None:
     heard = f"import os, signal; signal.signal(signal.{number}, signal.default_int_handler)"  # even under nohup

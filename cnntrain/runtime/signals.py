@@ -34,6 +34,8 @@ class Stopped(KeyboardInterrupt):
 class StopSignals:
     """While it is entered, the first signal raises `Stopped`, and the second ends the process at once.
 
+    Where SIGINT was Python's own before, as in a notebook, the second one is an ordinary `KeyboardInterrupt` again.
+
     SIGHUP stays ignored where it is (under nohup). SIGINT does not: a shell lets its background jobs ignore Ctrl-C, but
     who sends it to one of them means it.
 
@@ -97,6 +99,8 @@ class StopSignals:
         if self._ended:
             return
         if self._received is not None:
+            if self._before[number] is signal.default_int_handler:
+                signal.default_int_handler(number, frame)
             _exit(number, "stopped at once, by a second signal; what was saved before is whole")
         self._received = number
         if not self._training:

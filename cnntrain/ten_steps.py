@@ -95,9 +95,15 @@ class Training(Iterator[Event]):
             DataError: A streamed image cannot be read.
             NumericalError: A loss, or a gradient, is not a finite number.
             StopIteration: The last epoch is done, or early stopping said so.
+            ValueError: An error or Ctrl-C has ended it in the middle of a step, so that it cannot go on.
         """
         with settings_kept(self._torch_settings), memory_explained(smaller_batches(self.settings)):
-            event = next(self._events)
+            try:
+                event = next(self._events)
+            except StopIteration:
+                if not self.state.is_over(self.settings.epochs):
+                    raise ValueError("this training was cut off in the middle of a step; begin another") from None
+                raise
             check_event(event, self.state.network)
         return event
 

@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from cnntrain.data.stores import ResidentStore
 from cnntrain.errors import NumericalError
 from cnntrain.runs.checkpoints import Header, save_training
 from cnntrain.runs.console import Console
-from cnntrain.ten_steps import take_ten_steps
+from cnntrain.ten_steps import events, take_ten_steps
 from cnntrain.trained import load
 from cnntrain.training.loop import train_step
 from cnntrain.training.setup import Built, build_training
@@ -94,6 +95,16 @@ def test_the_loss_falls_to_zero_on_a_tiny_set() -> None:
     losses = [train_step(state, batch, settings).loss for _ in range(150)]
     assert losses[0] == pytest.approx(2.3026, abs=0.1)
     assert losses[-1] < 0.01
+
+
+def test_a_loop_that_was_cut_off_in_a_step_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    training = events("digits_lenet", {"epochs": 1}, quiet=True)
+    next(training)
+    monkeypatch.setattr("cnntrain.training.loop.micro_batches", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        next(training)
+    with pytest.raises(ValueError, match="cut off in the middle of a step"):
+        next(training)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error"])

@@ -10,6 +10,11 @@ from cnntrain.runtime.names import printable, shortened
 LONGEST_LINE = 4000  # of a message: with names of files and classes as long as may be, a screen or two
 
 
+def notebook_lines(error: BaseException) -> list[str]:
+    """An error as it is shown in a notebook: without a traceback, with its notes, which IPython would leave out."""
+    return [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
+
+
 class CnntrainError(Exception):
     """Something the user can put right. The message says what, where and what to do next.
 
@@ -32,6 +37,10 @@ class CnntrainError(Exception):
     def add_note(self, note: str) -> None:
         """Adds a line that is printed below the message."""
         super().add_note(printable(note))
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows; IPython asks for it by this name."""
+        return notebook_lines(self)
 
 
 class ConfigError(CnntrainError):

@@ -107,6 +107,10 @@ class Training(Iterator[Event]):
             check_event(event, self.state.network)
         return event
 
+    def __repr__(self) -> str:
+        num_steps = self.settings.epochs * self.settings.steps_per_epoch
+        return f"Training(step {self.state.step} of {num_steps}, on {self.settings.device})"
+
 
 def events(config: ConfigSource, overrides: Mapping[str, Any], *, quiet: bool) -> Training:
     """What `cnntrain.events` does; arguments as `train`."""

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn, Self
 
+from cnntrain.errors import notebook_lines
+
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
 _PATIENCE_SECONDS = 5  # for a command that does not train to clear away what it has half made
@@ -29,6 +31,10 @@ class Stopped(KeyboardInterrupt):
 
     def __str__(self) -> str:
         return "interrupted" if self.exit_code == INTERRUPTED else f"stopped by {self.name}"
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: how to go on."""
+        return notebook_lines(self)
 
 
 class StopSignals:

@@ -11,12 +11,15 @@ What goes wrong raises a kind of `cnntrain.errors.CnntrainError`, with the text 
 imported when something is asked for.
 """
 
-import os
-from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+import os
+
+TYPE_CHECKING = False  # as type checkers know it; to import it from `typing` takes longer than all else here
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
     from cnntrain import errors
     from cnntrain.config.loading import ConfigSource
     from cnntrain.runs.run import Run
@@ -31,9 +34,9 @@ __version__ = "0.1.0"
 
 
 def train(
-    config: "ConfigSource | None" = None,
+    config: ConfigSource | None = None,
     *,
-    set: "Settings" = None,
+    set: Settings = None,
     device: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
     output: str | os.PathLike[str] | None = None,
@@ -47,7 +50,7 @@ def train(
     allow_changes: bool = False,
     report: bool | None = None,
     quiet: bool = False,
-) -> "Run":
+) -> Run:
     """Trains a network, as `cnntrain train` does: the ten steps, from data preparation to the final test.
 
     What is None stays as the configuration has it. Progress goes to stderr.
@@ -89,9 +92,9 @@ def train(
 
 
 def events(
-    config: "ConfigSource",
+    config: ConfigSource,
     *,
-    set: "Settings" = None,
+    set: Settings = None,
     device: str | None = None,
     data_root: str | os.PathLike[str] | None = None,
     seed: int | None = None,
@@ -100,7 +103,7 @@ def events(
     lr: float | None = None,
     workers: int | None = None,
     quiet: bool = True,
-) -> "Training":
+) -> Training:
     """The training loop itself: yields `StepDone` after each step and `EpochDone` after each epoch; writes nothing.
 
     The weights are those of `train` after the same step. Who has seen enough stops looking; who goes on with the same
@@ -136,7 +139,7 @@ def events(
 
 def load(
     run: str | os.PathLike[str] | None = None, *, device: str = "auto", output: str | os.PathLike[str] = "runs"
-) -> "Trained":
+) -> Trained:
     """Loads a trained network with its preprocessing and its task.
 
     Args:
@@ -170,6 +173,8 @@ def __getattr__(name: str) -> Any:
 
         return Trained
     if name == "errors":
+        from importlib import import_module
+
         return import_module("cnntrain.errors")
     raise AttributeError(f"module 'cnntrain' has no attribute {name!r}")
 

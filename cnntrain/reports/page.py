@@ -1,7 +1,7 @@
 """The page of one run."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -96,14 +96,11 @@ def write_report(
         reporter.say(f"     note: the report does without images: {'; '.join(error.lines)}")
     page = _page(records, trained, findings, missing)
     if findings and out is None:
-        _write_tables(folder, findings, trained.task.class_names)
+        names = trained.task.class_names
+        write_text(folder / "predictions.csv", predictions_csv(findings.test, names))
+        write_text(folder / "suspected_labels.csv", suspects_csv(findings, names))
     write_text(path, page)  # last: where it is, the others are
     return Written(path, test["accuracy"], confidence_intervals(test), findings)
-
-
-def _write_tables(folder: Path, findings: Findings, class_names: Sequence[str]) -> None:
-    write_text(folder / "predictions.csv", predictions_csv(findings.test, class_names))
-    write_text(folder / "suspected_labels.csv", suspects_csv(findings, class_names))
 
 
 def _page(records: RunRecords, trained: Trained, findings: Findings | None, missing: str) -> str:

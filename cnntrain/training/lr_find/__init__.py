@@ -65,22 +65,18 @@ def lr_find(
     config, splits, state, settings, _ = set_up(config.model_copy(update={"run": run}), device, reporter)
     own, started = config.recipe.optimizer.lr, time.perf_counter()
     curve = range_test(state, splits, settings, reporter, steps=steps, low=low, high=high)
+    if nothing := _why_not_try(curve, splits, budget):
+        return Search(curve, [], Conclusion(None, nothing), time.perf_counter() - started)
     laboratory = Laboratory(config, splits, settings.task, device, weights)
-    trials: list[Trial] = []
-    nothing = _why_not_try(curve, splits, budget)
-    if nothing:
-        conclusion = Conclusion(None, nothing)
-    else:
-        whole = laboratory.whole_training
-        budget = min(budget, max(ENOUGH, MOST_TRAININGS * whole))
-        a_step = (time.perf_counter() - started) / len(curve.losses)
-        reporter.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
-        guess = settings.task.guess(splits.train.targets)
-        ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), guess, laboratory.try_rate, reporter.say)
-        last = ladder.climb(curve.lowest / 3 if curve.falls else own)
-        trials = ladder.trials
-        conclusion = decide(last, trials, own, guess)
-    return Search(curve, trials, conclusion, time.perf_counter() - started)
+    whole = laboratory.whole_training
+    budget = min(budget, max(ENOUGH, MOST_TRAININGS * whole))
+    a_step = (time.perf_counter() - started) / len(curve.losses)
+    reporter.say(f"     trials: up to {budget:,} steps, about {max(1, round(budget * a_step))} s")
+    guess = settings.task.guess(splits.train.targets)
+    ladder = Ladder(own, low, high, budget, round_lengths(budget, whole), guess, laboratory.try_rate, reporter.say)
+    last = ladder.climb(curve.lowest / 3 if curve.falls else own)
+    conclusion = decide(last, ladder.trials, own, guess)
+    return Search(curve, ladder.trials, conclusion, time.perf_counter() - started)
 
 
 def _why_not_try(curve: RangeTest, splits: Splits, budget: int) -> str:

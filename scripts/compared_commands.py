@@ -10,6 +10,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 from compared_trainings import trainings
 from comparing import Case, Side, Texts, folder_contents, within
@@ -37,6 +39,8 @@ MORE_USES = [
     "data preview {run}/config.yaml --images 16", "summary {run}/config.yaml",
     "train {run}/config.yaml --set model.weights={run}/checkpoints/best.safetensors --set run.report=false",
 ]  # fmt: skip
+
+PAGES = ["/", "/info", "/health", "/nothing", "/predict", "/predict?top=2&map=1", "/predict?top=none"]
 
 COMMANDS = [
     "train", "reproduce", "check", "bench", "lr-find", "evaluate", "predict", "report", "explain", "filter", "export",
@@ -112,6 +116,7 @@ def cross_cases(maker: Side, keep: Path) -> Iterator[Case]:
     for name, run in runs.items():
         for use in [*USES, *(MORE_USES if name == next(iter(MADE)) else [])]:
             yield Case(f"{name}: {use}", use_runs, (use, [run]))
+        yield Case(f"{name}: serve", serve_run, (run, PAGES))
     finished = [runs[name] for name in MADE if MADE[name] is None]
     for pair in (finished[:2], finished[2:4]):
         yield Case("a page of two runs", use_runs, ("report {run} {second} --robustness 0", pair))
@@ -174,6 +179,35 @@ def use_runs(side: Side, use: str, runs: list[Path]) -> Texts:
     folder = side.emptied("use")
     places = [copied(run, folder) for run in runs]
     return command(side, folder, use, *places) | folder_contents(folder)
+
+
+def serve_run(side: Side, run: Path, pages: list[str]) -> Texts:
+    """What the server of a run answers, and how it ends."""
+    folder = side.emptied("serve")
+    command = [sys.executable, "-m", "cnntrain", "serve", copied(run, folder), "--port", "0"]
+    image = min((side.work.parent / "data/photos/val/ants").iterdir()).read_bytes()
+    with subprocess.Popen(
+        command, cwd=folder, env=side.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdout
+        address = server.stdout.readline().strip()  # none where there is no network yet
+        texts = {page: answer(address + page, image if "predict" in page else None) for page in pages if address}
+        server.send_signal(signal.SIGTERM)
+        _, err = server.communicate()
+    texts |= {"stderr": err, "exit code": str(server.returncode)}
+    return {name: text.replace(address or "ADDRESS", "ADDRESS") for name, text in texts.items()}
+
+
+def answer(address: str, image: bytes | None) -> str:
+    """The status and text of an answer; an image is sent as a browser sends it."""
+    head = b'--x\r\nContent-Disposition: form-data; name="image"; filename="x.jpg"\r\n\r\n'
+    body = head + image + b"\r\n--x--\r\n" if image else None
+    request = Request(address, body, {"Content-Type": "multipart/form-data; boundary=x"} if image else {})  # noqa: S310
+    try:
+        with urlopen(request) as answered:  # noqa: S310 - at an address of this machine
+            return f"{answered.status} {answered.read().decode()}"
+    except HTTPError as refused:
+        return f"{refused.code} {refused.read().decode()}"
 
 
 def copied(run: Path, folder: Path) -> str:

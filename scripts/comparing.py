@@ -37,7 +37,7 @@ _TIMED = [
     (r"\b[\d.,]+(e-\d+)? (s|ms|min|h|seconds|minutes|hours)\b", "SECONDS"),
     (r"\([\d.,]+ \w+ free\)", "(SPACE free)"),
     (r'"num_bytes": \d+,\s*"sha256": "\w+"', "FILE"),  # of an exported file, which is compared itself
-    (r'"seconds": [\d.e-]+', '"seconds": SECONDS'),
+    (r'"seconds": ?[\d.e-]+', '"seconds": SECONDS'),
     (r"events\.out\.tfevents\.[\w.]+", "EVENTS"),
     (r"(?m)^ .*: [\d,]+ of [\d,]+.*\n", ""),  # progress, said after so many seconds
     (r"(?m)^.*other processes held the processor.*\n", ""),
@@ -52,17 +52,21 @@ class Side:
         """Nothing is started yet; `work` is emptied for each case."""
         self.checkout, self.work = checkout.resolve(), work
 
-    @functools.cached_property
-    def _process(self) -> subprocess.Popen[str]:
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of its processes: its code, one thread, and none of the user's folders."""
         home = str(self.work / "home")
-        environment = {
+        return {
             **{name: value for name, value in os.environ.items() if not name.startswith(("CNNTRAIN", "XDG", "OMP"))},
             **{"PYTHONPATH": str(self.checkout), "OMP_NUM_THREADS": "1", "COLUMNS": "100", "TERM": "dumb", "TZ": "UTC"},
             **{"HOME": home, "XDG_CACHE_HOME": home, "XDG_STATE_HOME": home, "LC_ALL": "C.UTF-8"},
         }
+
+    @functools.cached_property
+    def _process(self) -> subprocess.Popen[str]:
         command = [sys.executable, "-W", "ignore", str(Path(__file__).parent / "forking.py")]
         return subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd="/"
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=self.environment, cwd="/"
         )
 
     def run(

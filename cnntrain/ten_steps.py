@@ -13,6 +13,7 @@ from typing import Any
 
 from cnntrain.config.loading import Config, ConfigSource, dump_config, load_config, locate
 from cnntrain.data.batches import Batch, eval_batches
+from cnntrain.errors import CnntrainError
 from cnntrain.insight.dead_relus import dead_relus, is_looked_at, spread
 from cnntrain.runs.beginning import beginning
 from cnntrain.runs.checkpoints import Header
@@ -70,8 +71,27 @@ def train(
                 error.add_note("training had not begun; start it again with the same command")
             raise
     if start.loaded.config.run.report if report is None else report:
-        run.write_report(console)
+        write_report_at_end(run, console)
     return run
+
+
+def write_report_at_end(run: Run, console: Console) -> Path | None:
+    """Writes the report of a finished run, which stays finished whatever happens to its report.
+
+    Returns:
+        Where it is; None where it could not be written, and the console says why.
+    """
+    later = f"cnntrain report {run.folder}"
+    try:
+        with memory_explained("close other programs"):
+            return run.write_report(console)
+    except CnntrainError as error:
+        why = f"{'; '.join(error.lines)}; try again: {later}"
+        console.say(f"note: the run is finished, but its report is not written: {why}")
+        return None
+    except KeyboardInterrupt as error:
+        error.add_note(f"the run is finished, only its report is not: {later}")
+        raise
 
 
 class Training(Iterator[Event]):

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -68,6 +69,14 @@ def test_a_run_gives_all_that_its_folder_holds(run: Run, tmp_path: Path) -> None
     assert run.trained.predict(tmp_path / "black.png").class_name in "0123456789"
     with pytest.raises(ConfigError, match="no method"):
         run.explain(tmp_path / "black.png", method="magic")
+
+
+def test_a_report_that_fails_leaves_a_finished_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("cnntrain.runs.run.write_report", Mock(side_effect=CheckpointError("no room")))
+    assert train(SMALL, epochs=1, report=True, output=tmp_path).results["test"]
+    assert "its report is not written: no room; try again: cnntrain report" in capsys.readouterr().err
 
 
 def test_curves_are_shown_by_a_notebook(run: Run) -> None:

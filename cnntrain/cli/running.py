@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import cnntrain
 from cnntrain.cli.output import show
-from cnntrain.errors import CnntrainError
 
 if TYPE_CHECKING:
     from cnntrain.config.loading import LoadedConfig
@@ -69,20 +68,9 @@ def _outcome(results: dict[str, Any], task: "Task[Any]") -> str:
 
 
 def write_report_at_end(run: "Run", console: "Console") -> None:
-    """Writes the report of a finished run, which stays finished whatever happens to its report."""
-    if not run.config.run.report:
-        return
+    """Writes the report of a finished run, where its configuration wants one, and says where it is."""
+    from cnntrain import ten_steps
 
-    from cnntrain.runtime.device import memory_explained
-
-    later = f"cnntrain report {run.folder}"
-    try:
-        with memory_explained("close other programs"):
-            show(f"report     {run.write_report(console)}")
-    except CnntrainError as error:
-        console.say(
-            f"note: the run is finished, but its report is not written: {'; '.join(error.lines)}; try again: {later}"
-        )
-    except KeyboardInterrupt as error:
-        error.add_note(f"the run is finished, only its report is not: {later}")
-        raise
+    path = ten_steps.write_report_at_end(run, console) if run.config.run.report else None
+    if path:
+        show(f"report     {path}")

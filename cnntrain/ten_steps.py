@@ -208,10 +208,10 @@ def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: St
                         state, ready.splits, ready.settings, training=narrator.training, validating=validating
                     ):
                         check_event(event, state.network)  # what is not finite is neither kept nor told
-                        saver.keep_best(event)
+                        saver.keep_best(event)  # before it is called the best
                         narrator.see(event)
                         log.see(event, look_at_relus(event, ready))
-                        stop.check()
+                        stop.check()  # what stops here is saved below, with what was logged
                         saver.see(event)  # last, so that what was logged is saved with it
                     learning = False
                 except NonfiniteStep as error:
@@ -244,6 +244,7 @@ def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> Trained
         console.say(f"     temperature {best.task.temperature:.3f}, {fitted}")
     on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
     console.step(10, "testing", f"the weights of epoch {best.header.epoch}, {on}")
+    # 10 testing: on images that no choice has seen, or the number would flatter; once, or it would become a choice too.
     batches = eval_batches_with_bar(splits.test, splits.preprocessing, settings.eval_batch_size, console)
     tested = evaluate(best.network, batches, best.task) if len(splits.test) else None
     results = build_results(

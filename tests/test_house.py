@@ -1,6 +1,7 @@
 """The house rules of CONTRIBUTING.md that can be checked by reading the code."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,12 @@ def test_what_a_file_says_it_offers_is_all_that_it_defines_for_others(path: Path
             offered = set(ast.literal_eval(node.value))
     defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
     assert {name for name in defined if not name.startswith("_")} <= offered
+
+
+def test_each_of_the_ten_steps_has_its_number_and_a_reason() -> None:
+    files = [PACKAGE / name for name in ("training/setup.py", "training/loop.py", "ten_steps.py")]
+    steps = [re.findall(r"^ +# (\d+) [a-z ]+: .{20}", path.read_text(), re.MULTILINE) for path in files]
+    assert [[int(number) for number in numbers] for numbers in steps] == [[1, 2], [7, 9, 8, 3, 4, 5, 6], [10]]
 
 
 def test_public_methods_have_a_docstring_or_override_one_that_has() -> None:

@@ -48,7 +48,9 @@ def learn(
         NonfiniteStep: A loss or gradient is not finite, and the recipe goes back.
         NumericalError: The same, and the recipe stops, or has left out too many such steps.
     """
-    while not state.is_over(settings.epochs):  # 7 iteration: one look at each image is not enough; 9 termination
+    # 7 iteration: one look at each image is not enough, for every step is small.
+    # 9 termination: what is learnt in the end are the training images by heart; early stopping sees it coming.
+    while not state.is_over(settings.epochs):
         epoch, sums = state.epoch, state.sums
         yield from timed(train_epoch(state, splits, settings, training), sums.add_seconds)
         # 8 evaluation: on images that were never trained on, for only these tell what was learnt for good.

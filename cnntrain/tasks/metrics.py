@@ -40,7 +40,7 @@ class Confusion:
 
     @classmethod
     def of_matrix(cls, matrix: Counts) -> "Confusion":
-        """Of a dense matrix, int64 (K, K), rows the truth."""
+        """The counts of a dense matrix, int64 (K, K), rows the truth."""
         targets, predictions = np.nonzero(matrix)
         return cls(len(matrix), targets, predictions, matrix[targets, predictions])
 

@@ -18,12 +18,12 @@ class StepDone:
 
     Attributes:
         step: Steps taken or left out so far, this one included.
-        epoch: The one that it belongs to, from 1.
-        learning_rate: Its own; of the head, where stages have different ones.
+        epoch: The epoch that it belongs to, from 1.
+        learning_rate: The rate that it was taken with; the head's, where stages have different ones.
         batch: What it was computed on.
-        sums: Of the epoch so far.
+        sums: What has added up in the epoch so far; later steps change it.
         updated: Whether the weights were moved.
-        reason: Why they were not, in words, where that was found now; empty where training went back.
+        reason: Why they were not, in words; empty where they were, or where training went back to leave the step out.
         loss_sum: The batch's summed loss; None where nothing was computed, because training went back.
         total_weight: By which the summed loss is to be divided.
         norms: Of gradients, weights and update, where they were measured.
@@ -56,10 +56,10 @@ class EpochDone:
     """An epoch was trained, validated and judged.
 
     Attributes:
-        epoch: Which one, from 1.
+        epoch: The number of the epoch, from 1.
         step: Steps taken or left out so far.
-        learning_rate: Of its last step; of the head, where stages have different ones.
-        train: Its figures.
+        learning_rate: The rate of its last step; the head's, where stages have different ones.
+        train: Loss, accuracy and speed of its training.
         val: Its validation metrics, as `Evaluation.summary` gives them; empty where nothing is validated.
         improved: Whether it is the best so far.
     """

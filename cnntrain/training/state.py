@@ -22,15 +22,15 @@ class TrainingState:
     Attributes:
         network: On its device.
         forward: The same network as it is called in training, compiled if that was asked for.
-        optimizer: Over all its parameters.
+        optimizer: Moves all parameters of the network.
         scheduler: Gives the optimizer its learning rate, a function of `step` and of what validation showed.
         stopping: Remembers which epoch was best, and knows when to give up.
         scaler: Scales the loss where gradients are float16; elsewhere it does nothing.
         average: The average of the weights, if one is kept.
         step: Steps taken or left out so far.
         epochs_done: Epochs trained and judged so far.
-        sums: Of the epoch in progress.
-        last_learning_rate: The rate of the step before; of the head, where stages have different ones.
+        sums: What has added up in the epoch in progress.
+        last_learning_rate: The rate of the step before; the head's, where stages have different ones.
         scaler_skips: Updates that the scaler left out, as it does now and then in float16.
         nonfinite_steps: Steps left out because their loss or gradients were not finite.
         nonfinite_in_a_row: How many of these came just before.
@@ -60,7 +60,7 @@ class TrainingState:
 
     @property
     def epoch(self) -> int:
-        """The one in progress, from 1."""
+        """The number of the epoch in progress, from 1."""
         return self.epochs_done + 1
 
     def position(self, steps_per_epoch: int) -> int:
@@ -74,7 +74,7 @@ class TrainingState:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step; of the head, where stages have different ones."""
+        """The rate of the next step; the head's, where stages have different ones."""
         return max(float(group["lr"]) for group in self.optimizer.param_groups)
 
     @property

@@ -30,7 +30,7 @@ class StepNorms:
         self._before = []
 
     def by_layer(self) -> dict[str, dict[str, float]]:
-        """Of each layer with parameters, as plain numbers.
+        """The norms of each layer with parameters, as plain numbers.
 
         `gradient_norm` is that of the loss's gradient, before it is clipped. `update_ratio` is the norm of the update
         divided by that of the weights before it: around 1e-3 is healthy (Karpathy, notes of Stanford's CS231n, "Neural

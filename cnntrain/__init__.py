@@ -46,7 +46,7 @@ def train(
     batch_size: int | None = None,
     lr: float | None = None,
     workers: int | None = None,
-    resume: bool | str | os.PathLike[str] = False,
+    resume: bool | str | os.PathLike[str] | None = False,
     allow_changes: bool = False,
     report: bool | None = None,
     quiet: bool = False,

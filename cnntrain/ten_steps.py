@@ -46,7 +46,7 @@ def train(
     config: ConfigSource | None,
     overrides: Mapping[str, Any],
     *,
-    resume: bool | str | os.PathLike[str] = False,
+    resume: bool | str | os.PathLike[str] | None = False,
     allow_changes: bool = False,
     report: bool | None = None,
     quiet: bool = False,

@@ -1,11 +1,13 @@
 """`import cnntrain`: what a notebook or a script does says and computes what the command line does."""
 
 import json
+import pickle
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -285,6 +287,57 @@ def test_settings_of_pytorch_are_put_back(tmp_path: Path) -> None:
     assert torch.get_num_threads() == 2
     next(events(SMALL, set={"run.threads": 1}))
     assert torch.get_num_threads() == 2
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("chosen", [in_float64, torch.no_grad, torch.inference_mode])
+def test_what_the_caller_computes_in_changes_nothing(
+    chosen: Callable[[], AbstractContextManager[Any]], tmp_path: Path
+) -> None:
+    image = Image.new("L", (8, 8), 90)
+    usual = train(SMALL, epochs=1, output=tmp_path, quiet=True)
+    usual_events = events(SMALL)
+    list(islice(usual_events, 3))
+    with chosen():
+        run = train(SMALL, epochs=1, output=tmp_path, quiet=True)
+        training = events(SMALL)
+        list(islice(training, 3))
+        trained = load(run.folder)
+        prediction = trained.predict(image)
+        evaluation = trained.evaluate()
+        image.save(tmp_path / "image.png")
+        run.explain(tmp_path / "image.png", class_name="3")
+    assert_same_weights(trained.network.state_dict(), usual.trained.network.state_dict())
+    assert_same_weights(training.state.network.state_dict(), usual_events.state.network.state_dict())
+    assert prediction.ranked == usual.trained.predict(image).ranked
+    assert evaluation["loss"] == usual.results["test"]["loss"]
+
+
+def test_a_run_is_read_from_another_working_folder_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    runs = [train(SMALL, epochs=1, output="runs", resume=None, quiet=True)]
+    runs.append(Run(runs[0].folder))
+    monkeypatch.chdir(tmp_path / "there")
+    for run in runs:
+        assert not run.folder.is_absolute()
+        assert run.results["epochs_run"] == len(run.history) == run.config.recipe.epochs == 1
+        assert run.trained.predict(Image.new("L", (8, 8))).class_name
+
+
+def test_a_stop_can_be_told_to_another_process() -> None:
+    stopped = pickle.loads(pickle.dumps(Stopped(signal.SIGTERM)))
+    assert (str(stopped), stopped.exit_code) == ("stopped by SIGTERM", 75)
 
 
 def test_it_prints_nothing_on_stdout_and_nothing_at_all_when_quiet(

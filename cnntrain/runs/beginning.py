@@ -34,7 +34,7 @@ def beginning(
     config: ConfigSource | None,
     overrides: Mapping[str, Any],
     *,
-    resume: bool | str | os.PathLike[str] = False,
+    resume: bool | str | os.PathLike[str] | None = False,
     allow_changes: bool = False,
     say: Callable[[str], None],
 ) -> Iterator[Beginning]:
@@ -53,7 +53,7 @@ def beginning(
         StorageError: Another process trains the run.
     """
     config = None if config == "" else config  # a variable of the shell that is not set
-    if resume is False:
+    if resume is False or resume is None:  # None: as of other keywords, nothing is said
         if config is None:
             which = "cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)"
             raise ConfigError(f"say what to train: {which}")

@@ -49,6 +49,7 @@ class Run:
             what = f"{folder}: no run folder, that is, one with config.yaml in it"
             raise CheckpointError(f"{what}; {which_is_meant(str(folder), path.parent)}")
         self.folder = path.resolve() if path.is_symlink() else path  # `latest` will mean another one
+        self._place = self.folder.absolute()  # the caller may change the working folder
         self.already_finished = already_finished
         self._trained = trained
 
@@ -64,7 +65,7 @@ class Run:
         Raises:
             ConfigError: config.yaml is damaged.
         """
-        return load_config(self.folder / "config.yaml").config
+        return load_config(self._place / "config.yaml").config
 
     @property
     def results(self) -> dict[str, Any]:
@@ -92,7 +93,7 @@ class Run:
             CheckpointError: There are none yet, or the file is damaged.
             DeviceError: The device is not there.
         """
-        path = self.folder / BEST
+        path = self._place / BEST
         if self._trained is None and not path.is_file():
             raise CheckpointError(f"{self.folder} holds no trained network yet: there is no {path}")
         self._trained = self._trained or load(path, resolve_device(self.config.run.device))
@@ -135,7 +136,8 @@ class Run:
             raise ConfigError(f"{method!r} is no method (allowed: {', '.join((*METHODS, LAYERS))})")
         if method in METHODS[1:]:
             need("explain", method)
-        return explain_file(self.trained, Path(image), Question(method, class_name, top)).picture
+        with settings_kept():
+            return explain_file(self.trained, Path(image), Question(method, class_name, top)).picture
 
     def write_report(self, reporter: Reporter = SILENT) -> Path:
         """Writes report.html into the folder, as `cnntrain report` does; its path.
@@ -155,7 +157,7 @@ class Run:
 
     @cached_property
     def _records(self) -> RunRecords:
-        return read_records(self.folder)
+        return read_records(self._place)
 
     def __repr__(self) -> str:
         results, where = self.results, printable(str(self.folder))

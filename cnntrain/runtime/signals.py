@@ -25,7 +25,7 @@ class Stopped(KeyboardInterrupt):
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__()
+        super().__init__(number)  # from which pickle makes it again, where another process is told
         self.name = signal.Signals(number).name
         self.exit_code = _exit_code(number)
 

@@ -19,6 +19,7 @@ from cnntrain.runs.checkpoints import check_weights
 from cnntrain.runs.header import Header
 from cnntrain.runtime.device import memory_explained
 from cnntrain.runtime.names import printable
+from cnntrain.runtime.torch_settings import settings_kept
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.trained.evaluate import evaluate_split
 from cnntrain.trained.predict import GivenImage, Prediction, predict_all
@@ -82,9 +83,10 @@ class Trained:
             DataError: An image cannot be read.
             DeviceError: There is not enough memory.
         """
-        if isinstance(images, str | os.PathLike | bytes | Image.Image):
-            return predict_all(self, [images], top)[0]
-        return predict_all(self, list(images), top)
+        with settings_kept():
+            if isinstance(images, str | os.PathLike | bytes | Image.Image):
+                return predict_all(self, [images], top)[0]
+            return predict_all(self, list(images), top)
 
     def evaluate(
         self, split: str = "test", *, data_root: str | os.PathLike[str] | None = None, reporter: Reporter = SILENT
@@ -116,6 +118,7 @@ class Trained:
         )
 
 
+@settings_kept()
 def load(path: Path, device: torch.device) -> Trained:
     """Reads either kind of checkpoint and rebuilds its network.
 

@@ -124,7 +124,7 @@ def cross_cases(maker: Side, keep: Path) -> Iterator[Case]:
         yield Case(f"{name}: serve", serve_run, (run, PAGES))
     finished = [run for name, run in runs.items() if MADE[name] is None]
     for pair in (finished[:2], finished[2:4]):
-        yield Case("a page of two runs", use_runs, ("report {run} {second} --robustness 0", pair))
+        yield Case("a page of two runs", use_runs, ("report {run} {second} --json", pair))
 
 
 def surface_cases(maker: Side, keep: Path) -> Iterator[Case]:
@@ -226,8 +226,8 @@ def command(side: Side, folder: Path, line: str, run: str = "", second: str = ""
     """What one says; {image}, {images} and {data} are filled in."""
     data = "../../data"
     places = {"run": run, "second": second, "data": data, "image": f"{data}/photos/val/ants"}
-    places["images"] = f"{data}/photos/val {data}/cifar10-jpeg/test/cat"
-    arguments = [part.format(**places) for part in line.split()]
+    places["images"] = f"{data}/photos/val/bees {data}/cifar10-jpeg/test/cat"
+    arguments = line.format(**places).split()
     more = ["--data-root", data] if needs_data(arguments) else []
     return side.run(*arguments, *more, folder=folder)
 

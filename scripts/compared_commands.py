@@ -228,7 +228,7 @@ def command(side: Side, folder: Path, line: str, run: str = "", second: str = ""
     places = {"run": run, "second": second, "data": data, "image": f"{data}/photos/val/ants"}
     places["images"] = f"{data}/photos/val/bees {data}/cifar10-jpeg/test/cat"
     arguments = line.format(**places).split()
-    more = ["--data-root", data] if needs_data(arguments) else []
+    more = ["--data-root", data] if needs_data(arguments) and not second else []
     return side.run(*arguments, *more, folder=folder)
 
 

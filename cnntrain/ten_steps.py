@@ -173,7 +173,17 @@ def take_ten_steps(
             with closing(RunLog(folder, values, console.say)) as log:
                 on_begin()
                 log.begin(splits, settings.task, settings.criterion.at_chance())
-                saver = Saver(ready.state, log, header, stop, weights=ready.weights, started=started)
+                saver = Saver(
+                    ready.state,
+                    log,
+                    header,
+                    stop,
+                    settings=settings,
+                    every_steps=config.recipe.checkpoint_every_steps,
+                    every_minutes=config.recipe.checkpoint_every_minutes,
+                    weights=ready.weights,
+                    started=started,
+                )
                 if resumed:
                     saver.resume(saved, resumed.changes)
                 narrator = Narrator(console, values["recipe"], splits=splits, state=ready.state, settings=settings)

@@ -27,7 +27,6 @@ from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training.loop import train_epoch
 from cnntrain.training.nonfinite import check_event
 from cnntrain.training.setup import SetUp, set_up
-from cnntrain.training.sums import timed
 
 BATCH_SIZE = 128
 SAME_FOR_ALL = (
@@ -164,7 +163,7 @@ def training(made: SetUp, log: RunLog) -> Callable[[], None]:
     state = made.state
 
     def run() -> None:
-        for event in timed(train_epoch(state, made.splits, made.settings), state.sums.add_seconds):
+        for event in train_epoch(state, made.splits, made.settings):
             check_event(event, state.network)
             log.see(event)
         state.judge({})

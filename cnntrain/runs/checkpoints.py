@@ -15,7 +15,6 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models.weights_file import METADATA_KEY, check_archive, check_fit
 from cnntrain.runs.artifacts.training import check_training
@@ -189,7 +188,7 @@ def _check_position(path: Path, header: Header, state: dict[str, Any]) -> None:
             f"{path}: its header does not fit this version of cnntrain: splits.{min(missing)} is missing"
         )
     step, epoch = state["step"], state["progress"]["epoch"]
-    per_epoch = steps_per_epoch(header.split("train")["num_images"], header.config.recipe.batch_size)
+    per_epoch = header.steps_per_epoch
     if step != header.step or not (epoch - 1) * per_epoch <= step <= epoch * per_epoch:
         raise CheckpointError(
             f"{path}: no training checkpoint of this version of cnntrain: step {step} (header: {header.step}) is not "

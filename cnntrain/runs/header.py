@@ -10,6 +10,7 @@ from torch import nn
 from cnntrain.config import schema
 from cnntrain.config.loading import Config, parse_config
 from cnntrain.config.reader import write_yaml
+from cnntrain.data.batches import steps_per_epoch
 from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.models import build_model, build_outline
@@ -74,6 +75,11 @@ class Header:
     def data_root(self) -> str | None:
         """Where these data lived in training."""
         return self.config.run.data_root
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Of its training."""
+        return steps_per_epoch(self.split("train")["num_images"], self.config.recipe.batch_size)
 
     @property
     def eval_batch_size(self) -> int:

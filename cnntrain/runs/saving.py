@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from cnntrain.data.batches import steps_per_epoch
 from cnntrain.errors import CheckpointError, NumericalError
 from cnntrain.models import count_parameters
 from cnntrain.runs.artifacts.checking import loading
@@ -28,6 +27,7 @@ from cnntrain.runtime.signals import StopSignals
 from cnntrain.tasks.task import kept_metrics
 from cnntrain.training.events import EpochDone, Event
 from cnntrain.training.nonfinite import NonfiniteStep, check_weights, is_finite
+from cnntrain.training.settings import Settings
 from cnntrain.training.state import TrainingState
 
 MAX_ROLLBACKS = 5
@@ -39,8 +39,11 @@ class Saver:
     Args:
         state: What is trained.
         log: The record of the run, which is saved with it.
-        header: What every checkpoint says of the run; its recipe says how often to save.
+        header: What every checkpoint says of the run.
         stop: Signals wait while a checkpoint is written.
+        settings: How it is trained.
+        every_steps: How often to save besides the end of each epoch, if at all.
+        every_minutes: The same, by time.
         weights: The file that the initial weights came from, if any.
         started: When this process began, of `time.monotonic`.
 
@@ -56,6 +59,9 @@ class Saver:
         header: Header,
         stop: StopSignals,
         *,
+        settings: Settings,
+        every_steps: int | None,
+        every_minutes: float | None,
         weights: Mapping[str, str] | None,
         started: float,
     ) -> None:
@@ -63,10 +69,9 @@ class Saver:
         self._say = log.say
         self.val: Mapping[str, Any] = {}
         self.changes: list[str] = []
-        recipe = header.config.recipe
-        self._on_nonfinite = recipe.on_nonfinite
-        self._every_steps = recipe.checkpoint_every_steps
-        self._every_seconds = 60 * recipe.checkpoint_every_minutes if recipe.checkpoint_every_minutes else None
+        self._on_nonfinite, self._steps_per_epoch = settings.on_nonfinite, settings.steps_per_epoch
+        self._every_steps = every_steps
+        self._every_seconds = 60 * every_minutes if every_minutes else None
         self._weights = dict(weights) if weights else None
         self._best = b""  # content of `best.safetensors`, so that every checkpoint can bring it back
         # The newest checkpoints to which training may go back, at most two, the older first. They are those of steps
@@ -200,7 +205,7 @@ class Saver:
 
     def _is_regular(self, step: int) -> bool:
         """Whether every training saves here, however often it was stopped on the way."""
-        ends_epoch = step % _steps_per_epoch(self.header) == 0
+        ends_epoch = step % self._steps_per_epoch == 0
         return ends_epoch or (self._every_steps is not None and step % self._every_steps == 0)
 
     def _note(self, epoch: int, val: Mapping[str, Any]) -> None:
@@ -227,7 +232,7 @@ class Saver:
             self._rollback_steps = list(progress.get("rollback_steps", []))  # older versions lack it
             self.log.load_state_dict(saved.state["log"])
         remove_later(saved)
-        before, now = (_steps_per_epoch(header) for header in (saved.header, self.header))
+        before, now = saved.header.steps_per_epoch, self._steps_per_epoch
         if before != now:  # other batches: no step of the one is a step of the other
             self._rollback_steps = []
             self.state.restart_epoch(now)
@@ -278,7 +283,3 @@ class _Clock:
     def total_seconds(self) -> float:
         """Spent by this process and those before it, each from its start until what it saved last."""
         return self._earlier_total + time.monotonic() - self._process_started
-
-
-def _steps_per_epoch(header: Header) -> int:
-    return steps_per_epoch(header.splits["train"]["num_images"], header.config.recipe.batch_size)

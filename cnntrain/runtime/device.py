@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
 import torch
+from torch import nn
 
 from cnntrain.errors import DeviceError
 from cnntrain.runtime.exhaustion import check_room
@@ -19,6 +20,14 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 MEMORY_FORMAT = "channels_last"  # of images and weights, as docs/performance.md explains
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def laid_out(network: nn.Module) -> nn.Module:
+    """The same network with the weights of its 2-D convolutions in `MEMORY_FORMAT`; others have no such layout."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.ndim == 4:
+            tensor.data = tensor.data.to(memory_format=torch.channels_last)
+    return network
 
 
 def resolve_device(name: str) -> torch.device:

@@ -17,7 +17,7 @@ from cnntrain.errors import CheckpointError
 from cnntrain.models.weights_file import read_tensors
 from cnntrain.runs.checkpoints import check_weights
 from cnntrain.runs.header import Header
-from cnntrain.runtime.device import memory_explained
+from cnntrain.runtime.device import laid_out, memory_explained
 from cnntrain.runtime.names import printable
 from cnntrain.runtime.torch_settings import settings_kept
 from cnntrain.tasks.single_label import SingleLabel
@@ -141,4 +141,4 @@ def load(path: Path, device: torch.device) -> Trained:
     with memory_explained("close other programs, or use a machine with more memory"):
         network = header.build_network()
         network.load_state_dict(weights)
-    return Trained(network.to(device).to(memory_format=torch.channels_last).eval(), header, path)
+    return Trained(laid_out(network.to(device)).eval(), header, path)

@@ -52,7 +52,7 @@ def learn(
     # 9 termination: what is learnt in the end are the training images by heart; early stopping sees it coming.
     while not state.is_over(settings.epochs):
         epoch, sums = state.epoch, state.sums
-        yield from timed(train_epoch(state, splits, settings, training), sums.add_seconds)
+        yield from train_epoch(state, splits, settings, training)
         # 8 evaluation: on images that were never trained on, for only these tell what was learnt for good.
         batches = validating(eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size))
         val = evaluate(state.kept, batches, settings.task).summary() if len(splits.val) else {}
@@ -63,12 +63,16 @@ def learn(
 def train_epoch(
     state: TrainingState, splits: Splits, settings: Settings, training: Passage = iter
 ) -> Iterator[StepDone]:
-    """One pass over the training images, or what is left of it.
+    """One pass over the training images, or what is left of it; the time that it takes is among the epoch's sums.
 
     Raises:
         DataError: A streamed image cannot be read.
         NumericalError: As `learn`.
     """
+    return timed(_steps_of_epoch(state, splits, settings, training), state.sums.add_seconds)
+
+
+def _steps_of_epoch(state: TrainingState, splits: Splits, settings: Settings, training: Passage) -> Iterator[StepDone]:
     begin_epoch(state.network, settings, state.epoch)
     batches = epoch_batches(splits, settings, state.epoch, first=state.position(settings.steps_per_epoch))
     for batch in training(timed(batches, state.sums.add_data_seconds)):

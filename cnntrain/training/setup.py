@@ -19,7 +19,14 @@ from cnntrain.models.pretrained import Weights
 from cnntrain.models.stages import frozen_stages, learning_rate_factors, stage_of_parameters, stages
 from cnntrain.runs.artifacts.checking import loading
 from cnntrain.runtime.compiling import compiled
-from cnntrain.runtime.device import MEMORY_FORMAT, choose_fast_arithmetic, device_name, resolve_precision, use_threads
+from cnntrain.runtime.device import (
+    MEMORY_FORMAT,
+    choose_fast_arithmetic,
+    device_name,
+    laid_out,
+    resolve_precision,
+    use_threads,
+)
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.training.early_stopping import MetricWatch
 from cnntrain.training.freezing import Freezing
@@ -135,7 +142,7 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
     network, notices = build_network(config, splits, weights)
     if recipe.progressive_resizing:
         recipe.progressive_resizing.check(network, preprocessing.channels, recipe.epochs, preprocessing.image_size)
-    network = network.to(device).to(memory_format=torch.channels_last)
+    network = laid_out(network.to(device))
     freezing = _freezing(config, network)
     _check_batch_norm(config, network, freezing)
     if not len(splits.val):

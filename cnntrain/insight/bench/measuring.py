@@ -26,7 +26,6 @@ from cnntrain.tasks.evaluation import evaluate
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_epoch
 from cnntrain.training.nonfinite import check_event
 from cnntrain.training.setup import SetUp, set_up
-from cnntrain.training.sums import timed
 
 SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
 
@@ -195,7 +194,7 @@ class Parts:
     def train(self) -> int:
         """What `cnntrain train` does in an epoch."""
         self.state.go_to_epoch(self._epoch, self.steps)
-        for event in timed(train_epoch(self.state, self._splits, self.settings), self.state.sums.add_seconds):
+        for event in train_epoch(self.state, self._splits, self.settings):
             check_event(event, self.state.network)
             self.log.see(event)
         figures = self.state.sums.figures()

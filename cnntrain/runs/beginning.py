@@ -11,7 +11,7 @@ from cnntrain.config.loading import ConfigSource, LoadedConfig, load_config
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.runs.resume import Resumed, find_run, open_run, restore_config
 from cnntrain.runs.run_folder import in_use
-from cnntrain.runs.runs import runs_in
+from cnntrain.runs.runs import is_run, runs_in
 from cnntrain.runs.turns import one_at_a_time
 
 
@@ -108,6 +108,7 @@ def _config_or_run(named: str, runs: Path) -> tuple[str | None, str | None]:
         return None, str(path.parent.parent)
     if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir():
         return None, str(path.parent)
-    if path.is_dir() or runs_in(runs / named):  # a folder without a run yet may be what another process begins
+    there = runs / named
+    if path.is_dir() or is_run(there) or runs_in(there):  # a folder without a run yet may be what another begins
         return None, named
     return named, None

@@ -340,6 +340,16 @@ def test_a_stop_can_be_told_to_another_process() -> None:
     assert (str(stopped), stopped.exit_code) == ("stopped by SIGTERM", 75)
 
 
+@pytest.mark.usefixtures("two_threads")
+def test_predicting_leaves_alone_what_another_thread_sets_meanwhile(run: Run) -> None:
+    def images() -> Iterator[Image.Image]:
+        torch.set_num_threads(1)  # as a training in another thread does, whose sums would be others with two
+        yield Image.new("L", (8, 8))
+
+    assert len(run.trained.predict(images())) == 1
+    assert torch.get_num_threads() == 1
+
+
 def test_it_prints_nothing_on_stdout_and_nothing_at_all_when_quiet(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

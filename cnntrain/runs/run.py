@@ -21,7 +21,7 @@ from cnntrain.runs.runs import BEST, is_run, newest_for_dangling, which_is_meant
 from cnntrain.runtime.device import resolve_device, use_threads
 from cnntrain.runtime.extras import need
 from cnntrain.runtime.names import printable
-from cnntrain.runtime.torch_settings import settings_kept
+from cnntrain.runtime.torch_settings import settings_kept, usual_arithmetic
 from cnntrain.tasks.metrics import Confusion
 from cnntrain.trained import Trained, load
 
@@ -136,7 +136,7 @@ class Run:
             raise ConfigError(f"{method!r} is no method (allowed: {', '.join((*METHODS, LAYERS))})")
         if method in METHODS[1:]:
             need("explain", method)
-        with settings_kept():
+        with usual_arithmetic():
             return explain_file(self.trained, Path(image), Question(method, class_name, top)).picture
 
     def write_report(self, reporter: Reporter = SILENT) -> Path:

@@ -14,13 +14,11 @@ class TorchSettings(NamedTuple):
         num_threads: With which a CPU computes.
         matmul_precision: Of float32 products on a GPU: `highest`, or `high` for TF32.
         cudnn_benchmark: Whether cuDNN tries which convolutions are fastest.
-        default_dtype: Of new weights.
     """
 
     num_threads: int
     matmul_precision: str
     cudnn_benchmark: bool
-    default_dtype: torch.dtype
 
     @classmethod
     def current(cls) -> Self:
@@ -29,7 +27,6 @@ class TorchSettings(NamedTuple):
             num_threads=torch.get_num_threads(),
             matmul_precision=torch.get_float32_matmul_precision(),
             cudnn_benchmark=torch.backends.cudnn.benchmark,
-            default_dtype=torch.get_default_dtype(),
         )
 
     def apply(self) -> None:
@@ -40,14 +37,11 @@ class TorchSettings(NamedTuple):
         if self.matmul_precision != now.matmul_precision:
             torch.set_float32_matmul_precision(self.matmul_precision)
         torch.backends.cudnn.benchmark = self.cudnn_benchmark
-        torch.set_default_dtype(self.default_dtype)
 
 
 @contextmanager
 def settings_kept(within: TorchSettings | None = None) -> Iterator[None]:
     """Puts PyTorch's settings back at the end, as the caller of a library expects.
-
-    Until then weights are float32 and gradients can be had, whatever the caller has chosen for work of its own.
 
     Args:
         within: Those to compute with until then.
@@ -56,8 +50,21 @@ def settings_kept(within: TorchSettings | None = None) -> Iterator[None]:
     if within:
         within.apply()
     try:
-        torch.set_default_dtype(torch.float32)
-        with torch.inference_mode(False), torch.enable_grad():
+        with usual_arithmetic():
             yield
     finally:
         before.apply()
+
+
+@contextmanager
+def usual_arithmetic() -> Iterator[None]:
+    """Weights are float32 and gradients can be had, whatever the caller has chosen for work of its own."""
+    dtype = torch.get_default_dtype()
+    if dtype != torch.float32:
+        torch.set_default_dtype(torch.float32)
+    try:
+        with torch.inference_mode(False), torch.enable_grad():
+            yield
+    finally:
+        if dtype != torch.float32:
+            torch.set_default_dtype(dtype)

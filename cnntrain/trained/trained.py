@@ -19,7 +19,7 @@ from cnntrain.runs.checkpoints import check_weights
 from cnntrain.runs.header import Header
 from cnntrain.runtime.device import laid_out, memory_explained
 from cnntrain.runtime.names import printable
-from cnntrain.runtime.torch_settings import settings_kept
+from cnntrain.runtime.torch_settings import usual_arithmetic
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.trained.evaluate import evaluate_split
 from cnntrain.trained.predict import GivenImage, Prediction, predict_all
@@ -83,7 +83,7 @@ class Trained:
             DataError: An image cannot be read.
             DeviceError: There is not enough memory.
         """
-        with settings_kept():
+        with usual_arithmetic():
             if isinstance(images, str | os.PathLike | bytes | Image.Image):
                 return predict_all(self, [images], top)[0]
             return predict_all(self, list(images), top)
@@ -118,7 +118,7 @@ class Trained:
         )
 
 
-@settings_kept()
+@usual_arithmetic()
 def load(path: Path, device: torch.device) -> Trained:
     """Reads either kind of checkpoint and rebuilds its network.
 

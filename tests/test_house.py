@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ FLOORS = [
 FLOOR_OF = {place: floor for floor, places in enumerate(FLOORS) for place in places}
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def place_of(module: str) -> str | None:
     """The entry of FLOORS that a module belongs to: `cnntrain.config.section` -> `config.section`, its room else."""
     names = module.split(".")[1:]
@@ -49,7 +55,7 @@ def place_of(module: str) -> str | None:
 
 def imported_modules(path: Path) -> set[str]:
     modules = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             modules |= {f"{node.module}.{alias.name}" for alias in node.names}
@@ -80,7 +86,7 @@ def test_files_are_short_enough_to_hold_one_idea(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in FILES if "__all__" in path.read_text()], ids=lambda path: path.stem)
 def test_what_a_file_says_it_offers_is_all_that_it_defines_for_others(path: Path) -> None:
-    tree, offered = ast.parse(path.read_text()), set[str]()
+    tree, offered = tree_of(path), set[str]()
     for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             offered = set(ast.literal_eval(node.value))
@@ -95,9 +101,7 @@ def test_each_of_the_ten_steps_has_its_number_and_a_reason() -> None:
 
 
 def test_public_methods_have_a_docstring_or_override_one_that_has() -> None:
-    classes = [
-        node for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
-    ]
+    classes = [node for path in FILES for node in ast.walk(tree_of(path)) if isinstance(node, ast.ClassDef)]
     bases = {(node.name, ast.unparse(base).split("[")[0]) for node in classes for base in node.bases}
     methods = [(node.name, method) for node in classes for method in node.body if isinstance(method, ast.FunctionDef)]
     documented = {(name, method.name) for name, method in methods if ast.get_docstring(method)}
@@ -118,7 +122,7 @@ def test_models_know_of_the_configuration_only_what_options_are_made_of() -> Non
 def test_commands_print_through_functions_that_make_names_harmless() -> None:
     for path in FILES:
         if path.is_relative_to(PACKAGE / "cli") and path.name != "output.py":
-            calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+            calls = [node for node in ast.walk(tree_of(path)) if isinstance(node, ast.Call)]
             assert not [call.lineno for call in calls if ast.unparse(call.func) in ("print", "typer.echo")], path
 
 
@@ -129,7 +133,7 @@ def test_each_command_is_a_function_in_a_file_that_is_named_after_it(group: type
     named_like_their_file = {
         path.stem
         for path in folder.glob("*.py")
-        for node in ast.parse(path.read_text()).body
+        for node in tree_of(path).body
         if isinstance(node, ast.FunctionDef) and node.name == path.stem
     }
     assert named_like_their_file == words
@@ -137,7 +141,7 @@ def test_each_command_is_a_function_in_a_file_that_is_named_after_it(group: type
 
 def test_nothing_from_outside_is_executed() -> None:
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call):
                 call = ast.unparse(node)
                 name = call.split("(")[0]
@@ -154,7 +158,7 @@ EMPTY_WORDS = {"found", "one", "said", "held", "understood", "fitting"}
 
 def bound_names(path: Path) -> set[str]:
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
         elif isinstance(node, ast.arg):
@@ -189,7 +193,7 @@ def test_what_outputs_mean_is_asked_of_the_task(path: Path) -> None:
     name = path.relative_to(PACKAGE).as_posix()
     if name.startswith("tasks/") or name in DECIDES_ITSELF:
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Call):
             call = ast.unparse(node)
             called = ast.unparse(node.func).rpartition(".")[2]
@@ -229,7 +233,7 @@ def test_the_headline_is_asked_of_the_task(path: Path) -> None:
     name = path.relative_to(PACKAGE).as_posix()
     if name.startswith(("tasks/", "reports/", "training/lr_find/")) or name in SAYS_ACCURACY:
         return
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree_of(path)):
         assert not (isinstance(node, ast.Constant) and node.value == "accuracy"), f"{name}:{node.lineno}"
         assert not (isinstance(node, ast.Attribute) and node.attr == "accuracy"), f"{name}:{node.lineno}"
 

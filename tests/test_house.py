@@ -241,3 +241,15 @@ def test_the_headline_is_asked_of_the_task(path: Path) -> None:
 def test_every_exception_of_accuracy_is_one() -> None:
     for name in SAYS_ACCURACY:
         assert "accuracy" in (PACKAGE / name).read_text(), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_the_state_itself_writes_into_its_fields(path: Path) -> None:
+    if path == PACKAGE / "training" / "state.py":
+        return
+    written = {
+        ast.unparse(node.value)
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)
+    }
+    assert not {name for name in written if name.rpartition(".")[2] in ("state", "_state")}

@@ -76,7 +76,7 @@ def test_a_run_gives_all_that_its_folder_holds(run: Run, tmp_path: Path) -> None
 def test_a_report_that_fails_leaves_a_finished_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cnntrain.runs.run.write_report", Mock(side_effect=CheckpointError("no room")))
+    monkeypatch.setattr("cnntrain.reports.page.write_report", Mock(side_effect=CheckpointError("no room")))
     assert train(SMALL, epochs=1, report=True, output=tmp_path).results["test"]
     assert "its report is not written: no room; try again: cnntrain report" in capsys.readouterr().err
 
@@ -153,7 +153,7 @@ def test_a_mistake_is_told_as_the_command_line_tells_it(mistake: dict[str, Any],
     [
         ("digits_lenett", "did you mean the shipped 'digits_lenet'?"),
         ({}, "model: is missing"),
-        ({**SMALL, "recipe": {"epoch": 3}}, "the configuration: recipe.epoch: unknown key; did you mean 'epochs'?"),
+        ({**SMALL, "recipe": {"epoch": 3}}, "given in Python: recipe.epoch: unknown key; did you mean 'epochs'?"),
         ({**SMALL, "run": {"name": object()}}, "plain values alone"),
         ({**SMALL, "run": {"name": {1, 2}}}, "is not allowed: values are text"),
         (None, "say what to train"),
@@ -390,3 +390,9 @@ def test_all_of_it_is_typed(run: Run) -> None:
     names: tuple[str, ...] | list[str] = trained.task.class_names
     assert (len(names), picture.size[0] > 0, network.training, bool(results)) == (10, True, False, True)
     assert "lenet5 of epoch" in repr(trained)
+
+
+@pytest.mark.parametrize("values", [[1], b"a=1", [{"recipe.epochs": 1}]])
+def test_what_is_set_is_a_text_or_a_value_by_key(values: Any) -> None:
+    with pytest.raises(ConfigError, match=r"--set: takes KEY=VALUE, such as recipe\.epochs=5, or values by key"):
+        cnntrain.train("digits_lenet", set=values)

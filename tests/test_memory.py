@@ -1,5 +1,7 @@
 """Memory: what is estimated beforehand, and micro-batches that are found by trying."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from conftest import Cli
@@ -90,3 +92,10 @@ def test_on_a_cpu_auto_is_the_whole_batch(cli: Cli) -> None:
     state, settings, _ = build_training(config, splits, CPU)
     assert fit_micro_batch(state, splits, settings).micro_batch is None
     assert "micro-batches of 64 images (auto)" in cli("check", "digits_lenet", "--set", "recipe.micro_batch=auto").err
+
+
+def test_validation_takes_no_more_images_at_once_than_a_micro_batch_that_was_found() -> None:
+    config = load_config("digits_lenet", ["recipe.micro_batch=auto"]).config
+    settings = build_training(config, prepare_data(config.data), CPU).settings
+    assert settings.eval_batch_size == 64
+    assert replace(settings, micro_batch=16).eval_batch_size == 16  # as `fit_micro_batch` does on a GPU

@@ -447,3 +447,25 @@ def test_a_compared_training_is_stopped_at_the_step_that_was_asked_for(
     side.end()
     assert seen["exit code"] == "75", seen["stderr"]
     assert [path.name for path in folder.rglob("step-*.pt")] == ["step-00000004.pt"]
+
+
+def test_the_quickstart_trains_evaluates_and_predicts_a_picture_that_it_writes(tmp_path: Path) -> None:
+    root = tmp_path / "a checkout"
+    for name, content in {
+        "scripts/quickstart": (SCRIPTS / "quickstart").read_text(),
+        "scripts/setup": "#!/usr/bin/env bash\n",  # everything is installed here
+        "configs/digits_lenet.yaml": "model: lenet5\ndata: {source: digits}\nrecipe: {epochs: 1}\nrun: {report: false}\n",
+        ".venv/bin/python": f'#!/usr/bin/env bash\nexec "{sys.executable}" "$@"\n',
+    }.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(content)
+        (root / name).chmod(0o755)
+    environment = {**os.environ, "PYTHONPATH": str(SCRIPTS.parent)}
+    command = ["bash", "scripts/quickstart"]
+    finished = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False, env=environment)
+    assert finished.returncode == 0, finished.stderr
+    titles = [line for line in finished.stdout.splitlines() if line.startswith("== ")]
+    assert [line.split()[1:3] for line in titles[:3]] == [
+        ["cnntrain", word] for word in ("train", "evaluate", "predict")
+    ]
+    assert (root / "runs" / "test_digit.png").is_file()

@@ -76,9 +76,12 @@ def _assignments(values: str | Sequence[str] | Mapping[str, Any] | None) -> Sequ
     """What is set, as texts `KEY=VALUE`."""
     if isinstance(values, str):
         return [values]
-    if not isinstance(values, Mapping):
-        return values or ()
-    return [f"{key}={_as_json(value, f'--set {key}')}" for key, value in values.items()]
+    if isinstance(values, Mapping):
+        return [f"{key}={_as_json(value, f'--set {key}')}" for key, value in values.items()]
+    for value in values or ():
+        if not isinstance(value, str):
+            raise ConfigError(f"--set: takes KEY=VALUE, such as recipe.epochs=5, or values by key (got {value!r})")
+    return values or ()
 
 
 def _as_json(value: Any, option: str) -> str:
@@ -106,9 +109,9 @@ def _read(source: ConfigSource) -> tuple[Document, str]:
         raise TypeError(f"a configuration is a name, a path, a dict or a Config, not a {type(source).__name__}")
     values = source.model_dump(mode="json") if isinstance(source, Config) else dict(source)
     try:
-        return Document(write_yaml(values), "the configuration", show_lines=False), ""
+        return Document(write_yaml(values), "given in Python", show_lines=False), ""
     except yaml.YAMLError as error:
-        raise ConfigError(f"the configuration: must hold plain values alone: {error.args[0]}") from error
+        raise ConfigError(f"given in Python: must hold plain values alone: {error.args[0]}") from error
 
 
 def parse_config(text: str, label: str) -> Config:

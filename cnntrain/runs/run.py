@@ -1,4 +1,7 @@
-"""A run: its folder, and all that it holds, for who has it in a notebook or a script."""
+"""A run: its folder, and all that it holds, for who has it in a notebook or a script.
+
+What draws and explains is imported when it is asked for: a training begins without it.
+"""
 
 import os
 from functools import cached_property
@@ -12,9 +15,6 @@ from cnntrain.config.loading import Config, load_config
 from cnntrain.data.reporter import SILENT, Reporter
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.reports.explanations import LAYERS, METHODS, Question
-from cnntrain.reports.explanations.explaining import explain_file
-from cnntrain.reports.figures import curves
-from cnntrain.reports.page import write_report
 from cnntrain.runs.pictures import confusion_picture
 from cnntrain.runs.run_records import RunRecords, read_records
 from cnntrain.runs.runs import BEST, is_run, newest_for_dangling, which_is_meant
@@ -102,6 +102,8 @@ class Run:
     @property
     def curves(self) -> "Charts":
         """Loss, accuracy, speed and learning rate by caption, which a notebook shows; they need the extra `report`."""
+        from cnntrain.reports.figures import curves
+
         need("report", "the curves of a run")
         return Charts(curves(self._records))
 
@@ -131,11 +133,16 @@ class Run:
         Raises:
             ConfigError: There is no such method or class, it has nothing to show, or needs the extra `explain`.
             DataError: The image cannot be read.
+            ValueError: `top` is no number of classes.
         """
+        if top < 1:
+            raise ValueError(f"top must be at least 1 (got {top})")
         if method not in (*METHODS, LAYERS):
             raise ConfigError(f"{method!r} is no method (allowed: {', '.join((*METHODS, LAYERS))})")
         if method in METHODS[1:]:
             need("explain", method)
+        from cnntrain.reports.explanations.explaining import explain_file
+
         with usual_arithmetic():
             return explain_file(self.trained, Path(image), Question(method, class_name, top)).picture
 
@@ -150,10 +157,13 @@ class Run:
             DataError: The images are not at hand.
             StorageError: It cannot be written.
         """
+        from cnntrain.reports.page import write_report
+
         device = resolve_device(self.config.run.device)
+        folder = self.folder if self.folder.is_dir() else self._place
         with settings_kept():
             use_threads(self.config.run.threads)
-            return write_report(self.folder, device=device, reporter=reporter).path
+            return write_report(folder, device=device, reporter=reporter).path
 
     @cached_property
     def _records(self) -> RunRecords:

@@ -95,10 +95,9 @@ def halved_until_it_fits(size: int, attempt: Callable[[int], None]) -> int:
 
 def smaller_batches(settings: Settings) -> str:
     """What to lower when memory is short."""
-    at_once = settings.micro_batch or settings.batch_size
     micro = f", recipe.micro_batch {settings.micro_batch}" if settings.micro_batch else ""
     return (
         f"recipe.batch_size is {settings.batch_size}{micro}, and images have {settings.image_size} px: "
-        f"set recipe.micro_batch to {max(1, at_once // 2)} (gradients add up to the whole batch), "
+        f"set recipe.micro_batch to {max(1, settings.eval_batch_size // 2)} (gradients add up to the whole batch), "
         f"or lower data.image_size or data.stored_size"
     )

@@ -48,30 +48,32 @@ class Sgd(OptimizerOptions):
         return optim.SGD(groups, fused=fused, **options)
 
 
-class Adam(OptimizerOptions):
-    """Adam (Kingma and Ba 2014); weight decay is added to the gradient."""
+class AdamOptions(OptimizerOptions):
+    """What both forms of Adam have."""
 
-    name: Literal["adam"] = "adam"
     lr: PositiveFloat = 1e-3
     betas: Betas = (0.9, 0.999)
     eps: PositiveFloat = 1e-8
-    weight_decay: NonNegativeFloat = 0.0
+    weight_decay: NonNegativeFloat
     decay_norms_and_biases: bool = True
+
+
+class Adam(AdamOptions):
+    """Adam (Kingma and Ba 2014); weight decay is added to the gradient."""
+
+    name: Literal["adam"] = "adam"
+    weight_decay: NonNegativeFloat = 0.0
 
     def build(self, groups: Groups, *, fused: bool) -> optim.Optimizer:
         """`torch.optim.Adam`."""
         return optim.Adam(groups, fused=fused, **self.model_dump(include={"lr", "betas", "eps", "weight_decay"}))
 
 
-class Adamw(OptimizerOptions):
+class Adamw(AdamOptions):
     """AdamW (Loshchilov and Hutter 2017): weight decay apart from the gradient."""
 
     name: Literal["adamw"] = "adamw"
-    lr: PositiveFloat = 1e-3
-    betas: Betas = (0.9, 0.999)
-    eps: PositiveFloat = 1e-8
     weight_decay: NonNegativeFloat = 0.01
-    decay_norms_and_biases: bool = True
 
     def build(self, groups: Groups, *, fused: bool) -> optim.Optimizer:
         """`torch.optim.AdamW`."""

@@ -28,7 +28,6 @@ class Settings:
         num_images: Training images.
         batch_size: Images per step.
         micro_batch: Images per backward pass; None takes the whole batch.
-        eval_batch_size: Images at once in validation.
         epochs: The most that are trained.
         seed: Of order, augmentation and dropout.
         balanced: Whether rare classes are drawn as often as the others.
@@ -49,7 +48,6 @@ class Settings:
     num_images: int
     batch_size: int
     micro_batch: int | None
-    eval_batch_size: int
     epochs: int
     seed: int
     balanced: bool
@@ -59,6 +57,11 @@ class Settings:
     clip_grad_norm: float | None
     on_nonfinite: str
     log_every_steps: int
+
+    @property
+    def eval_batch_size(self) -> int:
+        """Images at once in validation: as many as the network takes in training, for so many fit into memory."""
+        return self.micro_batch or self.batch_size
 
     @property
     def steps_per_epoch(self) -> int:

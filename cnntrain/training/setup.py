@@ -104,7 +104,7 @@ def set_up(
     reporter.say(f"     {device_name(device)}, {settings.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
     if config.recipe.micro_batch == "auto":
         settings = fit_micro_batch(state, splits, settings)
-        reporter.say(f"     micro-batches of {settings.micro_batch or settings.batch_size} images (auto)")
+        reporter.say(f"     micro-batches of {settings.eval_batch_size} images (auto)")
     reporter.say(*_about_memory(state, splits, settings))
     reporter.say(*(f"     note: {notice}" for notice in notices if not saved))
     if weights:
@@ -158,7 +158,6 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
         num_images=len(splits.train),
         batch_size=recipe.batch_size,
         micro_batch=recipe.micro_batch if isinstance(recipe.micro_batch, int) else None,
-        eval_batch_size=recipe.images_at_once,
         epochs=recipe.epochs,
         seed=config.run.seed,
         balanced=recipe.balance == "sampler",
@@ -248,7 +247,7 @@ def _about_network(config: Config, network: nn.Module, source: str) -> str:
 def _about_memory(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[str]:
     """How much memory training will take, and what to do where there is less."""
     begin_epoch(state.network, settings, settings.epochs)  # when most of it is trained
-    at_once = min(settings.micro_batch or settings.batch_size, len(splits.train))
+    at_once = min(settings.eval_batch_size, len(splits.train))
     needed = estimated_memory(state, settings, splits.preprocessing.inputs, at_once)
     free = free_memory(settings.device)
     yield f"     training takes about {describe_size(needed)} of memory"

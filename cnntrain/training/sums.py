@@ -88,3 +88,4 @@ def timed(items: Iterable[Item], add_seconds: Callable[[float], None]) -> Iterat
         finally:
             add_seconds(time.perf_counter() - mark)
         yield item
+        del item  # a batch is not kept while the next one is computed on

@@ -3,7 +3,7 @@
 Each kind has an exit code. The command line prints the message alone, without a traceback.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from cnntrain.runtime.names import printable, shortened
 
@@ -89,3 +89,20 @@ class Interrupted(CnntrainError):
     """Ctrl-C (130), or a signal that asks to stop (75)."""
 
     exit_code = 130
+
+
+class OtherProcessError(CnntrainError):
+    """What went wrong in another of the processes that work together, or that one of them is gone.
+
+    Args:
+        lines: The message.
+        exit_code: With which all of them end.
+        quiet: Whether it is another process that prints it.
+    """
+
+    exit_code = 5
+
+    def __init__(self, lines: Sequence[str], exit_code: int, *, quiet: bool) -> None:
+        super().__init__(lines[0], more=lines[1:])
+        self.exit_code = exit_code
+        self.is_quiet = quiet

@@ -6,8 +6,8 @@ Steps 1 and 2 are in `training/setup.py`, 3 to 9 in `training/loop.py`. Here is 
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import closing
-from dataclasses import asdict
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,24 +15,25 @@ from cnntrain.config.loading import Config, ConfigSource, dump_config, load_conf
 from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.errors import CnntrainError
 from cnntrain.insight.dead_relus import dead_relus, is_looked_at, spread
-from cnntrain.runs.beginning import beginning
+from cnntrain.runs.artifacts.checking import loading
+from cnntrain.runs.attending import Attendant, Bystander, Recorder
+from cnntrain.runs.beginning import NOT_FIRST, began_before, beginning, check_same
 from cnntrain.runs.checkpoints import Header
 from cnntrain.runs.console import Console
 from cnntrain.runs.files import write_text
 from cnntrain.runs.narrator import Narrator
-from cnntrain.runs.results import build_results
 from cnntrain.runs.resume import Resumed
 from cnntrain.runs.run import Run
 from cnntrain.runs.run_folder import check_writable, run_folder, run_folder_again
 from cnntrain.runs.run_log import RunLog
-from cnntrain.runs.runs import BEST
 from cnntrain.runs.saving import Saver
-from cnntrain.runtime.device import device_name, memory_explained, resolve_device
+from cnntrain.runtime.device import memory_explained, resolve_device
+from cnntrain.runtime.joining import joined
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.runtime.torch_settings import TorchSettings, settings_kept
-from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate
-from cnntrain.trained import Trained, load
-from cnntrain.trained.calibrate import save_temperature
+from cnntrain.trained import shared
+from cnntrain.trained.finishing import finish, test
 from cnntrain.training.events import EpochDone, Event
 from cnntrain.training.loop import learn
 from cnntrain.training.memory import smaller_batches
@@ -57,21 +58,38 @@ def train(
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
         Stopped: A signal came; what was learnt until then is saved.
     """
-    console = Console(quiet=quiet)
-    going = beginning(config, overrides, resume=resume, allow_changes=allow_changes, say=console.say)
-    with settings_kept(), going as start:
-        if start.resumed and start.resumed.finished:
-            return Run(start.resumed.folder, already_finished=start.resumed.finished)
-        console.say(f"configuration {start.loaded.document.label}")
+    with joined() as processes, settings_kept(), ExitStack() as stack:
+        console = Console(quiet=quiet or processes.rank > 0)
+        begun = NOT_FIRST
+        if processes.rank == 0:
+            resume = resume or began_before(config, overrides)
+            going = beginning(config, overrides, resume=resume, allow_changes=allow_changes, say=console.say)
+            begun = stack.enter_context(going)
+            assert begun.loaded is not None
+            stack.enter_context(locate(begun.loaded))
+        start = processes.first(begun.start)
+        if start.finished:
+            return Run(start.folder, already_finished=start.finished)
+        if not start.saved:
+            check_same(start, config, overrides)
+        console.say(f"configuration {start.label}")
         try:
-            with locate(start.loaded), memory_explained(_LESS_AT_ONCE):
-                run = take_ten_steps(start.loaded.config, console, start.resumed, start.begun)
+            with memory_explained(_LESS_AT_ONCE):
+                run = take_ten_steps(
+                    start.config,
+                    console,
+                    processes=processes,
+                    saved=start.saved,
+                    resumed=begun.resumed,
+                    on_begin=begun.begun,
+                )
         except KeyboardInterrupt as error:
             if not getattr(error, "__notes__", None):
                 error.add_note("training had not begun; start it again with the same command")
             raise
-    if start.loaded.config.run.report if report is None else report:
-        write_report_at_end(run, console)
+        if processes.rank == 0 and (start.config.run.report if report is None else report):
+            write_report_at_end(run, console)
+        processes.any(False)  # nobody leaves before all is written
     return run
 
 
@@ -140,29 +158,43 @@ def events(config: ConfigSource, overrides: Mapping[str, Any], *, quiet: bool) -
 
 
 def take_ten_steps(
-    config: Config, console: Console, resumed: Resumed | None = None, on_begin: Callable[[], None] = lambda: None
+    config: Config,
+    console: Console,
+    *,
+    processes: Processes = ALONE,
+    saved: Mapping[str, Any] | None = None,
+    resumed: Resumed | None = None,
+    on_begin: Callable[[], None] = lambda: None,
 ) -> Run:
     """Trains, validates, stops and tests as the configuration says.
 
     Args:
         config: What to do.
         console: Where lines and bars go.
-        resumed: The run to go on with, instead of a new one.
+        processes: That train together.
+        saved: The content of a training checkpoint to go on from.
+        resumed: The run that it is of, which the first process alone knows.
         on_begin: Is called when there is a run folder for others to find.
 
     Raises:
         CnntrainError: The configuration, the data, the device or the disk does not allow it.
         Stopped: A signal came; what was learnt until then is saved.
     """
-    started = time.monotonic()
-    device, output = resolve_device(config.run.device), Path(config.run.output).expanduser()
-    check_writable(resumed.folder if resumed else output, "" if resumed else "; say where with --output")
-    saved = resumed.saved if resumed else None
-    content, origin = (saved.state, str(saved.path)) if saved else (None, "")
-    with StopSignals(training=True) as stop:
-        ready = set_up(config, device, console, saved=content, origin=origin)  # 1 data preparation, 2 initialisation
+    started, is_first = time.monotonic(), processes.rank == 0
+    device, output = resolve_device(config.run.device, processes), Path(config.run.output).expanduser()
+    if is_first:
+        check_writable(resumed.folder if resumed else output, "" if resumed else "; say where with --output")
+    origin = str(resumed.saved.path) if resumed and resumed.saved else "the first process's checkpoint"
+    with StopSignals(training=True, processes=processes) as stop:
+        # 1 data preparation, 2 initialisation
+        ready = set_up(config, device, console, processes=processes, saved=saved, origin=origin)
         stop.check()
         config, splits, settings = ready.config, ready.splits, ready.settings
+        if not is_first:
+            follow(ready, Bystander(), stop)
+            best = shared(None, processes, device)
+            test(best, ready, console)
+            return Run(best.path.parents[1], trained=best)
         header = Header(config, splits.class_names, splits.preprocessing, splits.identity())
         if resumed:
             resumed.check_data(header)
@@ -185,13 +217,13 @@ def take_ten_steps(
                     started=started,
                 )
                 if resumed:
-                    saver.resume(saved, resumed.changes)
+                    saver.resume(resumed.saved, resumed.changes)
                 narrator = Narrator(console, values["recipe"], splits=splits, state=ready.state, settings=settings)
-                follow(ready, saver, log, narrator, stop)
+                follow(ready, Recorder(saver, log, narrator, partial(look_at_relus, ready=ready)), stop)
                 return Run(folder, trained=finish(ready, saver, log, console))
 
 
-def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: StopSignals) -> None:
+def follow(ready: SetUp, attendant: Attendant, stop: StopSignals) -> None:
     """Steps 3 to 9: lets the network learn, and looks at each event, in an order that has a meaning.
 
     Raises:
@@ -200,76 +232,44 @@ def follow(ready: SetUp, saver: Saver, log: RunLog, narrator: Narrator, stop: St
         StorageError: A checkpoint cannot be written.
         Stopped: A signal came; a checkpoint has been saved.
     """
-    state = ready.state
+    state, processes = ready.state, ready.settings.processes
+    num_batches = -(-len(ready.splits.val) // ready.settings.eval_batch_size)
 
     def validating(batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in narrator.validating(batches):
-            stop.check()
+        for number, batch in enumerate(attendant.validating(batches)):
+            if number < num_batches // processes.count:  # so many has each process
+                stop.check_together()
             yield batch
-        stop.check()  # an epoch whose validation met a signal is validated again
+        stop.check_together()  # an epoch whose validation met a signal is validated again
 
-    saver.begin()
+    attendant.begin()
     learning = True
     try:
         while learning:  # anew after going back
             with stop.later():  # a signal waits until it is looked for
                 try:
                     for event in learn(
-                        state, ready.splits, ready.settings, training=narrator.training, validating=validating
+                        state, ready.splits, ready.settings, training=attendant.training, validating=validating
                     ):
                         check_event(event, state.network)  # what is not finite is neither kept nor told
-                        saver.keep_best(event)  # before it is called the best
-                        narrator.see(event)
-                        log.see(event, look_at_relus(event, ready))
-                        stop.check()  # what stops here is saved below, with what was logged
-                        saver.see(event)  # last, so that what was logged is saved with it
+                        attendant.tell(event)
+                        stop.check_together()  # what stops here is saved below, with what was logged
+                        attendant.save(event)  # last, so that what was logged is saved with it
                     learning = False
                 except NonfiniteStep as error:
-                    saver.go_back(error)
+                    saved = processes.first(partial(attendant.earlier, error))
+                    with loading(saved.path):
+                        state.go_back(saved.state, without=error.step)
+                    attendant.gone_back(saved, error)
     except Stopped:
-        saver.save_at_stop()
+        attendant.stopped()
         raise
 
 
-def look_at_relus(event: Event, ready: SetUp) -> dict[str, float]:
+def look_at_relus(event: Event, *, ready: SetUp) -> dict[str, float]:
     """The share of dead units after each ReLU, after some epochs; nothing after the others."""
     state, splits, settings = ready.state, ready.splits, ready.settings
     is_last = state.is_over(settings.epochs)
     if not isinstance(event, EpochDone) or not is_looked_at(event.epoch, is_last=is_last) or not len(splits.val):
         return {}
     return dead_relus(state.kept, eval_batches(spread(splits.val), splits.preprocessing, settings.eval_batch_size))
-
-
-def finish(ready: SetUp, saver: Saver, log: RunLog, console: Console) -> Trained:
-    """Step 10: tests the best weights, once, and writes down what came out; the network that has them."""
-    config, splits, state, settings = ready.config, ready.splits, ready.state, ready.settings
-    outcome, stopping, path = saver.outcome(), state.stopping, log.folder / BEST
-    why = stopping.reason if stopping.gives_up else f"the last epoch, {settings.epochs}, is done"
-    console.step(9, "termination", f"{why}; best epoch {stopping.best_epoch}")
-
-    best = load(path, settings.device)
-    if config.recipe.temperature_scaling:
-        best, outcome["val"] = save_temperature(best, splits.val)
-        fitted = f"fitted on validation: {best.header.says_of_confidence}"
-        console.say(f"     temperature {best.task.temperature:.3f}, {fitted}")
-    on = f"once, on {len(splits.test):,} test images" if len(splits.test) else "left out: no test images"
-    console.step(10, "testing", f"the weights of epoch {best.header.epoch}, {on}")
-    # 10 testing: on images that no choice has seen, or the number would flatter; once, or it would become a choice too.
-    batches = eval_batches_with_bar(splits.test, splits.preprocessing, settings.eval_batch_size, console)
-    tested = evaluate(best.network, batches, best.task) if len(splits.test) else None
-    results = build_results(
-        **outcome,
-        name=config.run.name,
-        seed=config.run.seed,
-        precision=settings.precision,
-        verdicts=[asdict(verdict) for verdict in log.verdicts(outcome["val"])],
-        test=tested.summary() if tested else None,
-        best_epoch=best.header.epoch,
-        stopped_because=why,
-        total_seconds=saver.total_seconds,
-        device=device_name(settings.device),
-        images_held=splits.where_held,
-        skipped_images={part: len(faults) for part, faults in splits.skipped.items()},
-    )
-    log.finish(results, tested, splits.test, state.step)
-    return best

@@ -95,7 +95,7 @@ def test_what_a_file_says_it_offers_is_all_that_it_defines_for_others(path: Path
 
 
 def test_each_of_the_ten_steps_has_its_number_and_a_reason() -> None:
-    files = [PACKAGE / name for name in ("training/setup.py", "training/loop.py", "ten_steps.py")]
+    files = [PACKAGE / name for name in ("training/setup.py", "training/loop.py", "trained/finishing.py")]
     steps = [re.findall(r"^ +# (\d+) [a-z ]+: .{20}", path.read_text(), re.MULTILINE) for path in files]
     assert [[int(number) for number in numbers] for numbers in steps] == [[1, 2], [7, 9, 8, 3, 4, 5, 6], [10]]
 

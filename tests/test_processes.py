@@ -13,7 +13,7 @@ from conftest import Cli
 
 from cnntrain.errors import ConfigError, StorageError
 from cnntrain.runs.turns import one_at_a_time
-from cnntrain.runtime.processes import launched, refuse_several_processes
+from cnntrain.runtime.launchers import launched, refuse_several_processes
 
 LAUNCHERS = {
     "torchrun": {"WORLD_SIZE": "2", "RANK": "{rank}", "LOCAL_RANK": "{rank}"},
@@ -30,7 +30,7 @@ ONE_PROCESS = [
     {"WORLD_SIZE": "9" * 5000},
 ]
 COMMANDS = [
-    ["train", "digits_lenet"], ["train", "--resume"], ["reproduce", "digits_lenet"], ["bench", "digits_lenet"],
+    ["reproduce", "digits_lenet"], ["bench", "digits_lenet"],
     ["lr-find", "digits_lenet"], ["init", "digits_lenet"], ["report"], ["export"], ["explain", "x.png"],
     ["filter", "x.png", "--kernel", "blur"], ["serve"], ["data", "preview", "digits_lenet"],
     ["data", "check", ".", "--page", "x.html"],
@@ -46,15 +46,15 @@ def pretend(patch: pytest.MonkeyPatch, variables: dict[str, str], rank: int = 0)
 def test_only_the_first_of_several_processes_says_that_they_are_refused(
     variables: dict[str, str], cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cnntrain.runtime.processes._PATIENCE", 0)
+    monkeypatch.setattr("cnntrain.runtime.launchers._PATIENCE", 0)
     pretend(monkeypatch, variables)
-    first = cli("train", "digits_lenet", "--output", tmp_path / "runs")
+    first = cli("lr-find", "digits_lenet")
     assert first.code == 2
-    assert "training by several processes is not supported yet" in first.err
+    assert "and each would do the same" in first.err
     assert "start it once" in first.err
     assert len(first.err.splitlines()) == 1
     pretend(monkeypatch, variables, rank=1)
-    assert cli("train", "digits_lenet", "--output", tmp_path / "runs") == (2, "", "")
+    assert cli("lr-find", "digits_lenet") == (2, "", "")
     assert not list(tmp_path.iterdir())
 
 

@@ -100,7 +100,7 @@ def test_the_loss_falls_to_zero_on_a_tiny_set() -> None:
 def test_a_loop_that_was_cut_off_in_a_step_says_so_instead_of_ending(monkeypatch: pytest.MonkeyPatch) -> None:
     training = events("digits_lenet", {"epochs": 1}, quiet=True)
     next(training)
-    monkeypatch.setattr("cnntrain.training.loop.micro_batches", Mock(side_effect=KeyboardInterrupt))
+    monkeypatch.setattr("cnntrain.training.loop.cut_up", Mock(side_effect=KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         next(training)
     with pytest.raises(ValueError, match="cut off in the middle of a step"):

@@ -10,7 +10,7 @@ from cnntrain import __version__
 from cnntrain.cli.commands import app
 from cnntrain.cli.completing import COMPLETION, completion_for
 from cnntrain.cli.output import complain, harmless_output
-from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError
+from cnntrain.errors import CnntrainError, DeviceError, Interrupted, OtherProcessError, StorageError
 from cnntrain.runtime.exhaustion import describe_limit, memory_limit
 from cnntrain.runtime.names import printable_lines
 
@@ -47,6 +47,8 @@ def _main(arguments: list[str]) -> int:
 
 def _explain(error: BaseException, arguments: list[str]) -> int:
     """Says on stderr what went wrong; the exit code."""
+    if isinstance(error, OtherProcessError) and error.is_quiet:
+        return error.exit_code
     if isinstance(error, (CnntrainError, OSError)):
         first, *more = error.lines if isinstance(error, CnntrainError) else [str(error)]
         complain(f"error: {first}", *more, *getattr(error, "__notes__", []))

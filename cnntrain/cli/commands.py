@@ -14,7 +14,7 @@ from cnntrain import __version__
 from cnntrain.cli.meaning import Command, Group
 from cnntrain.cli.output import show
 from cnntrain.errors import Interrupted
-from cnntrain.runtime.processes import refuse_several_processes
+from cnntrain.runtime.launchers import refuse_several_processes
 
 EPILOG = (
     "Exit codes: 0 done, 1 a bug, 2 usage or configuration, 3 data, 4 checkpoint, 5 device or memory, 6 numerical, "
@@ -24,7 +24,7 @@ EPILOG = (
 
 # Commands that write, and that a launcher must not start several times; `data check` is one with --page.
 _WRITING = {
-    "train", "reproduce", "bench", "lr-find", "preview", "report", "explain", "filter", "export", "serve", "init",
+    "reproduce", "bench", "lr-find", "preview", "report", "explain", "filter", "export", "serve", "init",
 }  # fmt: skip
 
 

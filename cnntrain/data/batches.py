@@ -1,15 +1,17 @@
 """Batches: an order of examples, cut into pieces."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from cnntrain.data.pipeline import AugmentationPipeline, ItemPreprocessing
 from cnntrain.data.split import Split
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.seeds import generator
 
 
@@ -59,8 +61,9 @@ def train_batches(
     first: int = 0,
     balanced: bool = False,
     image_size: int | None = None,
+    rows_of: Callable[[int], Sequence[slice]] = lambda num_examples: [slice(0, num_examples)],
 ) -> Iterator[Batch]:
-    """The augmented batches of an epoch, on the device that trains.
+    """The augmented batches of an epoch, on the device that trains, or of each the rows that are wanted here.
 
     Args:
         split: Whose examples.
@@ -71,49 +74,72 @@ def train_batches(
         first: How many batches of the epoch to leave out at its start.
         balanced: See `epoch_order`.
         image_size: To which images are shrunk at last, px; None leaves them as they are.
+        rows_of: Of a batch of so many examples those that are wanted, as pieces, in their order.
 
     Raises:
         DataError: A streamed example cannot be read.
     """
     device, num_examples = split.targets.device, len(split)
-    order = epoch_order(split.targets, seed=seed, epoch=epoch, balanced=balanced)
-    draws = [table.to(device) for table in pipeline.draw(seed, epoch, num_examples)]
-    spans = [
-        slice(step * batch_size, min((step + 1) * batch_size, num_examples))
-        for step in range(first, steps_per_epoch(num_examples, batch_size))
+    steps = [
+        _step(start, min(batch_size, num_examples - start), num_examples, rows_of, in_pairs=pipeline.mixing is not None)
+        for start in range(first * batch_size, steps_per_epoch(num_examples, batch_size) * batch_size, batch_size)
     ]
-    # Mixing needs whole pairs (2k, 2k + 1): take the neighbours along, and leave them out again.
-    taken = [_whole_pairs(span, num_examples) for span in spans] if pipeline.mixing else spans
-    for span, wide, (items, targets) in zip(spans, taken, split.read(order, taken), strict=True):
-        images, targets = pipeline(items, targets, [table[wide] for table in draws])
-        kept = slice(span.start - wide.start, span.stop - wide.start)
-        images, targets = images[kept], targets[kept]
+    ends = np.cumsum([0, *(len(step.positions) for step in steps)]).tolist()
+    spans = [slice(start, stop) for start, stop in pairwise(ends)]
+    positions = torch.from_numpy(np.concatenate([step.positions for step in steps]))
+    order = epoch_order(split.targets, seed=seed, epoch=epoch, balanced=balanced)[positions]
+    draws = [table[positions].to(device) for table in pipeline.draw(seed, epoch, num_examples)]
+    for step, span, (items, targets) in zip(steps, spans, split.read(order, spans), strict=True):
+        images, targets = pipeline(items, targets, [table[span] for table in draws])
+        if step.kept is not None:
+            images, targets = images[step.kept], targets[step.kept]
         yield Batch(images if image_size is None else pipeline.preprocessing.resized(images, image_size), targets)
 
 
-def micro_batches(batch: Batch, size: int | None) -> Iterator[Batch]:
-    """A batch in parts of at most `size` examples, nearly equal: a part of a single one batch norm could not take."""
-    num_examples = len(batch.targets)
-    if size is None or size >= num_examples:
-        yield batch
-        return
-    num_parts = max(1, min(math.ceil(num_examples / size), num_examples // min(size, 2)))
-    for images, targets in zip(
-        batch.images.tensor_split(num_parts), batch.targets.tensor_split(num_parts), strict=True
-    ):
-        yield Batch(images, targets)
+class _Step(NamedTuple):
+    """What is read for a step.
+
+    Attributes:
+        positions: int64 (M,), in the epoch's order.
+        kept: Which of these are the step's; None where all are.
+    """
+
+    positions: npt.NDArray[np.int64]
+    kept: slice | Tensor | None
 
 
-def eval_batches(split: Split, preprocessing: ItemPreprocessing, batch_size: int) -> Iterator[Batch]:
-    """All examples once, in their own order, as they are.
+def _step(
+    start: int, size: int, num_examples: int, rows_of: Callable[[int], Sequence[slice]], *, in_pairs: bool
+) -> _Step:
+    """What is read for the step whose batch begins at position `start` of `num_examples`.
+
+    Mixing needs whole pairs (2k, 2k + 1): their neighbours come along, and are left out again. So is the first example
+    of a batch of which no row is wanted: nothing is made to go without any.
+    """
+    rows = [np.arange(start + piece.start, start + piece.stop) for piece in rows_of(size)]
+    wanted = np.concatenate(rows) if len(rows) > 1 else rows[0]
+    positions = wanted if len(wanted) else np.array([start])
+    if in_pairs:
+        pairs = np.unique(positions // 2)
+        positions = np.stack([2 * pairs, 2 * pairs + 1], axis=1).reshape(-1)
+        positions = positions[positions < num_examples]
+    if len(positions) == len(wanted):
+        return _Step(positions, None)
+    first = int(np.searchsorted(positions, wanted[0])) if len(wanted) else 0
+    is_whole = len(wanted) == 0 or wanted[-1] - wanted[0] == len(wanted) - 1
+    kept = slice(first, first + len(wanted)) if is_whole else torch.from_numpy(np.searchsorted(positions, wanted))
+    return _Step(positions, kept)
+
+
+def eval_batches(
+    split: Split, preprocessing: ItemPreprocessing, batch_size: int, processes: Processes = ALONE
+) -> Iterator[Batch]:
+    """All examples once, in their own order, as they are; of several processes each has some of the batches.
 
     Raises:
         DataError: A streamed example cannot be read.
     """
-    spans = [slice(start, start + batch_size) for start in range(0, len(split), batch_size)]
+    batches = [slice(start, start + batch_size) for start in range(0, len(split), batch_size)]
+    spans = processes.share(batches)
     for items, targets in split.read(torch.arange(len(split)), spans):
         yield Batch(preprocessing.network_input(items), targets)
-
-
-def _whole_pairs(span: slice, num_examples: int) -> slice:
-    return slice(span.start // 2 * 2, min(math.ceil(span.stop / 2) * 2, num_examples))

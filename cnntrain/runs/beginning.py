@@ -7,26 +7,83 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnntrain.config.loading import ConfigSource, LoadedConfig, load_config
+from cnntrain.config.loading import Config, ConfigSource, LoadedConfig, dump_config, load_config
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.runs.resume import Resumed, find_run, open_run, restore_config
 from cnntrain.runs.run_folder import in_use
 from cnntrain.runs.runs import is_run, runs_in
 from cnntrain.runs.turns import one_at_a_time
+from cnntrain.runtime.launchers import launched
+
+
+class Start(NamedTuple):
+    """What to train and from where, as all processes know it.
+
+    Attributes:
+        config: What to do, as the first one has read it.
+        label: What the configuration is called.
+        folder: Of the run to go on with; of a new one, none.
+        finished: Why there is nothing left to do; empty if there is.
+        saved: The content of the training checkpoint to go on from; None where there is none.
+    """
+
+    config: Config
+    label: str
+    folder: Path
+    finished: str
+    saved: dict[str, Any] | None
 
 
 class Beginning(NamedTuple):
     """What to train.
 
     Attributes:
-        loaded: The configuration.
+        loaded: The configuration; None in processes other than the first.
         resumed: The run to go on with, which is in use; None for a new one.
         begun: To be called when there is a run folder for others to find.
     """
 
-    loaded: LoadedConfig
+    loaded: LoadedConfig | None
     resumed: Resumed | None = None
     begun: Callable[[], None] = lambda: None
+
+    def start(self) -> Start:
+        """What all processes must know of it."""
+        assert self.loaded is not None
+        config, label = self.loaded.config, self.loaded.document.label
+        if self.resumed is None:
+            return Start(config, label, Path(), "", None)
+        saved = self.resumed.saved
+        return Start(config, label, self.resumed.folder, self.resumed.finished, saved.state if saved else None)
+
+
+NOT_FIRST = Beginning(None)
+
+
+def began_before(config: ConfigSource | None, overrides: Mapping[str, Any]) -> str | None:
+    """The run that these processes began, where torchrun has started them anew after one of them ended; else None."""
+    launch = launched()
+    if not launch or not launch.restarts or config is None or launch.begun is None:
+        return None
+    given = load_config(config, **overrides).config
+    runs = [
+        run
+        for run in runs_in(Path(given.run.output).expanduser(), given.run.name)
+        if (run / "config.yaml").stat().st_mtime >= launch.begun
+    ]
+    newest = max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime, default=None)
+    return str(newest) if newest else None
+
+
+def check_same(start: Start, config: ConfigSource | None, overrides: Mapping[str, Any]) -> None:
+    """Compares what the processes were told to do.
+
+    Raises:
+        ConfigError: The configuration is not the same on all machines.
+    """
+    own = dump_config(load_config(config, **overrides).config) if config is not None else ""
+    if config is not None and own != dump_config(start.config):
+        raise ConfigError("the configuration differs from that of the first process; give all machines the same files")
 
 
 @contextmanager

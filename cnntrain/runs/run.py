@@ -45,7 +45,7 @@ class Run:
         self, folder: str | os.PathLike[str], *, trained: Trained | None = None, already_finished: str = ""
     ) -> None:
         path = newest_for_dangling(Path(folder))
-        if not is_run(path):
+        if not is_run(path) and trained is None:  # else it may be on the disk of another machine
             what = f"{folder}: no run folder, that is, one with config.yaml in it"
             raise CheckpointError(f"{what}; {which_is_meant(str(folder), path.parent)}")
         self.folder = path.resolve() if path.is_symlink() else path  # `latest` will mean another one

@@ -160,8 +160,8 @@ class Saver:
         state = self.state
         self._say(f"     on from step {state.step}, epoch {state.epoch}, learning rate {state.learning_rate:.3g}")
 
-    def go_back(self, error: NonfiniteStep) -> None:
-        """Back to where every training saved last, with half the learning rate, to go on without one step.
+    def earlier(self, error: NonfiniteStep) -> Saved:
+        """Where every training saved last, to go back there and go on without one step.
 
         Raises:
             CheckpointError: All checkpoints are damaged.
@@ -169,16 +169,18 @@ class Saver:
         """
         if self.state.rollbacks >= MAX_ROLLBACKS:
             raise NumericalError(f"{error}; training has already gone back {MAX_ROLLBACKS} times, which is enough")
-        folder, say, changes = self.log.folder / BEST.parent, self._say, self.changes
-        saved = training_to_go_back_to(folder, self._rollback_steps, say)
+        folder = self.log.folder / BEST.parent
+        saved = training_to_go_back_to(folder, self._rollback_steps, self._say)
         if saved is None:  # the beginning is saved where on_nonfinite is rollback, so somebody has removed them
             raise CheckpointError(f"{error}; and {folder} holds no checkpoint any more to go back to")
-        with loading(saved.path):
-            self.state.go_back(saved.state, without=error.step)
+        return saved
+
+    def gone_back(self, saved: Saved, error: NonfiniteStep) -> None:
+        """After the state has gone back there: the rest of the run goes back too."""
+        changes, step = self.changes, self.state.step
         self._restore(saved)
         self.changes = changes
-        step = self.state.step
-        say(f"     note: {error}; back to step {step}, with half the learning rate and without that step")
+        self._say(f"     note: {error}; back to step {step}, with half the learning rate and without that step")
 
     def outcome(self) -> dict[str, Any]:
         """What training came to, for results.json."""

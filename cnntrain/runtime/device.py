@@ -12,6 +12,7 @@ from torch import nn
 from cnntrain.errors import DeviceError
 from cnntrain.runtime.exhaustion import check_room
 from cnntrain.runtime.machine import available_cores
+from cnntrain.runtime.processes import ALONE, Processes
 
 DEVICE_PATTERN = r"(auto|cpu|mps|cuda(:\d+)?)"
 
@@ -30,8 +31,8 @@ def laid_out(network: nn.Module) -> nn.Module:
     return network
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device meant by `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+def resolve_device(name: str, processes: Processes = ALONE) -> torch.device:
+    """The device meant by `auto`, `cpu`, `cuda`, `cuda:N` or `mps`; each of several processes has a GPU of its own.
 
     Raises:
         DeviceError: This machine, or this build of PyTorch, does not have it; or `ulimit -v` leaves no memory to it.
@@ -49,6 +50,8 @@ def resolve_device(name: str) -> torch.device:
             else "this build of PyTorch has no CUDA (README.md says how to install one that has)"
         )
         raise DeviceError(f"device {name!r} is not available: {reason}; use --device cpu or --device auto")
+    if processes.count > 1:
+        return _device_among(kind, name, processes)
     if kind == "cuda" and index and int(index) >= torch.cuda.device_count():
         num_devices = torch.cuda.device_count()
         raise DeviceError(f"device {name!r} does not exist: {num_devices} found, cuda:0 to cuda:{num_devices - 1}")
@@ -57,6 +60,22 @@ def resolve_device(name: str) -> torch.device:
     if kind == "mps" and not torch.backends.mps.is_available():
         raise DeviceError(f"device {name!r} is not available: it needs a Mac with Apple silicon; use --device cpu")
     return torch.device(f"{kind}:{int(index)}" if index else kind)
+
+
+def _device_among(kind: str, name: str, processes: Processes) -> torch.device:
+    """That of one of several processes, whose cores and GPUs are shared."""
+    here = processes.local_count
+    if kind == "cuda":
+        if torch.cuda.device_count() < here:
+            raise DeviceError(
+                f"{here} processes were started on a machine with {torch.cuda.device_count()} GPUs, and each needs its "
+                f"own; start fewer, or use --device cpu"
+            )
+        return torch.device(f"cuda:{processes.local_rank}")
+    if kind == "mps":
+        raise DeviceError(f"device {name!r} cannot be shared by {here} processes; use --device cpu, or one process")
+    torch.set_num_threads(min(torch.get_num_threads(), max(1, available_cores() // here)))
+    return torch.device("cpu")
 
 
 def use_threads(number: int | None, *, at_most: int | None = None) -> None:

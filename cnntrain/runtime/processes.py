@@ -1,64 +1,113 @@
-"""Whether a launcher has started this command more than once."""
+"""The processes that work on one training together; one alone is the simplest case.
 
-import os
-import time
-from typing import NamedTuple, NoReturn
+Between two steps all of them hold the same state, bit for bit. What they tell each other goes through the methods here
+and the exchange of gradients (`training/exchange.py`), and nowhere else.
+"""
 
-from cnntrain.errors import ConfigError
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
-# What launchers tell each process: how many there are, and which it is. (SLURM_NTASKS is also set in a batch job, where
-# only one process runs; SLURM_STEP_NUM_TASKS is srun's own.)
-_LAUNCHERS = (
-    ("torchrun", "WORLD_SIZE", "RANK"),
-    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
-    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
-    ("mpirun", "PMI_SIZE", "PMI_RANK"),
-    ("mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
-)
-_PATIENCE = 1.0  # seconds; a launcher stops all processes as soon as one of them ends, and the first is to say why
+if TYPE_CHECKING:  # whoever listens for signals early has no time for it
+    import torch
+    from torch import Tensor
+
+T = TypeVar("T")
 
 
-class Launched(NamedTuple):
-    """What a launcher has started: `num_processes`, of which this is number `rank`, from 0."""
+class Processes(Protocol):
+    """This process, `rank` of `count`, and what it can ask of all. Each method must be called by all of them alike."""
 
-    launcher: str
-    variable: str
-    num_processes: int
-    rank: int
+    @property
+    def rank(self) -> int:
+        """From 0."""
+
+    @property
+    def count(self) -> int:
+        """On all machines together."""
+
+    @property
+    def local_rank(self) -> int:
+        """From 0, on this machine."""
+
+    @property
+    def local_count(self) -> int:
+        """On this machine."""
+
+    def total(self, value: "Tensor") -> "Tensor":
+        """The sum over all processes, the same on each to the last bit; on the value's device.
+
+        In a sum of tensors on a GPU the host waits for nobody.
+        """
+
+    def stack(self, value: "Tensor") -> "Tensor":
+        """The values of all processes, in their order: (count, *value.shape), which is the same on each."""
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is true for one of them; the host waits for all."""
+
+    def soon(self, number: int) -> int:
+        """The largest of the numbers that were given at the call before; it costs no wait, and is the same on all."""
+
+    def gather(self, value: T) -> list[T]:
+        """The value of each process, in their order; plain values and arrays, on the host."""
+
+    def first(self, make: Callable[[], T]) -> T:
+        """What the first process makes, while the others wait for it."""
+
+    def first_here(self, make: Callable[[], T]) -> T:
+        """What the first process on each machine makes, while the others there wait for it."""
+
+    def use(self, device: "torch.device") -> None:
+        """From now on totals may be of tensors on this device, on which this process computes."""
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """The part of the items that falls to this process: neighbours, as many as for any other, or one more."""
 
 
-def launched() -> Launched | None:
-    """How often this command was started at once; None where it is one process."""
-    for launcher, size, rank in _LAUNCHERS:
-        if (count := _number(size)) > 1:
-            return Launched(launcher, size, count, _number(rank))
-    return None
+@dataclass(frozen=True)
+class Alone:
+    """One process, which is all of them."""
+
+    rank: int = 0
+    count: int = 1
+    local_rank: int = 0
+    local_count: int = 1
+
+    def total(self, value: "Tensor") -> "Tensor":
+        """See `Processes`."""
+        return value
+
+    def stack(self, value: "Tensor") -> "Tensor":
+        """See `Processes`."""
+        return value[None]
+
+    def any(self, flag: bool) -> bool:
+        """See `Processes`."""
+        return flag
+
+    def soon(self, number: int) -> int:
+        """See `Processes`; alone, one need not wait for the next call."""
+        return number
+
+    def gather(self, value: T) -> list[T]:
+        """See `Processes`."""
+        return [value]
+
+    def first(self, make: Callable[[], T]) -> T:
+        """See `Processes`."""
+        return make()
+
+    def first_here(self, make: Callable[[], T]) -> T:
+        """See `Processes`."""
+        return make()
+
+    def use(self, device: "torch.device") -> None:
+        """See `Processes`."""
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """See `Processes`."""
+        return items
 
 
-def refuse_several_processes() -> None:
-    """For commands that write: several processes would each do the same.
-
-    Raises:
-        ConfigError: There are several, and this is the first. The others end quietly, with the same exit code.
-    """
-    launch = launched()
-    if launch is None:
-        return
-    if launch.rank > 0:
-        _end_quietly()
-    launcher, variable, number, _ = launch
-    raise ConfigError(
-        f"{launcher} started this command {number} times ({variable}={number}), and training by several processes is "
-        f"not supported yet: each would do the same; start it once, without {launcher} or with one process, or unset "
-        f"{variable} where this is the only one"
-    )
-
-
-def _end_quietly() -> NoReturn:
-    time.sleep(_PATIENCE)
-    raise SystemExit(ConfigError.exit_code)
-
-
-def _number(variable: str) -> int:
-    text = os.environ.get(variable, "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+ALONE = Alone()

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 from cnntrain.errors import notebook_lines
+from cnntrain.runtime.processes import ALONE, Processes
 
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
 _NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
@@ -51,15 +52,16 @@ class StopSignals:
 
     Args:
         training: Whether there may be something to save.
+        processes: That train together, and stop together.
 
     Attributes:
         handled: To be set by who has caught `Stopped`; until then it is raised again at every `check`.
     """
 
-    def __init__(self, *, training: bool = False) -> None:
+    def __init__(self, *, training: bool = False, processes: Processes = ALONE) -> None:
         self.handled = False
         self._ended = False
-        self._training = training
+        self._training, self._processes = training, processes
         self._received: int | None = None
         self._depth = 0
         self._before: dict[int, Any] = {}
@@ -83,17 +85,31 @@ class StopSignals:
 
     @contextmanager
     def later(self) -> Iterator[None]:
-        """What must not be cut in two: a signal raises at its end, or where `check` is called."""
+        """What must not be cut in two: a signal raises at its end, or where `check` is called.
+
+        One of several processes waits until they all look.
+        """
         self._depth += 1
         try:
             yield
         finally:
             self._depth -= 1
-        if not self._depth:
+        if not self._depth and self._processes.count == 1:
             self.check()
 
+    def check_together(self) -> None:
+        """Raises in all processes alike if one of them was sent a signal; they must all call it.
+
+        Raises:
+            Stopped: One was, and nobody has handled it.
+        """
+        number = self._processes.soon(self._received or 0)
+        if number and not self.handled:
+            self._received = number
+            raise Stopped(number)
+
     def check(self) -> None:
-        """Raises if a signal came meanwhile.
+        """Raises if a signal came to this process meanwhile.
 
         Raises:
             Stopped: One did, and nobody has handled it.

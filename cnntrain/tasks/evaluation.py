@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -12,26 +13,30 @@ from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.split import Split
 from cnntrain.runtime.device import exact_float32
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.tasks.task import Evaluation, Task
 
 E = TypeVar("E", bound=Evaluation)
 
 
 @torch.inference_mode()
-def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task[E]) -> E:
+def evaluate(network: nn.Module, batches: Iterable[Batch], task: Task[E], processes: Processes = ALONE) -> E:
     """Runs a network over batches, in float32 whatever the precision of training, so that numbers compare.
 
     Args:
         network: On the device of the batches; left in evaluation mode.
         batches: At least one, as `eval_batches` gives them: all images of a split, each once.
         task: What the outputs mean.
+        processes: Among which the batches are shared.
 
     Raises:
         DataError: A streamed image cannot be read.
     """
-    columns = [task.outcomes(outputs, targets) for outputs, targets in network_outputs(network, batches)]
+    outcomes = [task.outcomes(outputs, targets) for outputs, targets in network_outputs(network, batches)]
     # The host waits for the device here, once.
-    return task.evaluation([torch.cat(column).cpu().numpy() for column in zip(*columns, strict=True)])
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*outcomes, strict=True)]
+    of_all = [own for own in processes.gather(columns) if own]  # of neighbours, in their order
+    return task.evaluation([np.concatenate(column) for column in zip(*of_all, strict=True)])
 
 
 @torch.inference_mode()
@@ -60,8 +65,9 @@ _NUMBERS_AT_ONCE = 2**22  # of outputs: with many classes, more would take memor
 
 
 def eval_batches_with_bar(
-    split: Split, preprocessing: Preprocessing, batch_size: int, reporter: Reporter
+    split: Split, preprocessing: Preprocessing, batch_size: int, reporter: Reporter, processes: Processes = ALONE
 ) -> Iterable[Batch]:
-    """The batches of a split for `evaluate`; the reporter shows how far it is."""
-    num_batches = math.ceil(len(split) / batch_size)
-    return reporter.progress(eval_batches(split, preprocessing, batch_size), num_batches, "evaluating, batch")
+    """The batches of a split for `evaluate`; the reporter shows how far this process is."""
+    num_batches = len(processes.share(range(math.ceil(len(split) / batch_size))))
+    batches = eval_batches(split, preprocessing, batch_size, processes)
+    return reporter.progress(batches, num_batches, "evaluating, batch")

@@ -2,14 +2,14 @@
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from cnntrain.data.images.preprocessing import Preprocessing
 from cnntrain.data.reporter import SILENT, Reporter
@@ -19,6 +19,7 @@ from cnntrain.runs.checkpoints import check_weights
 from cnntrain.runs.header import Header
 from cnntrain.runtime.device import laid_out, memory_explained
 from cnntrain.runtime.names import printable
+from cnntrain.runtime.processes import Processes
 from cnntrain.runtime.torch_settings import usual_arithmetic
 from cnntrain.tasks.single_label import SingleLabel
 from cnntrain.trained.evaluate import evaluate_split
@@ -138,6 +139,31 @@ def load(path: Path, device: torch.device) -> Trained:
         raise CheckpointError(f"{path}: a file of weights, but not one that cnntrain wrote; model.weights takes it")
     header = Header.from_json(text, path)
     check_weights(path, header, weights)
+    return _built(header, weights, path, device)
+
+
+def shared(trained: Trained | None, processes: Processes, device: torch.device) -> Trained:
+    """The network that the first process has, for all of them.
+
+    Args:
+        trained: The first one's; None of the others.
+        processes: Which.
+        device: Where this process computes.
+    """
+
+    def parcel() -> tuple[Header, dict[str, Tensor], Path]:
+        assert trained is not None
+        weights = {name: value.cpu() for name, value in trained.network.state_dict().items()}
+        return trained.header, weights, trained.path
+
+    if processes.count == 1:
+        assert trained is not None
+        return trained
+    header, weights, path = processes.first(parcel)
+    return trained or _built(header, weights, path, device)
+
+
+def _built(header: Header, weights: Mapping[str, Tensor], path: Path, device: torch.device) -> Trained:
     with memory_explained("close other programs, or use a machine with more memory"):
         network = header.build_network()
         network.load_state_dict(weights)

@@ -27,6 +27,7 @@ class StepDone:
         loss_sum: The batch's summed loss; None where nothing was computed, because training went back.
         total_weight: By which the summed loss is to be divided.
         norms: Of gradients, weights and update, where they were measured.
+        num_images: Of the whole batch; on several processes `batch` has a part of them.
     """
 
     step: int
@@ -39,6 +40,7 @@ class StepDone:
     loss_sum: Tensor | None = None
     total_weight: Tensor | int = 0
     norms: StepNorms | None = None
+    num_images: int = 0
 
     @property
     def loss(self) -> float:
@@ -48,7 +50,7 @@ class StepDone:
     @property
     def is_first(self) -> bool:
         """Whether no step of the whole training moved the weights before; to be asked before the next one."""
-        return self.epoch == 1 and self.updated and self.sums.num_images == len(self.batch.targets)
+        return self.epoch == 1 and self.updated and self.sums.num_images == self.num_images
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ Saving, logging, bars, signals and the doctor look at the events from outside (s
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
-import torch
-from torch import nn
+from torch import Tensor, nn
 
-from cnntrain.data.batches import Batch, eval_batches, micro_batches, train_batches
+from cnntrain.data.batches import Batch, eval_batches, train_batches
 from cnntrain.data.splits import Splits
 from cnntrain.runtime.device import autocast
 from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.cutting import cut_up
 from cnntrain.training.events import EpochDone, Event, StepDone
 from cnntrain.training.nonfinite import check_epoch, clip_gradients, reason_to_leave_out, restore_buffers
 from cnntrain.training.settings import Settings
@@ -54,8 +54,10 @@ def learn(
         epoch, sums = state.epoch, state.sums
         yield from train_epoch(state, splits, settings, training)
         # 8 evaluation: on images that were never trained on, for only these tell what was learnt for good.
-        batches = validating(eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size))
-        val = evaluate(state.kept, batches, settings.task).summary() if len(splits.val) else {}
+        batches = eval_batches(splits.val, splits.preprocessing, settings.eval_batch_size, settings.processes)
+        val = {}
+        if len(splits.val):
+            val = evaluate(state.kept, validating(batches), settings.task, settings.processes).summary()
         improved = state.judge(val)
         yield EpochDone(epoch, state.step, state.last_learning_rate, sums.figures(), val, improved)
 
@@ -97,6 +99,7 @@ def epoch_batches(splits: Splits, settings: Settings, epoch: int, *, first: int 
         first=first,
         balanced=settings.balanced,
         image_size=settings.training_size(epoch),
+        rows_of=settings.rows,
     )
 
 
@@ -118,24 +121,30 @@ def train_step(state: TrainingState, batch: Batch, settings: Settings, *, measur
     if state.step in state.left_out:
         state.advance()
         return done
-    total_weight = settings.criterion.total_weight(batch.targets)
-    loss_sum, num_correct = torch.zeros((), device=state.device), torch.zeros((), device=state.device)
+    num_images, exchange = settings.num_images_of(batch, state.step), state.exchange
+    parts = settings.parts(num_images)
+    passes = cut_up(batch, parts)
+    total_weight = exchange.weight(settings.criterion, [targets for _, targets in passes], num_images)
+    losses, correct = list[Tensor](), list[Tensor]()
     buffers = [buffer.clone() for buffer in state.network.buffers()] if settings.on_nonfinite == "skip" else []
     with settings.seeded_dropout(state.step):
-        for images, targets in micro_batches(batch, settings.micro_batch):
-            # 3 forward: from images to logits, in the precision that is fast on this device.
-            with autocast(settings.precision, settings.device):
-                outputs = state.forward(images)
-            # 4 loss: one number says how wrong the logits are; in float32, for small differences count.
-            loss, reported, logits = settings.task.training_loss(settings.criterion, outputs, targets)
-            # 5 backward: the gradient says how each weight moves that number; micro-batches add up.
-            state.scaler.scale(loss / total_weight).backward()  # type: ignore[no-untyped-call]
-            loss_sum += reported
-            num_correct += settings.task.num_correct(logits, targets)
+        for part, (images, targets) in zip(parts, passes, strict=True):
+            with exchange.around(part, is_last=part is parts[-1], keys=(settings.seed, state.step)):
+                # 3 forward: from images to logits, in the precision that is fast on this device.
+                with autocast(settings.precision, settings.device):
+                    outputs = state.forward(images)
+                # 4 loss: one number says how wrong the logits are; in float32, for small differences count.
+                loss, reported, logits = settings.task.training_loss(settings.criterion, outputs, targets)
+                # 5 backward: the gradient says how each weight moves that number; those of all parts add up.
+                state.scaler.scale(loss / (total_weight / exchange.scale)).backward()  # type: ignore[no-untyped-call]
+            losses.append(reported)
+            correct.append(settings.task.num_correct(logits, targets))
+    exchange.finish()
+    loss_sum, num_correct = exchange.sums(losses), exchange.sums(correct)
     # 6 update: a small step against the gradient, unless there is none that makes sense.
     state.scaler.unscale_(state.optimizer)
     norms = StepNorms(state.network) if measured else None
-    done = replace(done, loss_sum=loss_sum, total_weight=total_weight)
+    done = replace(done, num_images=num_images, loss_sum=loss_sum, total_weight=total_weight)
     if not clip_gradients(state, settings, loss_sum):
         restore_buffers(state.network, buffers)
         done = replace(done, reason=reason_to_leave_out(state, batch, settings))
@@ -144,5 +153,5 @@ def train_step(state: TrainingState, batch: Batch, settings: Settings, *, measur
     state.update()
     if norms:
         norms.weights_moved()
-    state.count(loss_sum, total_weight, num_correct, len(batch.targets))
+    state.count(loss_sum, total_weight, num_correct, num_images)
     return replace(done, updated=True, norms=norms)

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cnntrain.data.batches import Batch, micro_batches
+from cnntrain.data.batches import Batch
 from cnntrain.errors import NumericalError
 from cnntrain.runtime.device import autocast
+from cnntrain.training.cutting import cut_up
 from cnntrain.training.events import EpochDone, Event, StepDone
 from cnntrain.training.settings import Settings
 from cnntrain.training.state import TrainingState
@@ -77,7 +78,7 @@ def reason_to_leave_out(state: TrainingState, batch: Batch, settings: Settings) 
 
 def describe_nonfinite(state: TrainingState, batch: Batch, settings: Settings) -> str:
     """The first layer whose weights, output or gradient is not finite, when a step was computed and not yet taken."""
-    if not is_finite(batch.images):
+    if settings.processes.any(not is_finite(batch.images)):
         return "the images themselves are not finite"
     layer = _first(state.network.named_parameters())
     if layer:
@@ -162,13 +163,16 @@ def _first_output(state: TrainingState, batch: Batch, settings: Settings) -> str
     buffers = [buffer.clone() for buffer in state.network.buffers()]
     try:
         with torch.no_grad(), settings.seeded_dropout(state.step), autocast(settings.precision, settings.device):
-            for part in micro_batches(batch, settings.micro_batch):
-                state.network(part.images)
+            parts = settings.parts(settings.num_images_of(batch, state.step))
+            for part, some in zip(parts, cut_up(batch, parts), strict=True):
+                state.exchange.at(part)
+                state.network(some.images)
     finally:
         for handle in handles:
             handle.remove()
         restore_buffers(state.network, buffers)
-    return layers[0] if layers else ""
+    everywhere = [layer for own in settings.processes.gather(layers[:1]) for layer in own]
+    return min(everywhere, key=[name for name, _ in leaves].index, default="")
 
 
 @torch.no_grad()

@@ -36,6 +36,19 @@ class Recipe(Section):
         description="images per backward pass; gradients add up to the whole batch (gradient accumulation); auto: on a "
         "GPU as many as fit into its memory",
     )
+    shards: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="cut each batch into so many parts and add up their gradients in order: the weights are the same "
+        "to the last bit on any number of processes that divides it; batch norm sees each part apart",
+    )
+    sync_batch_norm: Literal["auto"] | bool = Field(
+        "auto",
+        description="on several processes: whether batch norm takes mean and variance over all of them; auto: yes, "
+        "unless there are shards",
+    )
+    compress_gradients: bool = Field(
+        False, description="on several processes: send gradients as bfloat16, half the bytes, which rounds them"
+    )
     optimizer: Optimizer = Sgd()
     schedule: Schedule = OneCycle()
     loss: Loss = CrossEntropy()

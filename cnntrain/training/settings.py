@@ -6,10 +6,12 @@ from typing import Any
 
 import torch
 
-from cnntrain.data.batches import steps_per_epoch
+from cnntrain.data.batches import Batch, steps_per_epoch
 from cnntrain.data.pipeline import AugmentationPipeline
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.tasks.task import Criterion, Task
+from cnntrain.training.cutting import Part, cut
 from cnntrain.training.freezing import Freezing
 from cnntrain.training.resizing import ProgressiveResizing
 
@@ -37,6 +39,8 @@ class Settings:
         clip_grad_norm: The largest norm of all gradients together; None leaves them as they are.
         on_nonfinite: What is done about a loss or gradient that is not finite: `stop`, `skip` or `rollback`.
         log_every_steps: How often the norms of gradients and updates are measured, at the least.
+        shards: Into how many parts each batch is cut, whose gradients are added up in order; None leaves it whole.
+        processes: That work on each batch together.
     """
 
     task: Task[Any]
@@ -57,6 +61,8 @@ class Settings:
     clip_grad_norm: float | None
     on_nonfinite: str
     log_every_steps: int
+    shards: int | None = None
+    processes: Processes = ALONE
 
     @property
     def eval_batch_size(self) -> int:
@@ -67,6 +73,23 @@ class Settings:
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         return steps_per_epoch(self.num_images, self.batch_size)
+
+    def images_in(self, step: int) -> int:
+        """Images of the batch of a step (from 0)."""
+        start = step % self.steps_per_epoch * self.batch_size
+        return min(self.batch_size, self.num_images - start)
+
+    def num_images_of(self, batch: Batch, step: int) -> int:
+        """Images of the whole batch of a step (from 0), of which this process has the ones in `batch`."""
+        return len(batch.targets) if self.processes.count == 1 else self.images_in(step)
+
+    def parts(self, num_images: int) -> list[Part]:
+        """How a batch of so many images is cut, and what of it falls to this process."""
+        return cut(num_images, micro_batch=self.micro_batch, shards=self.shards, processes=self.processes)
+
+    def rows(self, num_images: int) -> list[slice]:
+        """Which images of a batch of so many fall to this process."""
+        return [part.rows for part in self.parts(num_images)]
 
     def training_size(self, epoch: int) -> int:
         """The side of the training images in an epoch (from 1), px."""

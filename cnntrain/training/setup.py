@@ -27,14 +27,18 @@ from cnntrain.runtime.device import (
     resolve_precision,
     use_threads,
 )
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.tasks.single_label import SingleLabel
+from cnntrain.training.dropout import Rows
 from cnntrain.training.early_stopping import MetricWatch
+from cnntrain.training.exchange import Forward
 from cnntrain.training.freezing import Freezing
 from cnntrain.training.loop import begin_epoch
 from cnntrain.training.memory import estimated_memory, fit_micro_batch
 from cnntrain.training.optimizers import build_optimizer
 from cnntrain.training.schedules import build_scheduler
 from cnntrain.training.settings import Settings
+from cnntrain.training.spreading import build_exchange, spread
 from cnntrain.training.start import build_network, initial_weights
 from cnntrain.training.state import TrainingState
 
@@ -70,6 +74,7 @@ def set_up(
     device: torch.device,
     reporter: Reporter,
     *,
+    processes: Processes = ALONE,
     saved: Mapping[str, Any] | None = None,
     origin: str = "",
 ) -> SetUp:
@@ -79,13 +84,15 @@ def set_up(
         config: What to do.
         device: Where.
         reporter: Told what is done.
+        processes: That train together.
         saved: The content of a training checkpoint to go on from; its weights need no others to start from.
         origin: What that checkpoint is called.
 
     Raises:
         CnntrainError: The configuration, the data, the weights or the device does not allow it.
     """
-    use_threads(config.run.threads)
+    use_threads(config.run.threads or (1 if config.recipe.shards and device.type == "cpu" else None))
+    processes.use(device)
     config, weights = (config, None) if saved else initial_weights(config)
     # 1 data preparation: three sets that share no image, for what was seen in training proves nothing.
     reporter.step(1, "data preparation", config.data.source)
@@ -94,7 +101,7 @@ def set_up(
     reporter.say(*_about_data(splits))
 
     # 2 initialisation: weights must differ, or all units would learn the same; a seed makes them repeatable.
-    state, settings, notices = build_training(config, splits, device, weights)
+    state, settings, notices = build_training(config, splits, device, weights, processes=processes)
     if saved:
         with loading(origin):
             state.load_state_dict(saved)
@@ -114,7 +121,7 @@ def set_up(
         micro_batch=settings.micro_batch,
         weights=weights.source if weights else config.model.weights,
         data=splits.preprocessing.sizes(),
-        device=str(device),
+        device=str(device) if processes.count == 1 else device.type,
         data_root=data_root,
         threads=torch.get_num_threads(),
     )
@@ -122,7 +129,14 @@ def set_up(
     return SetUp(resolved, splits, state, settings, saved["weights"] if saved else origin_of_weights)
 
 
-def build_training(config: Config, splits: Splits, device: torch.device, weights: Weights | None = None) -> Built:
+def build_training(
+    config: Config,
+    splits: Splits,
+    device: torch.device,
+    weights: Weights | None = None,
+    *,
+    processes: Processes = ALONE,
+) -> Built:
     """Step 2 alone: the network with its initial weights, and what will change them.
 
     Args:
@@ -130,6 +144,7 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
         splits: What to train on.
         device: Where.
         weights: Trained ones to start from.
+        processes: That train together.
 
     Raises:
         CheckpointError: The trained weights are those of another network.
@@ -143,6 +158,7 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
     if recipe.progressive_resizing:
         recipe.progressive_resizing.check(network, preprocessing.channels, recipe.epochs, preprocessing.image_size)
     network = laid_out(network.to(device))
+    rows = spread(network, recipe, processes)
     freezing = _freezing(config, network)
     _check_batch_norm(config, network, freezing)
     if not len(splits.val):
@@ -167,11 +183,13 @@ def build_training(config: Config, splits: Splits, device: torch.device, weights
         clip_grad_norm=recipe.clip_grad_norm,
         on_nonfinite=recipe.on_nonfinite,
         log_every_steps=config.run.log_every_steps,
+        shards=recipe.shards,
+        processes=processes,
     )
-    return Built(_build_state(config, network, settings, watches=bool(len(splits.val))), settings, notices)
+    return Built(_build_state(config, network, settings, rows, watches=bool(len(splits.val))), settings, notices)
 
 
-def _build_state(config: Config, network: nn.Module, settings: Settings, *, watches: bool) -> TrainingState:
+def _build_state(config: Config, network: nn.Module, settings: Settings, rows: Rows, *, watches: bool) -> TrainingState:
     """The state at its start; where nothing is validated, no metric is watched."""
     recipe, device = config.recipe, settings.device
     factors = learning_rate_factors(network, backbone=recipe.backbone_lr_factor, layer_decay=recipe.layer_decay)
@@ -180,10 +198,22 @@ def _build_state(config: Config, network: nn.Module, settings: Settings, *, watc
     optimizer = build_optimizer(recipe.optimizer, network, stage_of, factors)
     num_steps, headline = settings.steps_per_epoch, settings.task.headline
     stopping = recipe.early_stopping.build() if recipe.early_stopping and watches else MetricWatch(headline)
-    forward = compiled(network, device, accumulates=recipe.micro_batch is not None) if config.run.compile else network
+
+    def make_forward(wrapped: nn.Module) -> Forward:
+        return compiled(wrapped, device, accumulates=recipe.micro_batch is not None) if config.run.compile else wrapped
+
+    forward, exchange = build_exchange(
+        network,
+        settings,
+        make_forward,
+        rows,
+        is_static=not (config.run.compile or recipe.unfreeze or recipe.micro_batch),
+        is_compressed=recipe.compress_gradients,
+    )
     return TrainingState(
         network=network,
         forward=forward,
+        exchange=exchange,
         optimizer=optimizer,
         scheduler=build_scheduler(
             recipe.schedule, optimizer, steps_per_epoch=num_steps, total_steps=recipe.epochs * num_steps
@@ -247,7 +277,7 @@ def _about_network(config: Config, network: nn.Module, source: str) -> str:
 def _about_memory(state: TrainingState, splits: Splits, settings: Settings) -> Iterator[str]:
     """How much memory training will take, and what to do where there is less."""
     begin_epoch(state.network, settings, settings.epochs)  # when most of it is trained
-    at_once = min(settings.eval_batch_size, len(splits.train))
+    at_once = -(-min(settings.eval_batch_size, len(splits.train)) // settings.processes.count)
     needed = estimated_memory(state, settings, splits.preprocessing.inputs, at_once)
     free = free_memory(settings.device)
     yield f"     training takes about {describe_size(needed)} of memory"

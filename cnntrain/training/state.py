@@ -10,6 +10,7 @@ from torch import Tensor, nn, optim
 from cnntrain.errors import CheckpointError
 from cnntrain.training.averaging import WeightAverage
 from cnntrain.training.early_stopping import MetricWatch
+from cnntrain.training.exchange import Adding, Exchange
 from cnntrain.training.optimizers import load_optimizer
 from cnntrain.training.schedules import Scheduler
 from cnntrain.training.sums import EpochSums
@@ -27,6 +28,7 @@ class TrainingState:
         stopping: Remembers which epoch was best, and knows when to give up.
         scaler: Scales the loss where gradients are float16; elsewhere it does nothing.
         average: The average of the weights, if one is kept.
+        exchange: Makes of the gradients of parts those of the whole batch.
         step: Steps taken or left out so far.
         epochs_done: Epochs trained and judged so far.
         sums: What has added up in the epoch in progress.
@@ -45,6 +47,7 @@ class TrainingState:
     stopping: MetricWatch
     scaler: torch.amp.GradScaler
     average: WeightAverage | None = None
+    exchange: Exchange = field(default_factory=Adding)
     step: int = 0
     epochs_done: int = 0
     sums: EpochSums = field(default_factory=EpochSums)

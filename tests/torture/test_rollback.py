@@ -14,6 +14,7 @@ from conftest import Cli, Outcome
 from harness import CONFIG, FULL, meanwhile, outcome, poison_loss, report
 from test_resume import flip, only
 
+from cnntrain.runs.checkpoints import Saved
 from cnntrain.runs.saving import Saver
 from cnntrain.runtime.signals import Stopped
 from cnntrain.training.nonfinite import NonfiniteStep
@@ -103,14 +104,14 @@ def test_a_signal_while_it_goes_back_waits_until_that_is_done(
 ) -> None:
     poison(monkeypatch, [8])
     assert run("whole").code == 0
-    go_back = Saver.go_back
+    gone_back = Saver.gone_back
 
-    def signalled(saver: Saver, error: NonfiniteStep) -> None:
+    def signalled(saver: Saver, saved: Saved, error: NonfiniteStep) -> None:
         signal.raise_signal(signal.SIGTERM)
-        go_back(saver, error)
+        gone_back(saver, saved, error)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Saver, "go_back", signalled)
+        patch.setattr(Saver, "gone_back", signalled)
         stopped = run("stopped")
     assert stopped.code == 75
     assert "; back to step 6, with half the learning rate" in stopped.err

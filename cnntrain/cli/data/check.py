@@ -11,7 +11,7 @@ from cnntrain.cli.completing import complete_config
 from cnntrain.cli.options import DataRootOption, JsonOption, QuietOption, SetOption
 from cnntrain.cli.output import show, show_json
 from cnntrain.errors import ConfigError, DataError
-from cnntrain.runtime.processes import refuse_several_processes
+from cnntrain.runtime.launchers import refuse_several_processes
 
 if TYPE_CHECKING:
     from cnntrain.data.options import Data

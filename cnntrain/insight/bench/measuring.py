@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cnntrain.config.loading import Config, dump_config
-from cnntrain.data.batches import Batch, eval_batches, micro_batches
+from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.stores import ResidentStore, StreamedStore
 from cnntrain.errors import CnntrainError
 from cnntrain.runs.console import Console
@@ -23,6 +23,7 @@ from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_
 from cnntrain.runtime.load import Contention
 from cnntrain.runtime.machine import peak_memory
 from cnntrain.tasks.evaluation import evaluate
+from cnntrain.training.cutting import cut_up
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_epoch
 from cnntrain.training.nonfinite import check_event
 from cnntrain.training.setup import SetUp, set_up
@@ -244,7 +245,7 @@ class Parts:
 
     def _losses(self) -> Iterator[torch.Tensor]:
         settings = self.settings
-        for images, targets in micro_batches(self._batch, settings.micro_batch):
+        for images, targets in cut_up(self._batch, settings.parts(len(self._batch.targets))):
             with autocast(settings.precision, settings.device):
                 outputs = self.state.forward(images)
             loss, _, _ = settings.task.training_loss(settings.criterion, outputs, targets)

@@ -1,0 +1,123 @@
+"""What a launcher has started: this command several times, and which of them this process is."""
+
+import os
+import re
+import time
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+from cnntrain.errors import ConfigError
+
+_PATIENCE = 1.0  # seconds; a launcher stops all processes as soon as one of them ends, and the first is to say why
+_FIRST_PORT, _NUM_PORTS = 20_000, 20_000
+
+
+class Launcher(NamedTuple):
+    """What a launcher tells each process, by the names of environment variables."""
+
+    name: str
+    size: str
+    rank: str
+    local_size: str = ""
+    local_rank: str = ""
+
+
+# (SLURM_NTASKS is also set in a batch job, where only one process runs; SLURM_STEP_NUM_TASKS is srun's own.)
+_LAUNCHERS = (
+    Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"),
+    Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_LOCALID"),
+    Launcher("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    Launcher("mpirun", "PMI_SIZE", "PMI_RANK"),
+    Launcher("mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
+)
+
+
+class Launched(NamedTuple):
+    """What a launcher has started: `num_processes`, of which this is number `rank`, from 0.
+
+    Attributes:
+        launcher: Its name.
+        variable: The environment variable that says how many there are.
+        num_processes: On all machines.
+        rank: Of this process, from 0.
+        local_rank: Its number on this machine, from 0.
+        restarts: How often torchrun has started them anew, after one of them had ended.
+    """
+
+    launcher: str
+    variable: str
+    num_processes: int
+    rank: int
+    local_rank: int = 0
+    restarts: int = 0
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port at which the processes meet: torchrun's, or for srun the first host of the job.
+
+        Raises:
+            ConfigError: Nobody says where that is.
+        """
+        host, port = os.environ.get("MASTER_ADDR", ""), _number("MASTER_PORT")
+        if self.launcher == "srun":
+            host = host or first_host(os.environ.get("SLURM_STEP_NODELIST", ""))
+            port = port or _FIRST_PORT + _number("SLURM_JOB_ID") * 31 % _NUM_PORTS + _number("SLURM_STEP_ID") % 1000
+        if not host or not port:
+            raise ConfigError(
+                f"{self.launcher} started {self.num_processes} processes ({self.variable}), and nothing says where "
+                f"they meet: set MASTER_ADDR to the first one's host and MASTER_PORT to a free port, or start them "
+                f"with torchrun"
+            )
+        return host, port
+
+    @property
+    def begun(self) -> float | None:
+        """When torchrun began, seconds since 1970, however often it has started this anew; None where nobody knows."""
+        try:
+            return Path(f"/proc/{os.getppid()}").stat().st_mtime
+        except OSError:
+            return None
+
+
+def launched() -> Launched | None:
+    """How often this command was started at once; None where it is one process."""
+    for name, size, rank, _, local_rank in _LAUNCHERS:
+        if (count := _number(size)) > 1:
+            restarts = _number("TORCHELASTIC_RESTART_COUNT") if name == "torchrun" else 0
+            return Launched(name, size, count, _number(rank), _number(local_rank), restarts)
+    return None
+
+
+def first_host(hosts: str) -> str:
+    """The first of SLURM's list of hosts: `node[03-05,7],other` -> `node03`."""
+    match = re.match(r"([^,\[]+)(?:\[([0-9]+)[^]]*\]([^,\[]*))?", hosts)
+    return "".join(part or "" for part in match.groups()) if match else ""
+
+
+def refuse_several_processes() -> None:
+    """For commands that write, and that several processes cannot share.
+
+    Raises:
+        ConfigError: There are several, and this is the first. The others end quietly, with the same exit code.
+    """
+    launch = launched()
+    if launch is None:
+        return
+    if launch.rank > 0:
+        _end_quietly()
+    raise ConfigError(
+        f"{launch.launcher} started this command {launch.num_processes} times ({launch.variable}="
+        f"{launch.num_processes}), and each would do the same (train, evaluate, predict, bench and reproduce share "
+        f"their work); start it once, without {launch.launcher} or with one process, or unset {launch.variable} where "
+        f"this is the only one"
+    )
+
+
+def _end_quietly() -> NoReturn:
+    time.sleep(_PATIENCE)
+    raise SystemExit(ConfigError.exit_code)
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

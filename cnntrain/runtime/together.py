@@ -1,0 +1,105 @@
+"""Several processes, as PyTorch's process groups connect them."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+LONG = timedelta(days=30)  # that the others wait for the first, who may have much to decode; the watch sees who is gone
+BLOCKED = timedelta(minutes=30)  # that a process waits in a step for others that are alive
+
+
+class Together:
+    """Several processes that have joined, see `joining.joined`; its methods are described in `Processes`.
+
+    Args:
+        hosts: The name of each process's machine.
+    """
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        self.rank, self.count = dist.get_rank(), dist.get_world_size()
+        here = [rank for rank, host in enumerate(hosts) if host == hosts[self.rank]]
+        self.local_rank, self.local_count = here.index(self.rank), len(here)
+        self.group = _group(timeout=BLOCKED)
+        # What the host waits for has a group of its own, in which a device takes no part.
+        self._host_group = _group(timeout=LONG)
+        self._soon_group = _group(timeout=LONG)
+        machines = [[rank for rank, host in enumerate(hosts) if host == name] for name in dict.fromkeys(hosts)]
+        groups = [_group(machine, timeout=LONG) for machine in machines]
+        self._here = next(group for group, machine in zip(groups, machines, strict=True) if self.rank in machine)
+        self._first_here = here[0]
+        self._soon: tuple[dist.Work | None, Tensor] | None = None
+
+    def total(self, value: Tensor) -> Tensor:
+        """See `Processes`."""
+        total = value.clone()
+        dist.all_reduce(total, group=self.group)
+        return total
+
+    def stack(self, value: Tensor) -> Tensor:
+        """See `Processes`."""
+        stacked = value.new_empty(self.count, *value.shape)
+        dist.all_gather(list(stacked.unbind()), value.contiguous(), group=self.group)
+        return stacked
+
+    def any(self, flag: bool) -> bool:
+        """See `Processes`."""
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self._host_group)
+        return bool(flags)
+
+    def soon(self, number: int) -> int:
+        """See `Processes`."""
+        largest = 0
+        if self._soon:
+            work, before = self._soon
+            if work:
+                work.wait()
+            largest = int(before)
+        given = torch.tensor(number)
+        self._soon = dist.all_reduce(given, op=dist.ReduceOp.MAX, group=self._soon_group, async_op=True), given
+        return largest
+
+    def gather(self, value: T) -> list[T]:
+        """See `Processes`."""
+        values: list[Any] = [None] * self.count
+        dist.all_gather_object(values, value, group=self._host_group)
+        return values
+
+    def first(self, make: Callable[[], T]) -> T:
+        """See `Processes`."""
+        return self._made(make, 0, self._host_group)
+
+    def first_here(self, make: Callable[[], T]) -> T:
+        """See `Processes`."""
+        return self._made(make, self._first_here, self._here)
+
+    def _made(self, make: Callable[[], T], by: int, group: dist.ProcessGroup | None) -> T:
+        made: list[Any] = [make() if self.rank == by else None]
+        dist.broadcast_object_list(made, src=by, group=group)
+        return made[0]  # type: ignore[no-any-return]
+
+    def use(self, device: torch.device) -> None:
+        """See `Processes`."""
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+            self.group = _group(timeout=BLOCKED, backend="nccl")
+
+    def __deepcopy__(self, memo: Any) -> Self:
+        """Itself: a copy of a network works with the same processes."""
+        return self
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """See `Processes`."""
+        return items[len(items) * self.rank // self.count : len(items) * (self.rank + 1) // self.count]
+
+
+def _group(ranks: list[int] | None = None, *, timeout: timedelta, backend: str = "gloo") -> dist.ProcessGroup:
+    """Those of these ranks, or all; a process of other ranks cannot use what it gets."""
+    group: Any = dist.new_group(ranks, timeout=timeout, backend=backend)
+    return group  # type: ignore[no-any-return]

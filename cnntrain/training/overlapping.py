@@ -1,0 +1,122 @@
+"""Several processes whose gradients are added up while the backward pass still computes others."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from cnntrain.models.general import BatchNorm
+from cnntrain.runtime.together import Together
+from cnntrain.tasks.task import Criterion
+from cnntrain.training.cutting import Part
+from cnntrain.training.dropout import Rows
+from cnntrain.training.exchange import Forward, in_order
+
+# What keeps batch norm's buffers from being copied from the first process before each pass; it has got another name.
+_BUFFERS = next(
+    name
+    for name in ("forward_sync_buffers", "broadcast_buffers")
+    if name in signature(DistributedDataParallel).parameters
+)
+
+
+class Overlapped:
+    """Several processes: gradients are added up while the backward pass still computes others, once a step.
+
+    By PyTorch's DistributedDataParallel (Li et al., arXiv:2006.15704).
+
+    Args:
+        network: On its device.
+        processes: Which.
+        make_forward: Makes of the wrapped network what is called.
+        rows: Told which examples of a pass are at hand.
+        is_static: Whether every step computes the same graph.
+        is_compressed: Whether gradients travel as bfloat16, which rounds them to 8 bits.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        processes: Together,
+        make_forward: Callable[[nn.Module], Forward],
+        rows: Rows,
+        *,
+        is_static: bool,
+        is_compressed: bool,
+    ) -> None:
+        self._network, self._processes, self._make_forward, self._rows = network, processes, make_forward, rows
+        self._is_static, self._is_compressed = is_static, is_compressed
+        self._trained: list[bool] = []
+        self._wrapped: DistributedDataParallel | None = None
+        self._forward: Forward | None = None
+        self.scale = float(processes.count)  # DistributedDataParallel divides by it
+
+    def forward(self, images: Tensor) -> Any:
+        """The network in training; called within `around`."""
+        assert self._forward is not None
+        return self._forward(images)
+
+    def _wrap(self) -> DistributedDataParallel:
+        """The network with its hooks, which are made anew where stages have been frozen or thawed."""
+        trained = [parameter.requires_grad for parameter in self._network.parameters()]
+        if self._wrapped and trained == self._trained:
+            return self._wrapped
+        self._forward = self._wrapped = None  # its hooks go first
+        device = next(self._network.parameters()).device
+        self._wrapped = DistributedDataParallel(
+            self._network,
+            device_ids=[device] if device.type == "cuda" else None,
+            process_group=self._processes.group,
+            **{_BUFFERS: False},  # type: ignore[arg-type]
+            gradient_as_bucket_view=True,
+            static_graph=self._is_static,
+        )
+        if self._is_compressed:
+            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
+
+            self._wrapped.register_comm_hook(self._processes.group, bf16_compress_hook)
+        self._forward, self._trained = self._make_forward(self._wrapped), trained
+        return self._wrapped
+
+    def at(self, part: Part) -> None:
+        """See `Exchange`."""
+        self._rows.set(part)
+
+    @contextmanager
+    def around(self, part: Part, *, is_last: bool, keys: tuple[int, int]) -> Iterator[None]:
+        """See `Exchange`."""
+        self.at(part)
+        wrapped = self._wrap()
+        with nullcontext() if is_last else wrapped.no_sync():
+            yield
+
+    def weight(self, criterion: Criterion, targets: Sequence[Tensor], num_examples: int) -> Tensor | int:
+        """See `Exchange`; nothing is asked where every example weighs one."""
+        weight = criterion.total_weight(torch.cat(list(targets)))
+        return self._processes.total(weight) if isinstance(weight, Tensor) else num_examples
+
+    def sums(self, values: Sequence[Tensor]) -> Tensor:
+        """See `Exchange`."""
+        return self._processes.total(in_order(values))
+
+    def finish(self) -> None:
+        """See `Exchange`."""
+        average_buffers(self._network, self._processes)
+
+
+def average_buffers(network: nn.Module, processes: Together) -> None:
+    """Gives all processes the mean of what batch norm has tracked on each; nothing where that is the same anyway."""
+    own = [
+        buffer
+        for module in network.modules()
+        if isinstance(module, BatchNorm) and getattr(module, "processes", None) is None
+        for buffer in (module.running_mean, module.running_var)
+        if buffer is not None
+    ]
+    if own:
+        mean = processes.total(torch.cat(own)) / processes.count
+        torch._foreach_copy_(own, list(mean.split([buffer.numel() for buffer in own])))

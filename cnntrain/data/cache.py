@@ -31,6 +31,7 @@ import numpy.typing as npt
 from platformdirs import user_cache_path
 
 from cnntrain.data.arrays import Digests, Items
+from cnntrain.data.sharing import PRIVATE, Memory
 from cnntrain.errors import DataError, StorageError
 from cnntrain.runtime.machine import available_cores
 
@@ -77,7 +78,9 @@ def key_of_text(text: str) -> str:
     return hashlib.sha256(f"{_VERSION} {text}".encode()).hexdigest()[:32]
 
 
-def load_images(key: str, shape: Shape, say: Say, *, mapped: bool, check: bool = True) -> CachedImages | None:
+def load_images(
+    key: str, shape: Shape, say: Say, *, mapped: bool, check: bool = True, memory: Memory = PRIVATE
+) -> CachedImages | None:
     """The images of an entry; None where there is none, or a damaged one, which is said.
 
     Args:
@@ -86,6 +89,7 @@ def load_images(key: str, shape: Shape, say: Say, *, mapped: bool, check: bool =
         say: Is told what is damaged.
         mapped: Leave the images in their file, from which the system reads what is asked for; they cannot be written.
         check: Compare all of them with their seals now, which reads them all; else that is left to who reads them.
+        memory: Where they are read into, or mapped.
 
     Raises:
         StorageError: The system does not map so large a file.
@@ -95,7 +99,7 @@ def load_images(key: str, shape: Shape, say: Say, *, mapped: bool, check: bool =
         return None
     try:
         seals = _read_array(entry / "seals.npy", np.uint8, (shape[0], _SEAL_BYTES))
-        images = _open_images(entry / "images.npy", shape, mapped=mapped)
+        images = _open_images(entry / "images.npy", shape, memory, mapped=mapped)
     except (OSError, ValueError) as error:
         if mapped and isinstance(error, OSError) and error.errno == errno.ENOMEM:
             raise StorageError(f"{entry}: cannot be mapped: {error.strerror}; set data.storage: stream") from error
@@ -229,7 +233,7 @@ def _seal_of_array(key: str, content: bytes) -> bytes:
     return hashlib.sha256(key.encode() + content).digest()
 
 
-def _open_images(path: Path, shape: Shape, *, mapped: bool) -> Items:
+def _open_images(path: Path, shape: Shape, memory: Memory, *, mapped: bool) -> Items:
     """A file of images, uint8 (N, *item_shape); its header must be the one written, so nothing in it is parsed."""
     header = _images_header(shape)
     _check_regular(path)
@@ -239,11 +243,11 @@ def _open_images(path: Path, shape: Shape, *, mapped: bool) -> Items:
         if os.fstat(file.fileno()).st_size != len(header) + math.prod(shape):
             raise ValueError(f"{path.name} has another size than was written")
         if mapped:
-            return np.memmap(file, dtype=np.uint8, mode="r", offset=len(header), shape=shape)
-        images = np.fromfile(file, dtype=np.uint8, count=math.prod(shape))
-    if images.size != math.prod(shape):
-        raise ValueError(f"{path.name} was cut off while it was read")
-    return images.reshape(shape)
+            return memory.mapped(file, len(header), shape)
+        images = memory.empty(shape)
+        if file.readinto(images.data) != images.nbytes:
+            raise ValueError(f"{path.name} was cut off while it was read")
+    return images
 
 
 def _images_header(shape: Shape) -> bytes:

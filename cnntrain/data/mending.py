@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Lock
+from typing import Any
 
 from torch import Tensor
 
@@ -40,6 +41,9 @@ class Mending:
             with self._lock:  # batches are read by several threads
                 self._tell()
             row[:] = self._decode(position)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mending, (self._key, self._seals, self._decode, self._say)
 
     def _tell(self) -> None:
         if not self._is_told:

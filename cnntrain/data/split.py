@@ -1,11 +1,12 @@
 """One of the three sets of examples: train, val or test."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cnntrain.data.arrays import Digests, Items
@@ -94,3 +95,21 @@ class Split:
         """Positions of the examples that the other split holds too, byte for byte."""
         known = {digest.tobytes() for digest in other.digests}
         return [index for index, digest in enumerate(self.digests) if digest.tobytes() in known]
+
+
+def brought_to(
+    splits: Iterable[Split], device: torch.device, *, home: torch.device, num_processes: int = 1
+) -> list[Split]:
+    """The same splits for batches on another device; what they share, they share there too.
+
+    Args:
+        splits: In any order.
+        device: Where batches are wanted.
+        home: Whose memory holds examples, where memory does.
+        num_processes: That share this machine's cores.
+    """
+    splits = list(splits)
+    stores = {
+        store: store.on(device, home=home, num_processes=num_processes) for store in {split.store for split in splits}
+    }
+    return [replace(split, store=stores[split.store], targets=split.targets.to(device)) for split in splits]

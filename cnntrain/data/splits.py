@@ -1,11 +1,13 @@
 """The three sets of examples together, as training takes them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
+
 from cnntrain.data.images.preprocessing import Preprocessing
-from cnntrain.data.split import Split
+from cnntrain.data.split import Split, brought_to
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,12 @@ class Splits:
     def num_classes(self) -> int:
         """K."""
         return len(self.class_names)
+
+    def on(self, device: torch.device, *, home: torch.device, num_processes: int = 1) -> "Splits":
+        """The same for batches on another device; arguments as `brought_to`."""
+        splits = (self.train, self.val, self.test)
+        train, val, test = brought_to(splits, device, home=home, num_processes=num_processes)
+        return replace(self, train=train, val=val, test=test)
 
     def identity(self) -> dict[str, dict[str, Any]]:
         """How many examples each split has and their hash; of val and test, how many are copies of those of training.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from cnntrain.data import cache
+from cnntrain.data.sharing import PRIVATE, Memory
 from cnntrain.data.sources.image_folder import IMAGE_FOLDER
 from cnntrain.errors import ConfigError, DataError
 from cnntrain.runtime.machine import available_memory
@@ -19,15 +20,22 @@ class Storage:
         kind: `device`, `memory` (of the host), `cache` (decoded, in a file that is mapped into memory) or `stream`
             (decoded anew each time).
         device: That trains.
+        memory: Into which the host's images are put.
     """
 
     kind: str
     device: torch.device
+    memory: Memory = PRIVATE
 
     @property
     def home(self) -> torch.device:
         """The device whose memory holds images, where memory does."""
         return self.device if self.kind == "device" else torch.device("cpu")
+
+    @property
+    def maps_cache(self) -> bool:
+        """Whether images are left in the cache's file: for good, or as the host need not have room for all at once."""
+        return self.kind == "cache" or self.home.type != "cpu"
 
     @property
     def is_at_hand(self) -> bool:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.data.arrays import Items
+from cnntrain.runtime.machine import available_cores
 
 
 class Store(Protocol):
@@ -32,6 +33,15 @@ class Store(Protocol):
             DataError: An item cannot be read.
         """
 
+    def on(self, device: torch.device, *, home: torch.device, num_processes: int = 1) -> "Store":
+        """The same examples for batches on another device.
+
+        Args:
+            device: Where batches are wanted.
+            home: Whose memory holds them, where memory does.
+            num_processes: That share this machine's cores.
+        """
+
 
 class ResidentStore(Store):
     """Items in the memory of the device that trains, or in that of the host, or mapped there from a file.
@@ -49,6 +59,12 @@ class ResidentStore(Store):
         order = order.to(self.items.device)
         for span in spans:
             yield self._upload(self.items.index_select(0, order[span]))
+
+    def on(self, device: torch.device, *, home: torch.device, num_processes: int = 1) -> "ResidentStore":
+        return ResidentStore(self.items.to(home), device)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ResidentStore, (self.items, _CPU)
 
 
 class MappedStore(Store):
@@ -82,6 +98,12 @@ class MappedStore(Store):
         self._mend(rows, positions)
         return rows
 
+    def on(self, device: torch.device, *, home: torch.device, num_processes: int = 1) -> "MappedStore":
+        return MappedStore(self._items, device, self._mend)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MappedStore, (self._items, _CPU, self._mend)
+
 
 class StreamedStore(Store):
     """Items decoded when they are wanted, by threads that read ahead and live as long as the store.
@@ -91,21 +113,26 @@ class StreamedStore(Store):
     Args:
         decode: Position -> an item.
         item_shape: Of each.
-        num_threads: How many decode at once; 0: the one that asks.
+        num_threads: How many decode at once; 0: the one that asks; None: one for each core.
         device: Where batches are wanted.
         dtype: Of items.
+        num_processes: That share this machine's cores.
     """
 
     def __init__(
         self,
         decode: Callable[[int], Items],
         item_shape: tuple[int, ...],
-        num_threads: int,
+        num_threads: int | None,
         device: torch.device,
         dtype: torch.dtype = torch.uint8,
+        *,
+        num_processes: int = 1,
     ) -> None:
         self._decode = decode
         self._item_shape, self._dtype = item_shape, dtype
+        self._wanted_threads = num_threads
+        num_threads = max(1, available_cores() // num_processes) if num_threads is None else num_threads
         self._num_threads = num_threads
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="decode") if num_threads else _AtOnce()
         self._upload = Upload(device)
@@ -123,6 +150,13 @@ class StreamedStore(Store):
             for _, tasks in waiting:
                 for task in tasks:
                     task.cancel()
+
+    def on(self, device: torch.device, *, home: torch.device, num_processes: int = 1) -> "StreamedStore":
+        kept = (self._decode, self._item_shape, self._wanted_threads)
+        return StreamedStore(*kept, device, self._dtype, num_processes=num_processes)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StreamedStore, (self._decode, self._item_shape, self._wanted_threads, _CPU, self._dtype)
 
     def _num_ahead(self, batch_size: int) -> int:
         # Enough that no thread runs dry while a batch is finished, and no more: a batch may be large.
@@ -159,6 +193,7 @@ class _AtOnce(Executor):
         return future
 
 
+_CPU = torch.device("cpu")
 _BATCHES_AHEAD = 2  # read from a mapped file before they are asked for
 _CHUNK = 8  # items a task: a task for each would cost small ones a third of the time
 

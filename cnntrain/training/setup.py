@@ -97,7 +97,7 @@ def set_up(
     # 1 data preparation: three sets that share no image, for what was seen in training proves nothing.
     reporter.step(1, "data preparation", config.data.source)
     data_root = resolve_data_root(config.data.source, config.run.data_root)
-    splits = prepare_data(config.data, data_root=data_root, device=device, reporter=reporter)
+    splits = prepare_data(config.data, data_root=data_root, device=device, reporter=reporter, processes=processes)
     reporter.say(*_about_data(splits))
 
     # 2 initialisation: weights must differ, or all units would learn the same; a seed makes them repeatable.

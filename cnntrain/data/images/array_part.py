@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -29,17 +30,15 @@ class ArrayPart:
     @property
     def name_of(self) -> Callable[[int], str]:
         """`train/0`, `train/1`, ..."""
-        name = self.name
-        return lambda index: f"{name}/{index}"
+        return partial("{}/{}".format, self.name)
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, fitted, by the same path that an image file takes in `predict`."""
         digests = np.empty((len(self.images), 32), dtype=np.uint8)
         for index, image in enumerate(self.images):
             digests[index] = np.frombuffer(hashlib.sha256(image.tobytes()).digest(), dtype=np.uint8)
-        images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"])).to(storage.home)
-        store = ResidentStore(images, storage.device)
-        return Stored(store, digests, digests)
+        images = torch.from_numpy(np.require(self._fit(preprocessing), requirements=["C", "W"]))
+        return Stored(ResidentStore(images, torch.device("cpu")), digests, digests)
 
     def thumbnails(self, reporter: Reporter) -> Pixels:
         """See `Part`."""

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cnntrain.data import cache
 from cnntrain.data.arrays import Labels
 from cnntrain.data.images.decode import decode_image, enough_for, fit_content, read_bytes
 from cnntrain.data.images.digests import is_jpeg, pixel_digest
+from cnntrain.data.images.folder_files import Decode, FolderFiles
 from cnntrain.data.images.formats import formats
 from cnntrain.data.images.preprocessing import Pixels, Preprocessing
 from cnntrain.data.images.similar import ENOUGH_PX, THUMBNAIL, thumbnail
@@ -26,6 +28,8 @@ from cnntrain.data.storage import Storage, describe_size
 from cnntrain.data.stores import MappedStore, ResidentStore, Store, StreamedStore
 from cnntrain.errors import DataError, StorageError
 from cnntrain.runtime.machine import available_cores
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,11 @@ class FolderPart:
     @property
     def name_of(self) -> Callable[[int], str]:
         """The path below the folder's parent, such as `train/cats/1.jpg`."""
-        return lambda index: f"{self.folder.name}/{self.files[index]}"
+        return self._kept_files.name_of
+
+    @cached_property
+    def _kept_files(self) -> FolderFiles:
+        return FolderFiles.of(self.folder, self.files)
 
     def load(self, preprocessing: Preprocessing, storage: Storage, reporter: Reporter) -> Stored:
         """All images, decoded by several threads, or from the cache when files and preprocessing are unchanged.
@@ -64,31 +72,28 @@ class FolderPart:
             StorageError: The images were to be kept on disk, and cannot be.
         """
         files_key, shape = cache.key_of(self.folder, self.files), (len(self.files), *preprocessing.item_shape)
-
-        def decode(index: int) -> Pixels:
-            path = self.folder / self.files[index]
-            return fit_content(read_bytes(path), preprocessing, path)
-
+        decode = Decode(self._kept_files, preprocessing)
         if storage.kind == "stream":
             digests = self._digests(files_key, shape, preprocessing, reporter)
-            store: Store = StreamedStore(decode, shape[1:], self._num_threads, storage.device)
+            store: Store = StreamedStore(decode, shape[1:], self.num_workers, _CPU)
             return Stored(store, digests[:, :32], digests[:, 32:])
 
         key, is_mapped = _images_key(files_key, preprocessing), storage.kind == "cache"
-        mapped = is_mapped or storage.home.type != "cpu"  # the host need not have room for all at once
-        decoded = cache.load_images(key, shape, reporter.say, mapped=mapped, check=not is_mapped)
+        decoded = cache.load_images(
+            key, shape, reporter.say, mapped=storage.maps_cache, check=not is_mapped, memory=storage.memory
+        )
         if decoded:
             digests = self._digests(files_key, shape, preprocessing, reporter)
         else:
-            decoded, digests = self._decode_all(key, shape, preprocessing, reporter, mapped=mapped, needed=is_mapped)
+            decoded, digests = self._decode_all(key, shape, preprocessing, storage, reporter)
             cache.keep(self._digests_key(files_key, preprocessing), digests)
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "The given NumPy array is not writable")  # and nobody writes
             images = torch.from_numpy(decoded.images)
         if is_mapped:
-            store = MappedStore(images, storage.device, Mending(key, decoded.seals, decode, reporter.say))
+            store = MappedStore(images, _CPU, Mending(key, decoded.seals, decode, reporter.say))
         else:
-            store = ResidentStore(images.to(storage.home), storage.device)
+            store = ResidentStore(images, _CPU)
         return Stored(store, digests[:, :32], digests[:, 32:])
 
     def thumbnails(self, reporter: Reporter) -> Pixels:
@@ -186,12 +191,10 @@ class FolderPart:
         key: str,
         shape: cache.Shape,
         preprocessing: Preprocessing,
+        storage: Storage,
         reporter: Reporter,
-        *,
-        mapped: bool,
-        needed: bool,
     ) -> tuple[cache.CachedImages, Pixels]:
-        """Images, and digests as `_digests`, through the cache where it can be written, or where it is `needed`."""
+        """Images, and digests as `_digests`, through the cache where it can be written, or must be."""
         size, free = math.prod(shape), cache.free_space()
         digests = np.empty((len(self.files), 64), dtype=np.uint8)
         images = self._decoded(shape, preprocessing, digests, reporter)
@@ -203,19 +206,24 @@ class FolderPart:
             )
             try:
                 cache.save_images(key, shape, images)
-                if cached := cache.load_images(key, shape, reporter.say, mapped=mapped, check=False):
+                cached = cache.load_images(
+                    key, shape, reporter.say, mapped=storage.maps_cache, check=False, memory=storage.memory
+                )
+                if cached:
                     return cached, digests
                 problem = "they were removed as soon as they were there"
             except OSError as error:
                 problem = f"{error.strerror}"
                 reporter.say(f"     note: {cache.folder()} cannot be written: {problem}")
             images = self._decoded(shape, preprocessing, digests, reporter)
-        if needed:
+        if storage.kind == "cache":
             raise StorageError(
                 f"{cache.folder()} cannot hold the decoded images: {problem}; "
                 f"set data.storage: stream, or XDG_CACHE_HOME to a larger disk"
             )
-        decoded = np.fromiter(images, dtype=(np.uint8, shape[1:]), count=len(self.files))
+        decoded = storage.memory.empty(shape)
+        for index, image in enumerate(images):
+            decoded[index] = image
         return cache.CachedImages(decoded, digests[:, :0]), digests
 
     def _decoded(
@@ -240,7 +248,7 @@ class FolderPart:
                 faults.append(str(error))
                 return np.zeros(shape[1:], dtype=np.uint8)
 
-        store = StreamedStore(decode, shape[1:], self._num_threads, torch.device("cpu"))
+        store = StreamedStore(decode, shape[1:], self.num_workers, _CPU)
         order, spans = torch.arange(len(self.files)), [slice(i, i + 256) for i in range(0, len(self.files), 256)]
         images = (image for batch in store.read(order, spans) for image in batch.numpy())
         yield from reporter.progress(images, len(self.files), f"decoding {self.folder.name}")

@@ -13,6 +13,7 @@ def entry() -> None:
 
     from cnntrain.errors import CnntrainError, Interrupted
     from cnntrain.runtime.exhaustion import explain_exhaustion
+    from cnntrain.runtime.launchers import speaks
     from cnntrain.runtime.signals import StopSignals
     from cnntrain.runtime.streams import open_streams, reopen_closed
 
@@ -28,7 +29,8 @@ def entry() -> None:
             finally:  # a signal that comes before this is caught below, and after it nothing is raised
                 stop.end()
         except KeyboardInterrupt as error:  # before or after the command itself
-            print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
+            if speaks():
+                print(f"error: {str(error) or 'interrupted'}", file=sys.stderr)
             code = getattr(error, "exit_code", Interrupted.exit_code)
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(CnntrainError, OSError, ValueError):  # main has said what is wrong with stdout
@@ -43,7 +45,8 @@ def _listen_early() -> None:
         interrupted = number == signal.SIGINT
         how = "interrupted" if interrupted else f"stopped by {signal.Signals(number).name}"
         try:
-            os.write(2, f"error: {how}; nothing was begun yet\n".encode())
+            if os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0":  # of several the first speaks
+                os.write(2, f"error: {how}; nothing was begun yet\n".encode())
         finally:  # stderr may be closed
             os._exit(130 if interrupted else 75)
 

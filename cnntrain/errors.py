@@ -15,6 +15,11 @@ def notebook_lines(error: BaseException) -> list[str]:
     return [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])]
 
 
+def describe_bug(error: BaseException) -> str:
+    """What is said of an error that is no user's mistake."""
+    return f"a bug of cnntrain: {type(error).__name__}: {error}"
+
+
 class CnntrainError(Exception):
     """Something the user can put right. The message says what, where and what to do next.
 

@@ -5,13 +5,15 @@ import shlex
 import sys
 import time
 import traceback
+from contextlib import nullcontext
 
 from cnntrain import __version__
 from cnntrain.cli.commands import app
 from cnntrain.cli.completing import COMPLETION, completion_for
-from cnntrain.cli.output import complain, harmless_output
-from cnntrain.errors import CnntrainError, DeviceError, Interrupted, OtherProcessError, StorageError
+from cnntrain.cli.output import complain, harmless_output, no_output
+from cnntrain.errors import CnntrainError, DeviceError, Interrupted, StorageError, describe_bug
 from cnntrain.runtime.exhaustion import describe_limit, memory_limit
+from cnntrain.runtime.launchers import speaks, who_speaks
 from cnntrain.runtime.names import printable_lines
 
 # How libraries that cannot be loaded say that there is no memory.
@@ -29,40 +31,57 @@ def main(arguments: list[str] | None = None) -> int:
 def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     try:
-        try:
-            if not completion_for(arguments):
-                app([argument for argument in arguments if argument != "--debug"], prog_name="cnntrain")
-        except SystemExit as done:
-            if _interrupt_behind(done):  # between the command and typer, which says nothing of signals
-                raise
-            return done.code if isinstance(done.code, int) else 1
-        finally:
-            sys.stdout.flush()
+        with nullcontext() if speaks() else no_output():
+            return _run([argument for argument in arguments if argument != "--debug"])
     except (Exception, SystemExit) as error:
         if debug:
             traceback.print_exc()
-        return _explain(error, arguments)
-    return 0
+        code = _exit_code(error)
+        which = who_speaks(error)
+        if which is not None:
+            complain(*_explain(error, code, which, arguments))
+        return code
 
 
-def _explain(error: BaseException, arguments: list[str]) -> int:
-    """Says on stderr what went wrong; the exit code."""
-    if isinstance(error, OtherProcessError) and error.is_quiet:
+def _run(arguments: list[str]) -> int:
+    try:
+        if not completion_for(arguments):
+            app(arguments, prog_name="cnntrain")
+        return 0
+    except SystemExit as done:
+        if _interrupt_behind(done):  # between the command and typer, which says nothing of signals
+            raise
+        return done.code if isinstance(done.code, int) else 1
+    finally:
+        sys.stdout.flush()
+
+
+def _exit_code(error: BaseException) -> int:
+    if isinstance(error, CnntrainError):
         return error.exit_code
-    if isinstance(error, (CnntrainError, OSError)):
-        first, *more = error.lines if isinstance(error, CnntrainError) else [str(error)]
-        complain(f"error: {first}", *more, *getattr(error, "__notes__", []))
-        return error.exit_code if isinstance(error, CnntrainError) else StorageError.exit_code
+    if isinstance(error, OSError):
+        return StorageError.exit_code
     if interrupt := _interrupt_behind(error):
-        complain(f"error: {str(interrupt) or 'interrupted'}")
         return int(getattr(interrupt, "exit_code", Interrupted.exit_code))
     if isinstance(error, MemoryError) or any(sign in _traceback_of(error) for sign in _NO_MEMORY):
+        return DeviceError.exit_code
+    return CnntrainError.exit_code
+
+
+def _explain(error: BaseException, code: int, which: str, arguments: list[str]) -> list[str]:
+    """What went wrong, in lines; the first begins with `which` process it is about."""
+    if isinstance(error, (CnntrainError, OSError)):
+        first, *more = error.lines if isinstance(error, CnntrainError) else [str(error)]
+        if code == CnntrainError.exit_code:  # of another process, which is this one
+            more = [_log_bug(error.__cause__ or error, arguments)]
+        return [f"error: {which}{first}", *more, *getattr(error, "__notes__", [])]
+    if interrupt := _interrupt_behind(error):
+        return [f"error: {which}{str(interrupt) or 'interrupted'}"]
+    if code == DeviceError.exit_code:
         limit = memory_limit()
         advice = describe_limit(limit) if limit else "close other programs"
-        complain(f"error: out of memory while libraries were loaded; {advice}")
-        return DeviceError.exit_code
-    complain(f"error: a bug of cnntrain: {type(error).__name__}: {error}", _log_bug(error, arguments))
-    return 1
+        return [f"error: {which}out of memory while libraries were loaded; {advice}"]
+    return [f"error: {which}{describe_bug(error)}", _log_bug(error, arguments)]
 
 
 def _interrupt_behind(error: BaseException | None) -> KeyboardInterrupt | None:

@@ -13,6 +13,7 @@ import typer.main
 from cnntrain import __version__
 from cnntrain.cli.meaning import Command, Group
 from cnntrain.cli.output import show
+from cnntrain.cli.several import ProcessesOptions, done_by_several
 from cnntrain.errors import Interrupted
 from cnntrain.runtime.launchers import refuse_several_processes
 
@@ -21,6 +22,9 @@ EPILOG = (
     "7 storage, 8 not reproduced, 75 stopped by a signal and saved, 130 interrupted by Ctrl-C. "
     "--debug, anywhere, shows the traceback of a failure."
 )
+
+# Commands whose work several processes share: they have the option --processes.
+_SHARED = {"train"}
 
 # Commands that write, and that a launcher must not start several times; `data check` is one with --page.
 _WRITING = {
@@ -104,7 +108,8 @@ def _guarded(name: str, function: Callable[..., None]) -> Callable[..., None]:
         if name in _WRITING:
             refuse_several_processes()
         try:
-            function(**options)
+            if name not in _SHARED or not done_by_several(options.pop("several")):
+                function(**options)
         except KeyboardInterrupt as error:
             interrupted = Interrupted(str(error) or "interrupted")
             interrupted.exit_code = getattr(error, "exit_code", Interrupted.exit_code)  # that of a signal
@@ -112,6 +117,10 @@ def _guarded(name: str, function: Callable[..., None]) -> Callable[..., None]:
                 interrupted.add_note(note)
             raise interrupted from None
 
+    if name in _SHARED:
+        own = inspect.signature(function)
+        several = inspect.Parameter("several", inspect.Parameter.KEYWORD_ONLY, annotation=ProcessesOptions)
+        guarded.__signature__ = own.replace(parameters=[*own.parameters.values(), several])  # type: ignore[attr-defined]
     return guarded
 
 

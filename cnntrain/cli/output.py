@@ -38,6 +38,18 @@ def harmless_output() -> Iterator[None]:
 
 
 @contextmanager
+def no_output() -> Iterator[None]:
+    """Drops what is printed, by libraries too, save what goes to `complain`: of several processes one speaks."""
+    before = sys.stdout, sys.stderr
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:  # noqa: PTH123
+        sys.stdout = sys.stderr = nowhere
+        try:
+            yield
+        finally:
+            sys.stdout, sys.stderr = before
+
+
+@contextmanager
 def silent_libraries() -> Iterator[None]:
     """Leaves out what libraries in C write to stderr on their own.
 

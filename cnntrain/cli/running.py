@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import cnntrain
 from cnntrain.cli.output import show
+from cnntrain.runtime.launchers import speaks
 
 if TYPE_CHECKING:
     from cnntrain.config.loading import LoadedConfig
@@ -34,10 +35,12 @@ def train_and_tell(
     allow_changes: bool = False,
     quiet: bool,
 ) -> "Run":
-    """Trains, and says what came out; `flags` as `given` has them, the others as `cnntrain.train`."""
+    """Trains, and the first process says what came out; `flags` as `given` has them, the others as `cnntrain.train`."""
     from cnntrain.runs.console import Console
 
     run = cnntrain.train(config, **flags, resume=resume, allow_changes=allow_changes, report=False, quiet=quiet)
+    if not speaks():
+        return run
     console, folder = Console(quiet=quiet), run.folder
     if run.already_finished:
         show(f"{folder} is finished: {run.already_finished}")

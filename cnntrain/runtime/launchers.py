@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from typing import NamedTuple, NoReturn
 
-from cnntrain.errors import ConfigError
+from cnntrain.errors import ConfigError, OtherProcessError
 
+OWN_NAME = "cnntrain --processes"  # by which torchrun's agent knows what it was started for
 _PATIENCE = 1.0  # seconds; a launcher stops all processes as soon as one of them ends, and the first is to say why
 _FIRST_PORT, _NUM_PORTS = 20_000, 20_000
 
@@ -26,7 +27,7 @@ class Launcher(NamedTuple):
 _LAUNCHERS = (
     Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"),
     Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_LOCALID"),
-    Launcher("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    Launcher("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", local_rank="OMPI_COMM_WORLD_LOCAL_RANK"),
     Launcher("mpirun", "PMI_SIZE", "PMI_RANK"),
     Launcher("mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
 )
@@ -88,6 +89,32 @@ def launched() -> Launched | None:
     return None
 
 
+def speaks() -> bool:
+    """Whether this process is the only one, or the first of several: what all have to say is said by that one."""
+    launch = launched()
+    return launch is None or launch.rank == 0
+
+
+def who_speaks(error: BaseException) -> str | None:
+    """Which process an error is to be told of, in words; None where another process tells it.
+
+    What goes wrong before processes have met does so in all of them alike. They give the first one time to say it; on
+    other machines, where the launcher does not end them meanwhile, it may be another mistake, and one says it.
+    """
+    launch = launched()
+    if isinstance(error, OtherProcessError):
+        return None if error.is_quiet else ""
+    if launch is None or launch.rank == 0:
+        return ""
+    time.sleep(_PATIENCE * (1 + (launch.local_rank > 0)))
+    return None if launch.local_rank > 0 else f"process {launch.rank} of {launch.num_processes}: "
+
+
+def is_started_here() -> bool:
+    """Whether `--processes` has started this process, on this machine."""
+    return os.environ.get("TORCHELASTIC_RUN_ID") == OWN_NAME
+
+
 def first_host(hosts: str) -> str:
     """The first of SLURM's list of hosts: `node[03-05,7],other` -> `node03`."""
     match = re.match(r"([^,\[]+)(?:\[([0-9]+)[^]]*\]([^,\[]*))?", hosts)
@@ -100,6 +127,22 @@ def refuse_several_processes() -> None:
     Raises:
         ConfigError: There are several, and this is the first. The others end quietly, with the same exit code.
     """
+    _refuse(
+        "and each would do the same (train, evaluate, predict, bench and reproduce share their work); start it once, "
+        "without {launcher} or with one process, or unset {variable} where this is the only one"
+    )
+
+
+def refuse_more_processes() -> None:
+    """For what starts several processes itself.
+
+    Raises:
+        ConfigError: As `refuse_several_processes`.
+    """
+    _refuse("and --processes would have each of them start more; leave out one of the two")
+
+
+def _refuse(why: str) -> None:
     launch = launched()
     if launch is None:
         return
@@ -107,9 +150,7 @@ def refuse_several_processes() -> None:
         _end_quietly()
     raise ConfigError(
         f"{launch.launcher} started this command {launch.num_processes} times ({launch.variable}="
-        f"{launch.num_processes}), and each would do the same (train, evaluate, predict, bench and reproduce share "
-        f"their work); start it once, without {launch.launcher} or with one process, or unset {launch.variable} where "
-        f"this is the only one"
+        f"{launch.num_processes}), {why.format_map(launch._asdict())}"
     )
 
 

@@ -10,10 +10,13 @@ from types import FrameType
 from typing import Any, NoReturn, Self
 
 from cnntrain.errors import notebook_lines
+from cnntrain.runtime.launchers import speaks
 from cnntrain.runtime.processes import ALONE, Processes
 
 PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h: try again
-_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1")  # Windows has the first two
+STOPPING = [
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
+]  # Windows has the first two
 _PATIENCE_SECONDS = 5  # for a command that does not train to clear away what it has half made
 
 
@@ -68,7 +71,7 @@ class StopSignals:
 
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
-            for number in (getattr(signal, name) for name in _NAMES if hasattr(signal, name)):
+            for number in STOPPING:
                 if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._receive)
         return self
@@ -144,7 +147,8 @@ class StopSignals:
 
 def _exit(number: int, message: str) -> NoReturn:
     try:
-        os.write(sys.stderr.fileno(), f"error: {message}\n".encode())
+        if speaks():
+            os.write(sys.stderr.fileno(), f"error: {message}\n".encode())
     finally:  # stderr may be gone
         os._exit(_exit_code(number))
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch.distributed as dist
 
-from cnntrain.errors import CnntrainError, Interrupted, OtherProcessError
+from cnntrain.errors import CnntrainError, Interrupted, OtherProcessError, StorageError, describe_bug
 from cnntrain.runtime.names import printable
 
 LOST_AFTER_SECONDS = 60.0  # without a sign of life; a process that has ended is noticed at once, by its connections
@@ -89,8 +89,10 @@ class Watch:
             failure, is_own = self._settled(error)
         except RuntimeError:  # who holds the store has ended, too early to say why
             failure, is_own = _gone([0], self._count), False
-        explained = error if is_own else failure.error(self._rank, self._count)
-        for note in getattr(error, "__notes__", []) if not is_own else []:
+        if is_own and self._rank > 0:
+            failure = failure._replace(voice=self._rank)  # which it says with its number
+        explained = error if is_own and self._rank == 0 else failure.error(self._rank, self._count)
+        for note in getattr(error, "__notes__", []) if explained is not error else []:
             explained.add_note(note)
         return explained
 
@@ -192,8 +194,10 @@ def _failure_of_error(error: BaseException, rank: int) -> Failure:
         return Failure(rank, error.exit_code, list(error.lines))
     if isinstance(error, KeyboardInterrupt):
         return Failure(rank, getattr(error, "exit_code", Interrupted.exit_code), [str(error) or "interrupted"])
+    if isinstance(error, OSError):
+        return Failure(rank, StorageError.exit_code, [printable(error)])
     # Of bugs there is more to tell, which the process itself knows.
-    return Failure(rank, 1, [printable(f"{type(error).__name__}: {error}")], voice=rank)
+    return Failure(rank, CnntrainError.exit_code, [printable(describe_bug(error))], voice=rank)
 
 
 def _ignore_signals() -> None:

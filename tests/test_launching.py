@@ -1,0 +1,112 @@
+"""Several processes of one command: `--processes`, torchrun and srun start them; they speak with one voice."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import Cli
+
+TRAIN = ["train", "digits_lenet", "--set", "run.report=false", "--set", "run.tensorboard=false"]
+LONG = [*TRAIN, "--epochs", "2000", "--set", "recipe.early_stopping=null"]
+
+
+def start(*arguments: str, cwd: Path, **variables: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "cnntrain", *arguments],
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def run(*arguments: str, cwd: Path, **variables: str) -> tuple[int, str, str]:
+    return end(start(*arguments, cwd=cwd, **variables))
+
+
+def until_it_trains(cwd: Path, epochs: int = 1) -> Path:
+    began = time.monotonic()
+    while time.monotonic() - began < 100:
+        for metrics in cwd.glob("runs/digits_lenet/*/metrics.jsonl"):
+            if len(metrics.read_text().splitlines()) >= epochs:
+                return metrics.parent
+        time.sleep(0.05)
+    raise AssertionError("it does not train")
+
+
+def children(pid: int) -> list[int]:
+    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_processes_starts_several_that_speak_with_one_voice(tmp_path: Path) -> None:
+    code, out, err = run(*TRAIN, "--processes", "2", "--epochs", "2", cwd=tmp_path)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()] == ["test", "run"]
+    assert [line.split()[0] for line in err.splitlines() if line.startswith("epoch")] == ["epoch", "epoch"]
+    assert err.count("use it:") == 1
+    assert "torch" not in err
+    [folder] = (tmp_path / "runs" / "digits_lenet").iterdir()
+    assert json.loads((folder / "results.json").read_text())["epochs_run"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["--allow-changes"], 2, "error: --allow-changes goes with --resume"),
+        (["--output", "/proc/no"], 7, "error: "),
+    ],
+)
+def test_what_goes_wrong_in_all_processes_is_one_message_with_its_exit_code(
+    arguments: list[str], code: int, words: str, tmp_path: Path
+) -> None:
+    ended, out, err = run(*TRAIN, "--processes", "2", *arguments, cwd=tmp_path)
+    assert (ended, out) == (code, ""), err
+    assert [line for line in err.splitlines() if "rror" in line] == [
+        line for line in err.splitlines() if line.startswith(words)
+    ]
+    assert err.count("error: ") == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_to_the_command_reaches_all_processes_which_save(number: int, code: int, tmp_path: Path) -> None:
+    process = start(*LONG, "--processes", "2", cwd=tmp_path)
+    folder = until_it_trains(tmp_path)
+    process.send_signal(number)
+    ended, out, err = end(process)
+    assert (ended, out) == (code, ""), err
+    assert err.count("error: ") == 1
+    assert list((folder / "checkpoints").glob("step-*.pt"))
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "x", "2.0", "", "99999", "\uff12"])
+def test_a_number_of_processes_that_is_none_is_one_message(number: str, cli: Cli, tmp_path: Path) -> None:
+    outcome = cli(*TRAIN, f"--processes={number}", "--output", tmp_path)
+    assert (outcome.code, outcome.out) == (2, "")
+    assert len(outcome.err.splitlines()) == 1
+    assert "is no number of processes (allowed: 1 to 1024, auto)" in outcome.err
+
+
+def test_who_was_started_several_times_starts_no_more(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    outcome = cli(*TRAIN, "--processes", "2", "--output", tmp_path)
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
+    assert "torchrun started this command 2 times (WORLD_SIZE=2), and --processes would have each" in outcome.err
+
+
+def test_one_process_is_an_ordinary_training(cli: Cli, tmp_path: Path) -> None:
+    outcome = cli(*TRAIN, "--processes", "1", "--epochs", "1", "--output", tmp_path)
+    assert outcome.code == 0

@@ -193,7 +193,7 @@ def test_a_training_checkpoint_may_hold_sums_of_any_size(value: object) -> None:
     TypeAdapter(SumValues).validate_python(sums)
 
 
-@pytest.mark.parametrize("value", [math.inf, math.nan, torch.tensor(math.inf), 10**400, "1", True])
+@pytest.mark.parametrize("value", [math.inf, math.nan, torch.tensor(math.inf), 1e300, 2**63, 10**400, "1", True])
 def test_sums_that_are_no_finite_numbers_are_refused(value: object) -> None:
     sums = {"loss": value, "weight": 1.0, "correct": 1, "num_images": 1, "seconds": 1.0, "data_seconds": 0.0}
     with pytest.raises(ValidationError, match="loss"):

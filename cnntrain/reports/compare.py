@@ -58,6 +58,12 @@ class Compared:
         return float(self.results["test"]["accuracy"])
 
     @property
+    def test_sha256(self) -> str | None:
+        """Of the test images; older versions did not write it."""
+        sha256: str | None = self.results.get("splits", {}).get("test", {}).get("sha256")
+        return sha256
+
+    @property
     def results(self) -> dict[str, Any]:
         """Of results.json."""
         return self.records.results
@@ -111,8 +117,8 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Group]:
     """
     groups = _grouped([_compared(folder, out) for folder in folders])
     runs = sorted((run for group in groups for run in group.runs), key=lambda run: -run.accuracy)
-    hashes = {run.results["splits"]["test"]["sha256"] for run in runs}
-    seeded, same_test = any(len(group.by_seed) > 1 for group in groups), len(hashes) == 1
+    unknown_test, hashes = [run.name for run in runs if not run.test_sha256], {run.test_sha256 for run in runs}
+    seeded, same_test = any(len(group.by_seed) > 1 for group in groups), len(hashes) == 1 and not unknown_test
     of_groups = differences(groups[0].spread, [group.spread for group in groups[1:]])
     page = render(
         "compare.html",
@@ -121,6 +127,7 @@ def compare_runs(folders: Sequence[Path], out: Path) -> list[Group]:
         groups=groups if seeded else [],
         leaders=[run for run in runs if run.accuracy == runs[0].accuracy],
         same_test=same_test,
+        unknown_test=unknown_test,
         differences=_pairs(runs) if same_test and not seeded else [],
         group_differences=list(zip(groups[1:], of_groups, strict=True)) if same_test and seeded else [],
         fewest_seeds=FEWEST_SEEDS,

@@ -174,9 +174,11 @@ class Course(NamedTuple):
 
         def average(values: Callable[[Mapping[str, Any]], float]) -> list[float]:
             rows = [[values(line) for line in lines[:length]] for lines in runs]
-            return [float(mean) for mean in np.mean(rows, axis=0)] if length else []
+            with np.errstate(over="ignore"):
+                return [float(mean) for mean in np.mean(rows, axis=0)] if length else []
 
-        seconds = np.cumsum(average(lambda line: line["seconds"])).tolist()
+        with np.errstate(over="ignore"):
+            seconds = np.cumsum(average(lambda line: line["seconds"])).tolist()
         accuracy = average(lambda line: 100 * line["val"].get("accuracy", np.nan))
         loss = average(lambda line: line["val"].get("loss", np.nan))
         return cls([line["epoch"] for line in runs[0][:length]], seconds, accuracy, loss)

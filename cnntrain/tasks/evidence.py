@@ -6,6 +6,7 @@ from typing import Any
 from cnntrain.runtime.names import shortened
 
 FEW = 20  # images, below which a share of them says little: of 20 that are all right, 84 % may be
+LEAST_PRECISION = 1e-9  # above 0; a smaller share is of no number of images that there is
 
 
 def counted(number: int, noun: str) -> str:
@@ -22,7 +23,7 @@ def num_correct(row: Mapping[str, Any]) -> int:
 def num_predicted(row: Mapping[str, Any]) -> int | None:
     """Images that were called a class; None where an older version did not write it, and it cannot be told."""
     predicted: int | None = row.get("predicted")
-    if predicted is None and row["precision"]:
+    if predicted is None and row["precision"] >= LEAST_PRECISION:
         predicted = round(num_correct(row) / row["precision"])
     return predicted
 

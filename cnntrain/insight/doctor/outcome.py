@@ -62,7 +62,7 @@ def underfitting(observed: Observations) -> Verdict | None:
         "underfitting",
         "warning",
         f"The network fits its own training images badly: their loss is {now:.3g} (guessing gives {chance:.3g}), and "
-        f"fell by {max(0.0, 1 - now / before):.1%} in the last {quarter} epochs.",
+        f"fell by {1 - now / max(before, now):.1%} in the last {quarter} epochs.",
         {"train_loss": now, "train_loss_before": before, "val_loss": val, "chance_loss": chance},
         "a larger network, more recipe.epochs, another recipe.optimizer.lr (`cnntrain lr-find`), less data.augment or "
         "recipe.optimizer.weight_decay; or look at the labels",

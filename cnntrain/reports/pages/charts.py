@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from markupsafe import Markup, escape
 
 from cnntrain.runtime.names import printable
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
 
 INK = "#010203"  # to draw with; becomes the page's ink
 COLOURS = ("#3b82d6", "#e0772b", "#2fa36b", "#c94f7c", "#8a6fd1", "#9a8b2f", "#4aa6b5", "#8c8c8c")  # seen on both
-
-
+LARGEST_DRAWN = 1e150  # either side of 0; with what is much larger, matplotlib's arithmetic overflows
 COUNTED = ("epoch", "step", "severity")  # labels of axes that have whole numbers
 
 
@@ -30,7 +30,7 @@ class Line:
 
     Attributes:
         x: Positions.
-        y: Values, as many.
+        y: Values, as many; those beyond `LARGEST_DRAWN` are drawn as if they were that large.
         style: matplotlib's, such as `-`, `--` or `o`.
     """
 
@@ -70,9 +70,10 @@ def line_chart(
         for index, (name, line) in enumerate(lines.items()):
             colour = COLOURS[index % len(COLOURS)]
             style = line.style if len(line.x) > 1 else "o"  # a line of one point would not be seen
-            axes.plot(line.x, line.y, style, color=colour, label=printable(name), linewidth=1.6, markersize=3)
-        for name, x in (marks or {}).items():
-            axes.axvline(x, color=INK, linewidth=0.8, linestyle=":", label=name)
+            x, y = (np.clip(values, -LARGEST_DRAWN, LARGEST_DRAWN) for values in (line.x, line.y))
+            axes.plot(x, y, style, color=colour, label=printable(name), linewidth=1.6, markersize=3)
+        for name, place in (marks or {}).items():
+            axes.axvline(place, color=INK, linewidth=0.8, linestyle=":", label=name)
         axes.set_xlabel(x_label)
         axes.set_ylabel(y_label)
         if log_y:

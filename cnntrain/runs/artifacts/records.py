@@ -16,6 +16,7 @@ from cnntrain.runs.artifacts.header import Count, Float, Name, Share, SplitIdent
 
 NotNegative = Annotated[Float, Field(ge=0)]
 Positive = Annotated[int, Field(ge=1, le=2**53)]
+NumImages = Annotated[int, Field(ge=1, le=10**9)]  # of a split; so that products of counts fit in 64 bits
 Interval = Annotated[list[Share], Field(min_length=2, max_length=2)]
 
 
@@ -45,7 +46,7 @@ class ConfusedPair(Values):
 class Metrics(Values):
     """Of a split."""
 
-    num_images: Positive
+    num_images: NumImages
     loss: Float
     accuracy: Share
     accuracy_interval: NotRequired[Interval]

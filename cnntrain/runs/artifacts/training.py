@@ -1,7 +1,6 @@
 """What a training checkpoint holds besides its header: all that training needs to go on."""
 
 import math
-import sys
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -13,15 +12,17 @@ from cnntrain.runs.artifacts.checking import Text, Values, check, fault
 from cnntrain.runs.artifacts.header import Count, Float, plain_number
 from cnntrain.runs.artifacts.records import NotNegative, Positive, Weights, check_metrics, read_line
 
-_LARGEST = sys.float_info.max  # the summed loss of an epoch that goes wrong may come near
+_LARGEST = torch.finfo(torch.float32).max  # the summed loss of an epoch that goes wrong may come near
 
 
 def _number(value: object) -> object:
-    """A finite number, or a tensor that holds one."""
+    """A number that goes on as a float32 sum, or a tensor that holds one."""
     if isinstance(value, Tensor) and value.ndim == 0 and value.device.type == "cpu" and not value.is_complex():
         value = value.item()
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
-        raise ValueError("must be a finite number, or a tensor of one")
+        raise ValueError("must be a number that float32 can hold, or a tensor of one")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:  # it would be added to a tensor
+        raise ValueError("must be a number that 64 bits hold")
     return value
 
 

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import Cli
 
+from cnntrain.errors import ConfigError, OtherProcessError
+from cnntrain.runtime.launchers import first_host, launched, who_speaks
+
 TRAIN = ["train", "digits_lenet", "--set", "run.report=false", "--set", "run.tensorboard=false"]
 LONG = [*TRAIN, "--epochs", "2000", "--set", "recipe.early_stopping=null"]
 
@@ -110,3 +113,74 @@ def test_who_was_started_several_times_starts_no_more(
 def test_one_process_is_an_ordinary_training(cli: Cli, tmp_path: Path) -> None:
     outcome = cli(*TRAIN, "--processes", "1", "--epochs", "1", "--output", tmp_path)
     assert outcome.code == 0
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="whose children they are is read from /proc")
+def test_processes_of_which_one_is_killed_are_started_anew_and_go_on(tmp_path: Path) -> None:
+    often = ["--epochs", "12", "--set", "recipe.checkpoint_every_steps=20", "--processes", "2", "--max-restarts", "1"]
+    process = start(*TRAIN, *often, cwd=tmp_path)
+    until_it_trains(tmp_path, 2)
+    os.kill(children(process.pid)[1], signal.SIGKILL)
+    code, _, err = end(process)
+    assert code == 0, err
+    assert err.count("error: process 1 of 2 ended without a word") == err.count("error: ") == 1
+    assert err.count("starting the processes anew") == err.count("going on with ") == 1
+    [folder] = (tmp_path / "runs" / "digits_lenet").iterdir()
+    epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert epochs == list(range(1, 13))
+
+
+def test_srun_starts_processes_that_train_together(tmp_path: Path) -> None:
+    job = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_STEP_ID": "0", "SLURM_STEP_NODELIST": "localhost"}
+    started = [
+        start(
+            *TRAIN, "--epochs", "1", cwd=tmp_path,
+            **job, SLURM_STEP_NUM_TASKS="2", SLURM_PROCID=str(rank), SLURM_LOCALID=str(rank),
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    (code, out, err), others = (end(process) for process in started)
+    assert code == 0, err
+    assert out.startswith("test accuracy")
+    assert others == (0, "", "")
+    [folder] = (tmp_path / "runs" / "digits_lenet").iterdir()
+    assert (folder / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("hosts", "first"),
+    [
+        ("node7", "node7"), ("node7,node9", "node7"), ("node[03-05,7],other", "node03"), ("n[1,5]-ib", "n1-ib"),
+        ("localhost", "localhost"), ("", ""),
+    ],
+)  # fmt: skip
+def test_the_first_host_is_that_of_slurms_list(hosts: str, first: str) -> None:
+    assert first_host(hosts) == first
+
+
+def test_mpirun_needs_to_be_told_where_the_processes_meet(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
+    monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "0")
+    outcome = cli(*TRAIN, "--output", tmp_path)
+    assert (outcome.code, len(outcome.err.splitlines())) == (2, 1)
+    assert "set MASTER_ADDR to the first one's host and MASTER_PORT to a free port" in outcome.err
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    assert (launch := launched())
+    assert launch.address == ("localhost", 29500)
+
+
+@pytest.mark.parametrize(
+    ("rank", "local_rank", "which"), [(0, 0, ""), (1, 1, None), (2, 0, "process 2 of 4: "), (3, 1, None)]
+)
+def test_what_goes_wrong_before_they_meet_is_said_by_the_first_on_each_machine(
+    rank: int, local_rank: int, which: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cnntrain.runtime.launchers._PATIENCE", 0)
+    for name, value in {"WORLD_SIZE": 4, "RANK": rank, "LOCAL_RANK": local_rank}.items():
+        monkeypatch.setenv(name, str(value))
+    assert who_speaks(ConfigError("no")) == which
+    assert who_speaks(OtherProcessError(["no"], 2, quiet=True)) is None
+    assert who_speaks(OtherProcessError(["no"], 2, quiet=False)) == ""

@@ -94,9 +94,12 @@ class _Agent(LocalElasticAgent):
                 with suppress(ProcessLookupError):  # it has ended meanwhile
                     os.kill(worker.id, number)
         result: RunResult = super()._monitor_workers(worker_group)
-        was_killed = any(failure.exitcode < 0 for failure in result.failures.values())
-        if result.is_failed() and (self.last_signal or not was_killed):
-            self._remaining_restarts = 0
+        if result.is_failed():
+            was_killed = any(failure.exitcode < 0 for failure in result.failures.values())
+            if self.last_signal or not was_killed:
+                self._remaining_restarts = 0
+            elif self._remaining_restarts:
+                sys.stderr.write("starting the processes anew\n")
         return result
 
 

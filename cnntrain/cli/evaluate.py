@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-import cnntrain
+from cnntrain.cli.loading import described, load_chosen
 from cnntrain.cli.options import DataRootOption, DeviceOption, JsonOption, OutputOption, QuietOption, RunArgument
 from cnntrain.cli.output import show, show_json
 
@@ -30,15 +30,19 @@ def evaluate(
         raise typer.BadParameter(f"{split!r} is no split (allowed: test, val, train)", param_hint="--split")
 
     from cnntrain.runs.console import Console
-    from cnntrain.runs.run_folder import find_checkpoint, unfinished
     from cnntrain.runtime.device import memory_explained
+    from cnntrain.runtime.joining import joined
+    from cnntrain.trained.evaluate import evaluate_split
 
-    console = Console(quiet=quiet)
-    path = find_checkpoint(run, output)
-    console.say(f"evaluating {path} on {split}{unfinished(path)}")
-    with memory_explained("close other programs, or use --device cpu"):
-        trained = cnntrain.load(path, device=device or "auto")
-        summary = trained.evaluate(split, data_root=data_root, reporter=console)
+    with joined() as processes, memory_explained("close other programs, or use --device cpu"):
+        is_first = processes.rank == 0
+        console = Console(quiet=quiet or not is_first)
+        trained = load_chosen(run, output, device, processes)
+        console.say(f"evaluating {described(trained.path)} on {split}")
+        root = str(data_root) if data_root else None
+        summary = evaluate_split(trained, split, data_root=root, reporter=console, processes=processes)
+    if not is_first:
+        return
     if not summary["same_images_as_in_training"]:
         console.say(
             f"note: these are not the {split} images that the run recorded (their sha256 differs); "

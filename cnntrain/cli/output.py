@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
@@ -19,6 +19,17 @@ def show_json(values: Any) -> None:
     from cnntrain.runs.files import to_json
 
     print(to_json(values))
+
+
+def show_json_list(items: Iterable[Any]) -> None:
+    """Prints a list for programs, item by item as they come, in the same letters as `show_json`."""
+    from cnntrain.runs.files import to_json
+
+    before = "["
+    for item in items:
+        print(before + to_json([item]).removeprefix("[").removesuffix("\n]"), end="")
+        before = ","
+    print("[]" if before == "[" else "\n]")
 
 
 def complain(*lines: str) -> None:

@@ -1,16 +1,20 @@
 """`cnntrain predict`: classifies images."""
 
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cnntrain.cli.images import ImagesArgument, files_of, ranking
 from cnntrain.cli.loading import described, load_chosen
 from cnntrain.cli.options import DeviceOption, JsonOption, OutputOption, QuietOption, RunOption
-from cnntrain.cli.output import complain, show, show_json
+from cnntrain.cli.output import complain, show, show_json_list
 from cnntrain.errors import DataError
+
+if TYPE_CHECKING:
+    from cnntrain.trained import Prediction
 
 
 def predict(
@@ -30,25 +34,50 @@ def predict(
         cnntrain predict photo.jpg --run runs/digits_lenet/20260131-120000
     """
     from cnntrain.runs.console import Console
+    from cnntrain.runtime.device import compute_alike
+    from cnntrain.runtime.joining import joined
     from cnntrain.runtime.streams import is_read
+    from cnntrain.runtime.torch_settings import settings_kept
     from cnntrain.trained.predict import predict_each
 
-    console = Console(quiet=quiet)
-    trained = load_chosen(run, output, device)
-    console.say(f"predicting with {described(trained.path)}; its probabilities are {trained.header.says_of_confidence}")
-    files = files_of(images)
-    failed, entries = 0, []
-    for outcome in predict_each(trained, files, top):
-        if isinstance(outcome, DataError):
-            failed += 1
-            complain(f"error: {outcome}")
+    with joined() as processes, settings_kept():
+        is_first = processes.rank == 0
+        trained = load_chosen(run, output, device, processes)
+        confidence = trained.header.says_of_confidence
+        Console(quiet=quiet or not is_first).say(
+            f"predicting with {described(trained.path)}; its probabilities are {confidence}"
+        )
+        files = processes.first(lambda: files_of(images))
+        outcomes = predict_each(
+            trained,
+            files,
+            top,
+            processes=processes,
+            at_once=compute_alike(trained.header.num_threads, trained.device, processes),
+            goes_on=lambda: is_read(sys.stdout),  # not after `| head -1`
+        )
+        failed = list[DataError]()
+        predictions = _readable(outcomes, failed, tells=is_first)
+        if not is_first:
+            for _ in predictions:
+                pass
         elif as_json:
-            entries.append(outcome.to_dict())
+            show_json_list(prediction.to_dict() for prediction in predictions)
         else:
-            show(outcome.image, *ranking(outcome.ranked))
-        if not is_read(sys.stdout):  # as after `| head -1`
-            break
-    if as_json:
-        show_json(entries)
-    if failed:
-        raise DataError(f"{failed} of {len(files)} images could not be read")
+            for prediction in predictions:
+                show(prediction.image, *ranking(prediction.ranked))
+        if failed:
+            raise DataError(f"{len(failed)} of {len(files)} images could not be read")
+
+
+def _readable(
+    outcomes: Iterable["Prediction | DataError"], failed: list[DataError], *, tells: bool
+) -> Iterator["Prediction"]:
+    """What images show; why others cannot be read is said as it comes, and added to a list."""
+    for outcome in outcomes:
+        if not isinstance(outcome, DataError):
+            yield outcome
+            continue
+        failed.append(outcome)
+        if tells:
+            complain(f"error: {outcome}")

@@ -78,10 +78,26 @@ def _device_among(kind: str, name: str, processes: Processes) -> torch.device:
     return torch.device("cpu")
 
 
-def use_threads(number: int | None, *, at_most: int | None = None) -> None:
+def use_threads(number: int | None) -> None:
     """Computes with so many threads; None leaves what PyTorch chose: OMP_NUM_THREADS, else one for each core."""
     if number is not None:
-        torch.set_num_threads(min(number, at_most or number))
+        torch.set_num_threads(number)
+
+
+def compute_alike(num_threads: int | None, device: torch.device, processes: Processes) -> int:
+    """Computes with as many threads as a process alone would: the last digits of what comes out depend on them.
+
+    Args:
+        num_threads: That are wanted, and taken where there are so many; None takes a thread for each core.
+        device: Where this process computes.
+        processes: Of several each is a process alone, whatever torchrun made of OMP_NUM_THREADS.
+
+    Returns:
+        How many of the processes on this machine have cores enough to compute at once.
+    """
+    cores = torch.get_num_threads() if processes.count == 1 else available_cores()
+    torch.set_num_threads(min(num_threads or cores, cores))
+    return processes.local_count if device.type != "cpu" else max(1, cores // torch.get_num_threads())
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -64,6 +64,9 @@ class Processes(Protocol):
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """The part of the items that falls to this process: neighbours, as many as for any other, or one more."""
 
+    def only(self, at_once: int) -> "Processes":
+        """The same ones, of which only so many on this machine have a share; the others have none."""
+
 
 @dataclass(frozen=True)
 class Alone:
@@ -108,6 +111,10 @@ class Alone:
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """See `Processes`."""
         return items
+
+    def only(self, at_once: int) -> "Alone":
+        """See `Processes`."""
+        return self
 
 
 ALONE = Alone()

@@ -1,5 +1,6 @@
 """Several processes, as PyTorch's process groups connect them."""
 
+import copy
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Self, TypeVar
@@ -34,6 +35,7 @@ class Together:
         self._here = next(group for group, machine in zip(groups, machines, strict=True) if self.rank in machine)
         self._first_here = here[0]
         self._soon: tuple[dist.Work | None, Tensor] | None = None
+        self._place, self._end, self._places = self.rank, self.rank + 1, self.count  # of this process's share
 
     def total(self, value: Tensor) -> Tensor:
         """See `Processes`."""
@@ -96,7 +98,14 @@ class Together:
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """See `Processes`."""
-        return items[len(items) * self.rank // self.count : len(items) * (self.rank + 1) // self.count]
+        return items[len(items) * self._place // self._places : len(items) * self._end // self._places]
+
+    def only(self, at_once: int) -> Self:
+        """See `Processes`."""
+        have_one, some = self.gather(self.local_rank < at_once), copy.copy(self)
+        some._place, some._end = sum(have_one[: self.rank]), sum(have_one[: self.rank + 1])
+        some._places = sum(have_one)
+        return some
 
 
 def _group(ranks: list[int] | None = None, *, timeout: timedelta, backend: str = "gloo") -> dist.ProcessGroup:

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import torch
 
 from cnntrain.data.layout import SPLITS
 from cnntrain.data.places import moved_images
@@ -12,8 +11,9 @@ from cnntrain.data.prepare import prepare_split
 from cnntrain.data.reporter import Reporter
 from cnntrain.data.split import Split
 from cnntrain.errors import CheckpointError, ConfigError, DataError
-from cnntrain.runtime.device import use_threads
+from cnntrain.runtime.device import compute_alike
 from cnntrain.runtime.names import quoted
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.torch_settings import settings_kept
 from cnntrain.tasks.evaluation import eval_batches_with_bar, evaluate
 from cnntrain.tasks.task import NOT_FINITE
@@ -38,7 +38,9 @@ class RecordedSplit(NamedTuple):
     is_as_recorded: bool
 
 
-def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter) -> RecordedSplit:
+def find_split(
+    trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter, processes: Processes = ALONE
+) -> RecordedSplit:
     """Finds the images of a split again.
 
     Args:
@@ -46,6 +48,7 @@ def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter
         name: `train`, `val` or `test`.
         data_root: Where data sets live, if not where they were in training.
         reporter: Tells the user what takes its time.
+        processes: That want it, all of them now.
 
     Raises:
         ConfigError: There is no such split.
@@ -60,7 +63,13 @@ def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter
     elif recorded and Path(recorded).is_dir():  # else a run from another machine
         data_root = recorded
     split, class_names, num_skipped = prepare_split(
-        data, name, preprocessing=trained.preprocessing, data_root=data_root, device=trained.device, reporter=reporter
+        data,
+        name,
+        preprocessing=trained.preprocessing,
+        data_root=data_root,
+        device=trained.device,
+        reporter=reporter,
+        processes=processes,
     )
     if not len(split):
         others = " or ".join(f"--split {other}" for other in SPLITS if header.split(other)["num_images"])
@@ -77,14 +86,18 @@ def find_split(trained: "Trained", name: str, *, data_root: str | None, reporter
     return RecordedSplit(split, num_skipped, sha256, sha256 == header.split(name)["sha256"])
 
 
-def evaluate_split(trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter) -> dict[str, Any]:
-    """What `cnntrain evaluate` prints; see `Trained.evaluate`."""
+def evaluate_split(
+    trained: "Trained", name: str, *, data_root: str | None, reporter: Reporter, processes: Processes = ALONE
+) -> dict[str, Any]:
+    """What `cnntrain evaluate` prints, to the last digit whatever the number of processes; see `Trained.evaluate`."""
     header = trained.header
     with settings_kept():
-        use_threads(header.num_threads, at_most=torch.get_num_threads())
-        split, num_skipped, sha256, is_as_recorded = find_split(trained, name, data_root=data_root, reporter=reporter)
-        batches = eval_batches_with_bar(split, trained.preprocessing, header.eval_batch_size, reporter)
-        evaluation = evaluate(trained.network, batches, trained.task)
+        some = processes.only(compute_alike(header.num_threads, trained.device, processes))
+        split, num_skipped, sha256, is_as_recorded = find_split(
+            trained, name, data_root=data_root, reporter=reporter, processes=processes
+        )
+        batches = eval_batches_with_bar(split, trained.preprocessing, header.eval_batch_size, reporter, some)
+        evaluation = evaluate(trained.network, batches, trained.task, processes)
     if not np.isfinite(evaluation.losses).all():
         raise CheckpointError(f"{trained.path}: {NOT_FINITE}")
     return {

@@ -2,7 +2,7 @@
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from cnntrain.data.walking import is_hidden, walk
 from cnntrain.errors import DataError
 from cnntrain.runtime.device import exact_float32
 from cnntrain.runtime.names import printable, shortened
+from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.tasks.task import Decoded
 
 if TYPE_CHECKING:
@@ -111,7 +112,13 @@ def classify(trained: "Trained", pixels: Sequence[Pixels], top: int) -> list[Dec
 
 
 def predict_each(
-    trained: "Trained", images: Sequence[GivenImage | DataError], top: int
+    trained: "Trained",
+    images: Sequence[GivenImage | DataError],
+    top: int,
+    *,
+    processes: Processes = ALONE,
+    at_once: int = 1,
+    goes_on: Callable[[], bool] = lambda: True,
 ) -> Iterator[Prediction | DataError]:
     """For each image, in order, its classes with probabilities, or why it cannot be read.
 
@@ -119,18 +126,43 @@ def predict_each(
         trained: Computes in float32, 32 images at once.
         images: For instance as `find_images` gives them.
         top: How many classes, at most.
+        processes: That share the images, and are all told the outcomes.
+        at_once: How many of them on this machine have cores for the network at a time; all decode at once.
+        goes_on: Asked before 32 images of each process: whether the outcomes are still wanted, by all of them.
 
     Raises:
         CheckpointError: The outputs are no finite numbers.
     """
-    names = [_name_of(image, f"images[{position}]") for position, image in enumerate(images)]
-    for start in range(0, len(images), _BATCH_SIZE):
-        some = list(zip(names, images, strict=True))[start : start + _BATCH_SIZE]
+    turn, num_turns = processes.local_rank // at_once, -(-processes.local_count // at_once)
+    num_turns = max(processes.gather(num_turns))
+    for start in range(0, len(images), _BATCH_SIZE * processes.count):
+        if processes.any(not goes_on()):
+            return
+        first = start + processes.rank * _BATCH_SIZE
+        some = [
+            (_name_of(image, f"images[{position}]"), image)
+            for position, image in enumerate(images[first : first + _BATCH_SIZE], first)
+        ]
         opened = [_open(image, name, trained.preprocessing) for name, image in some]
-        pixels = [image for image in opened if not isinstance(image, DataError)]
-        ranked = iter(classify(trained, pixels, top) if pixels else ())
-        for (name, _), image in zip(some, opened, strict=True):
-            yield image if isinstance(image, DataError) else Prediction(name, next(ranked))
+        own = list[Prediction | DataError]()
+        for number in range(num_turns):
+            if number == turn:
+                own = _outcomes(trained, [name for name, _ in some], opened, top)
+            if num_turns > 1:
+                processes.any(False)  # until these are done
+        for outcomes in processes.gather(own):
+            yield from outcomes
+
+
+def _outcomes(
+    trained: "Trained", names: Sequence[str], opened: Sequence[Pixels | DataError], top: int
+) -> list[Prediction | DataError]:
+    pixels = [image for image in opened if not isinstance(image, DataError)]
+    ranked = iter(classify(trained, pixels, top) if pixels else ())
+    return [
+        image if isinstance(image, DataError) else Prediction(name, next(ranked))
+        for name, image in zip(names, opened, strict=True)
+    ]
 
 
 def predict_all(trained: "Trained", images: Sequence[GivenImage], top: int) -> list[Prediction]:

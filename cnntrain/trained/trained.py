@@ -18,6 +18,7 @@ from cnntrain.models.weights_file import read_tensors
 from cnntrain.runs.checkpoints import check_weights
 from cnntrain.runs.header import Header
 from cnntrain.runtime.device import laid_out, memory_explained
+from cnntrain.runtime.joining import joined
 from cnntrain.runtime.names import printable
 from cnntrain.runtime.processes import Processes
 from cnntrain.runtime.torch_settings import usual_arithmetic
@@ -94,6 +95,8 @@ class Trained:
     ) -> dict[str, Any]:
         """Measures the network on a split of the data that it was trained on, as `cnntrain evaluate` does.
 
+        Several processes that torchrun has started measure the first one's network together; all must call it.
+
         Args:
             split: `train`, `val` or `test`.
             data_root: Where data sets live, if not where they were in training.
@@ -108,7 +111,11 @@ class Trained:
             DataError: The data are missing, or have other classes than the network.
         """
         root = os.fspath(data_root) if data_root else None
-        return evaluate_split(self, split, data_root=root, reporter=reporter)
+        with joined() as processes:
+            is_first = processes.rank == 0
+            trained = shared(self if is_first else None, processes, self.device)
+            reporter = reporter if is_first else SILENT
+            return evaluate_split(trained, split, data_root=root, reporter=reporter, processes=processes)
 
     def __repr__(self) -> str:
         inputs, names = self.preprocessing.inputs, self.task.class_names

@@ -59,7 +59,8 @@ class Data(Section):
         "nowhere (stream: decoded in every epoch); auto: the first of these that has room",
     )
     num_workers: NonNegativeInt | None = Field(
-        None, description="image_folder: threads that decode; 0: the one that trains; null: one for each core"
+        None,
+        description="image_folder: threads that decode; 0: the one that trains; null: one for each core of the machine",
     )
     on_error: Literal["auto", "stop", "skip"] = Field(
         "auto",

@@ -99,3 +99,22 @@ def test_going_on_from_a_saved_state_repeats_dropout_exactly(splits: Splits) -> 
     for _ in range(2):
         train_step(again, batch, settings)
     assert torch.equal(weights(whole.network), weights(again.network))
+
+
+def test_momentum_begins_at_zero_where_the_scaler_leaves_the_first_update_out(splits: Splits) -> None:
+    text = TEXT.format(model="lenet5", seed=0).replace("momentum: 0, nesterov: false", "momentum: 0.9")
+    built = build_training(parse_config(text, "test"), splits, torch.device("cpu"))
+    state, batch = built.state, first_batch(splits)
+    state.scaler = torch.amp.GradScaler("cpu", init_scale=float("inf"))  # every gradient is too large
+    begin_epoch(state.network, built.settings, 1)
+    before = weights(state.network)
+    torch.use_deterministic_algorithms(True)  # and so memory that nobody has filled yet is NaN
+    try:
+        train_step(state, batch, built.settings)
+        assert torch.equal(weights(state.network), before)
+        state.scaler = torch.amp.GradScaler("cpu", init_scale=1.0)
+        train_step(state, batch, built.settings)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.isfinite(weights(state.network)).all()
+    assert not torch.equal(weights(state.network), before)

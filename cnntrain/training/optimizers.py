@@ -124,6 +124,18 @@ def build_optimizer(
     return options.build(groups, fused=fused)
 
 
+def begin_momentum(optimizer: optim.Optimizer) -> None:
+    """Gives what the next update moves for the first time a momentum of zero, before it is looked at.
+
+    PyTorch's fused SGD takes memory as it finds it for that, which it fills only where the scaler does not leave the
+    update out (`found_inf`): the one after it would move the weights anywhere.
+    """
+    for group in optimizer.param_groups:
+        for parameter in group["params"] if group.get("momentum") else []:
+            if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+
+
 def load_optimizer(optimizer: optim.Optimizer, name: str, saved: Mapping[str, Any]) -> None:
     """Goes on with what an optimizer remembered; rates and other options stay as they are now.
 

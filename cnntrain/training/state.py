@@ -11,7 +11,7 @@ from cnntrain.errors import CheckpointError
 from cnntrain.training.averaging import WeightAverage
 from cnntrain.training.early_stopping import MetricWatch
 from cnntrain.training.exchange import Adding, Exchange
-from cnntrain.training.optimizers import load_optimizer
+from cnntrain.training.optimizers import begin_momentum, load_optimizer
 from cnntrain.training.schedules import Scheduler
 from cnntrain.training.sums import EpochSums
 
@@ -91,6 +91,8 @@ class TrainingState:
 
     def update(self) -> None:
         """Moves the weights along their gradients, then the average; on to the next step."""
+        if self.scaler.is_enabled():
+            begin_momentum(self.optimizer)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         scale, self._scale = self._scale, self.scaler.get_scale()

@@ -158,14 +158,15 @@ def cut(split: Split, num_images: int) -> Split:
     return split.subset(torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[:num_images])
 
 
-def training(made: SetUp, log: RunLog) -> Callable[[], None]:
-    """An epoch as `cnntrain train` has it, with all that is written meanwhile."""
+def training(made: SetUp, log: RunLog | None) -> Callable[[], None]:
+    """An epoch as `cnntrain train` has it, with all that is written meanwhile, by the first of several processes."""
     state = made.state
 
     def run() -> None:
         for event in train_epoch(state, made.splits, made.settings):
             check_event(event, state.network)
-            log.see(event)
+            if log:
+                log.see(event)
         state.judge({})
 
     return run

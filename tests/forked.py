@@ -67,7 +67,7 @@ def _use_library(folder: str) -> int:
 
 
 if __name__ == "__main__":
-    patch("cnntrain.insight.bench.measuring.SECONDS", 0.05).start()
+    patch("cnntrain.insight.bench.parts.SECONDS", 0.05).start()
     patch("cnntrain.insight.bench.measuring.seconds_to_first_step", lambda _: 3.0).start()
     for each in json.load(sys.stdin):
         run_command(each, Path(sys.argv[1]))

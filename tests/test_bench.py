@@ -29,7 +29,7 @@ from cnntrain.training.setup import build_training
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cnntrain.insight.bench.measuring.SECONDS", 0.05)
+    monkeypatch.setattr("cnntrain.insight.bench.parts.SECONDS", 0.05)
     monkeypatch.setattr("cnntrain.insight.bench.measuring.seconds_to_first_step", lambda _: 3.0)
 
 
@@ -163,6 +163,28 @@ def test_advice_names_what_would_help_most(figures: Figures, changes: dict[str, 
     figures = replace(figures, **{**PLAUSIBLE, **changes})
     assert word in advise(figures)
     assert word in "\n".join(report(figures))
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advice"),
+    [
+        (0.5, "one process with a thread on each core is 2.00 times as fast as these 4: start it once"),
+        (1.3, "these 4 processes are 1.30 times as fast as one with a thread on each core: keep them"),
+        (1.0, ""),
+        (None, ""),
+    ],
+)
+def test_several_processes_are_advised_against_where_one_is_faster(
+    figures: Figures, ratio: float | None, advice: str
+) -> None:
+    several = {"num_processes": 4, "one_process_rate": 250.0, "scaling_efficiency": 0.9, "communication_share": 0.07}
+    assert not {"one process", "communicating", "on each core"} & set("\n".join(report(figures)).split("  "))
+    figures = replace(figures, **{**PLAUSIBLE, **several, "all_cores_ratio": ratio})
+    text = "\n".join(report(figures))
+    assert "4 are 3.60 times as fast: scaling efficiency 90.0%" in text
+    assert "7% of a bare step" in text
+    assert advice in text
+    assert advice or "on each core" not in text
 
 
 TRAINING = {"bare_step_rate", "train_rate", "train_ratio", "shares"}

@@ -30,7 +30,6 @@ ONE_PROCESS = [
     {"WORLD_SIZE": "9" * 5000},
 ]
 COMMANDS = [
-    ["bench", "digits_lenet"],
     ["lr-find", "digits_lenet"], ["init", "digits_lenet"], ["report"], ["export"], ["explain", "x.png"],
     ["filter", "x.png", "--kernel", "blur"], ["serve"], ["data", "preview", "digits_lenet"],
     ["data", "check", ".", "--page", "x.html"],

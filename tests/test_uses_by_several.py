@@ -45,12 +45,16 @@ def done(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
         (images / f"{number:03d}.png").write_bytes(b"nothing")
     reproduce = ["reproduce", "digits_lenet", *quick, "--output", str(out / "runs"), "--set"]
     predict = ["predict", str(images), str(out / "gone.png"), "--run"]
+    layers = "[{conv2d: 4}, batch_norm, relu, {max_pool2d: 4}, flatten, {dropout: 0.2}, {linear: 10}]"
+    bench = ["bench", "digits_lenet", "--rounds", "1", "--set", f"model={{name: sequential, layers: {layers}}}"]
     streamed = ["evaluate", "--output", str(out / "streamed"), "--split", "train", "--json"]
     commands: dict[str, list[str]] = {
         **{f"evaluate {count}": ["evaluate", str(trained_run), "--split", "val", "--json"] for count in (1, 2, 3, 4)},
         **{f"streamed {count}": streamed for count in (1, 3)},
         **{f"threads {count}": [*predict, str(out / "threads"), "--json"] for count in (1, 2)},
         **{f"predict {count}": [*predict, str(trained_run)] for count in (1, 3)},
+        "bench 2": [*bench, "--json"],
+        "bench shards 2": [*bench, "--set", "recipe.shards=2", "--set", "recipe.micro_batch=16"],
         "missing 2": ["evaluate", str(out / "no run")],
         "library 2": [],
         "reproduce 2": [*reproduce, BAND.format(0)],
@@ -103,6 +107,21 @@ def test_every_image_is_predicted_once_and_those_that_cannot_be_read_are_named(d
     assert [Path(line.split(": ")[1]).stem for line in errors[:-1]] == ["005", "040", "130", "gone"]
     assert errors[-1] == f"error: 4 of {NUM_IMAGES + 1} images could not be read"
     assert together.codes == [3, 3, 3]
+
+
+def test_bench_measures_all_and_one_alone_and_what_telling_each_other_takes(done: dict[str, Done]) -> None:
+    together, shards = done["bench 2"], done["bench shards 2"]
+    assert together.codes == shards.codes == [0, 0], together.err + shards.err
+    figures = json.loads(together.out[0])
+    assert figures["num_processes"] == 2
+    assert figures["one_process_rate"] > 0
+    assert figures["one_process_all_cores_rate"] > 0
+    assert 0 < figures["scaling_efficiency"] < 2
+    assert 0 <= figures["communication_share"] < 1
+    assert figures["first_step_seconds"] == 3
+    assert "scaling efficiency" in shards.out[0]
+    assert "communicating" in shards.out[0]
+    assert not "".join([*together.out[1:], *together.err[1:], *shards.out[1:], *shards.err[1:]])
 
 
 def test_a_run_that_is_not_there_is_said_once(done: dict[str, Done]) -> None:

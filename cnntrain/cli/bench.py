@@ -30,7 +30,10 @@ def bench(
 
     from cnntrain.insight.bench import consistent, measure, report
     from cnntrain.runs.console import Console
+    from cnntrain.runtime.joining import joined
 
-    with explained(loaded):
-        figures = measure(loaded.config, Console(quiet=quiet), rounds)
-    show_json(consistent(figures)) if as_json else show(*report(figures))
+    with joined() as processes, explained(loaded):
+        is_first = processes.rank == 0
+        figures = measure(loaded.config, Console(quiet=quiet or not is_first), rounds, processes)
+    if is_first:
+        show_json(consistent(figures)) if as_json else show(*report(figures))

@@ -24,11 +24,11 @@ EPILOG = (
 )
 
 # Commands whose work several processes share: they have the option --processes.
-_SHARED = {"train", "reproduce", "evaluate", "predict"}
+_SHARED = {"train", "reproduce", "bench", "evaluate", "predict"}
 
 # Commands that write, and that a launcher must not start several times; `data check` is one with --page.
 _WRITING = {
-    "bench", "lr-find", "preview", "report", "explain", "filter", "export", "serve", "init",
+    "lr-find", "preview", "report", "explain", "filter", "export", "serve", "init",
 }  # fmt: skip
 
 

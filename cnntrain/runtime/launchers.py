@@ -110,6 +110,12 @@ def who_speaks(error: BaseException) -> str | None:
     return None if launch.local_rank > 0 else f"process {launch.rank} of {launch.num_processes}: "
 
 
+def environment_alone() -> dict[str, str]:
+    """The variables of this process, without those that say how many there are."""
+    sizes = {launcher.size for launcher in _LAUNCHERS}
+    return {name: value for name, value in os.environ.items() if name not in sizes}
+
+
 def is_started_here() -> bool:
     """Whether `--processes` has started this process, on this machine."""
     return os.environ.get("TORCHELASTIC_RUN_ID") == OWN_NAME

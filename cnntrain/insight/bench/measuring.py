@@ -1,12 +1,10 @@
 """Training, evaluation and their parts, measured in turn."""
 
-import copy
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +12,18 @@ from pathlib import Path
 import torch
 
 from cnntrain.config.loading import Config, dump_config
-from cnntrain.data.batches import Batch, eval_batches
 from cnntrain.data.stores import ResidentStore, StreamedStore
 from cnntrain.errors import CnntrainError
+from cnntrain.insight.bench.parts import Parts
+from cnntrain.insight.bench.scaling import Scaling
 from cnntrain.runs.console import Console
 from cnntrain.runs.run_log import RunLog
-from cnntrain.runtime.device import MEMORY_FORMAT, autocast, device_name, exact_float32, resolve_device
+from cnntrain.runtime.device import MEMORY_FORMAT, device_name, resolve_device
+from cnntrain.runtime.launchers import environment_alone
 from cnntrain.runtime.load import Contention
 from cnntrain.runtime.machine import peak_memory
-from cnntrain.tasks.evaluation import evaluate
-from cnntrain.training.cutting import cut_up
-from cnntrain.training.loop import begin_epoch, epoch_batches, train_epoch
-from cnntrain.training.nonfinite import check_event
-from cnntrain.training.setup import SetUp, set_up
-
-SECONDS = 0.6  # that the bare steps of a round take, about: short, so that what else goes on meets all parts alike
+from cnntrain.runtime.processes import ALONE, Processes
+from cnntrain.training.setup import Built, SetUp, build_training, set_up
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,12 @@ class Figures:
         image_bytes: Of all images, fitted.
         streamed: Whether images are decoded anew each time.
         contention: Share of the time for which other processes held the processor; None where nobody knows.
+        num_processes: That train together; what follows is None where there is one.
+        one_process_rate: `train_rate` of one process with the same threads, or the same GPU, while the others wait.
+        scaling_efficiency: `train_rate` to as many times that as there are processes.
+        one_process_all_cores_rate: The same with a thread on each core; None where it has those anyway, or on GPUs.
+        all_cores_ratio: `train_rate` to that.
+        communication_share: Of the time of a bare step, spent telling the other processes and waiting for them.
     """
 
     name: str
@@ -76,29 +77,38 @@ class Figures:
     image_bytes: int
     streamed: bool
     contention: float | None
+    num_processes: int = 1
+    one_process_rate: float | None = None
+    scaling_efficiency: float | None = None
+    one_process_all_cores_rate: float | None = None
+    all_cores_ratio: float | None = None
+    communication_share: float | None = None
 
 
-def measure(config: Config, console: Console, rounds: int) -> Figures:
+def measure(config: Config, console: Console, rounds: int, processes: Processes = ALONE) -> Figures:
     """Measures, in interleaved rounds.
 
     Args:
         config: Any that could be trained.
         console: Where progress goes.
         rounds: How often each part is measured.
+        processes: That train together.
 
     Raises:
         CnntrainError: Training could not work.
     """
-    ready = set_up(config, resolve_device(config.run.device), console)
-    first_step_seconds = seconds_to_first_step(config)
+    ready = set_up(config, resolve_device(config.run.device, processes), console, processes=processes)
+    first_step_seconds = processes.first(lambda: seconds_to_first_step(config))
     contention, splits, settings = Contention(), ready.splits, ready.settings
     values = ready.config.model_dump(mode="json")
     with tempfile.TemporaryDirectory() as folder, closing(RunLog(Path(folder), values, lambda *_: None)) as log:
-        parts = Parts(ready, log)
+        alone = _alone(ready) if processes.count > 1 else None
+        parts, scaling = Parts(ready, log, alone), Scaling(ready, log, alone)
         rates: dict[str, list[float]] = {name: [] for name in parts.by_name}
         for _ in console.progress(range(rounds), rounds, "measuring"):
             for name, part in parts.by_name.items():
                 rates[name].append(parts.rate(part))
+            scaling.measure()
     rate = {name: statistics.median(all_rounds) for name, all_rounds in rates.items()}
     resident = isinstance(splits.train.store, ResidentStore)  # else images are read or decoded meanwhile
     image_bytes = splits.preprocessing.bytes_per_item * sum(map(len, (splits.train, splits.val, splits.test)))
@@ -126,137 +136,14 @@ def measure(config: Config, console: Console, rounds: int) -> Figures:
         image_bytes=image_bytes,
         streamed=isinstance(splits.train.store, StreamedStore),
         contention=contention.share(),
+        **scaling.figures(rates),
     )
 
 
-class Parts:
-    """What is measured, each a function that handles `steps` batches and returns how many images those are.
-
-    All is as in the last epoch, when the whole network is trained on images of full size.
-
-    Args:
-        ready: A training that is set up; its state is put back to its start before each part.
-        log: Of the epochs of training.
-
-    Attributes:
-        by_name: The parts.
-        batch_size: The configuration's, or all training images where they are fewer.
-        steps: Of a part.
-        data_shares: Of the time of each `train`, spent waiting for data.
-    """
-
-    def __init__(self, ready: SetUp, log: RunLog) -> None:
-        self.state, self.log, self._splits = ready.state, log, ready.splits
-        train, self._epoch = ready.splits.train, ready.settings.epochs
-        self._compiled = ready.config.run.compile
-        self._start = copy.deepcopy(self.state.state_dict())
-        self.batch_size = min(ready.settings.batch_size, len(train))
-        self.settings = replace(ready.settings, batch_size=self.batch_size)
-        self._batch = next(self._batches())
-        self._eval_batch = next(eval_batches(train, ready.splits.preprocessing, self.settings.eval_batch_size))
-        self.by_name: dict[str, Callable[[], int]] = {
-            "bare_step": self.bare_step,
-            "train": self.train,
-            "data": self.data,
-            "forward": self.forward,
-            "evaluate": self.evaluate,
-            "training_forward": self.training_forward,
-            "update": self.update,
-        }
-        self.data_shares: list[float] = []
-        whole_batches = len(train) // self.batch_size
-        self.steps = min(3, whole_batches)
-        seconds_per_step = self.batch_size / max(self.rate(self.bare_step) for _ in range(2))
-        self.steps = min(whole_batches, max(3, round(SECONDS / seconds_per_step)))
-        chosen = torch.arange(self.steps * self.batch_size)
-        self._splits = replace(ready.splits, train=train.subset(chosen))
-        self.settings = replace(self.settings, num_images=len(chosen))
-        for part in self.by_name.values():  # compiles, allocates and draws what only the first time needs
-            self.rate(part)
-
-    def rate(self, part: Callable[[], int]) -> float:
-        """Images per second of a part."""
-        self.state.load_state_dict(copy.deepcopy(self._start))
-        begin_epoch(self.state.network, self.settings, self._epoch)
-        self._wait()
-        started = time.perf_counter()
-        num_images = part()
-        self._wait()
-        return num_images / (time.perf_counter() - started)
-
-    def bare_step(self) -> int:
-        """Steps 3 to 6 on one batch, as one would write them down."""
-        for _ in range(self.steps):
-            self._forward_backward()
-            self.state.optimizer.step()
-            self.state.optimizer.zero_grad(set_to_none=True)
-        return self.steps * self.batch_size
-
-    def train(self) -> int:
-        """What `cnntrain train` does in an epoch."""
-        self.state.go_to_epoch(self._epoch, self.steps)
-        for event in train_epoch(self.state, self._splits, self.settings):
-            check_event(event, self.state.network)
-            self.log.see(event)
-        figures = self.state.sums.figures()
-        self.data_shares.append(figures.data_share)
-        return figures.num_images
-
-    def data(self) -> int:
-        """Batches and augmentation."""
-        return sum(len(batch.targets) for batch in self._batches())
-
-    @torch.inference_mode()
-    def forward(self) -> int:
-        """The network in evaluation mode and float32."""
-        self.state.network.eval()
-        for _ in range(self.steps):
-            with exact_float32():
-                self.state.network(self._eval_batch.images)
-        return self.steps * len(self._eval_batch.targets)
-
-    def evaluate(self) -> int:
-        """What validation does, on as many images as are trained on."""
-        split = self._splits.train
-        batches = eval_batches(split, self._splits.preprocessing, self.settings.eval_batch_size)
-        evaluate(self.state.network, batches, self.settings.task)
-        return len(split)
-
-    def training_forward(self) -> int:
-        """Steps 3 and 4 alone."""
-        for _ in range(self.steps):
-            if self._compiled:  # or a recorded pass would wait for its backward pass
-                torch.compiler.cudagraph_mark_step_begin()
-            for _ in self._losses():
-                pass
-        return self.steps * self.batch_size
-
-    def update(self) -> int:
-        """Step 6 alone, always with the same gradients."""
-        self._forward_backward()
-        for _ in range(self.steps):
-            self.state.optimizer.step()
-        self.state.optimizer.zero_grad(set_to_none=True)
-        return self.steps * self.batch_size
-
-    def _forward_backward(self) -> None:
-        for loss in self._losses():
-            loss.backward()  # type: ignore[no-untyped-call]
-
-    def _losses(self) -> Iterator[torch.Tensor]:
-        settings = self.settings
-        for images, targets in cut_up(self._batch, settings.parts(len(self._batch.targets))):
-            with autocast(settings.precision, settings.device):
-                outputs = self.state.forward(images)
-            loss, _, _ = settings.task.training_loss(settings.criterion, outputs, targets)
-            yield loss / self.batch_size
-
-    def _batches(self) -> Iterator[Batch]:
-        return epoch_batches(self._splits, self.settings, self._epoch)
-
-    def _wait(self) -> None:
-        if self.state.device.type != "cpu":
-            torch.accelerator.synchronize()
+def _alone(ready: SetUp) -> Built:
+    """The same network in a training of this process alone."""
+    built = build_training(ready.config, ready.splits, ready.settings.device)
+    return built._replace(settings=replace(built.settings, micro_batch=ready.settings.micro_batch))
 
 
 def _ratio(these: list[float], those: list[float]) -> float:
@@ -292,7 +179,9 @@ def seconds_to_first_step(config: Config) -> float:
         file.write_text(dump_config(config), encoding="utf-8")
         started = time.perf_counter()
         command = [sys.executable, "-m", "cnntrain", "train", str(file), "--output", folder]
-        with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:  # noqa: S603
+        with subprocess.Popen(  # noqa: S603
+            command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment_alone()
+        ) as process:
             assert process.stderr is not None
             lines = list[str]()
             for line in process.stderr:

@@ -25,6 +25,7 @@ def report(figures: Figures) -> list[str]:
             "" if "evaluate_ratio" in wrong else f"{figures.evaluate_ratio:.1%} of the bare forward pass",
         ),
     ]
+    rows += [row for row in _alone(figures) if getattr(figures, row[1])]
     shares = ", ".join(f"{name} {share:.0%}" for name, share in figures.shares.items())
     peak = describe_size(figures.peak_memory_bytes) if figures.peak_memory_bytes else "unknown"
     reasons = "; ".join(dict.fromkeys(wrong.values()))
@@ -39,12 +40,42 @@ def report(figures: Figures) -> list[str]:
         *(f"{label:<20}{rate:>12}  {remark}".rstrip() for label, rate, remark in rates),
         "",
         f"{'training is':<20}{'withheld' if 'shares' in wrong else shares}",
+        *([f"{'communicating':<20}{_communication(figures)}"] if figures.num_processes > 1 else []),
         *([f"{'withheld because':<20}{reasons}, which cannot be; measure again"] if wrong else []),
         f"{'first step after':<20}{figures.first_step_seconds:.1f} s, from the command on",
         f"{'peak memory':<20}{peak}; all images take {describe_size(figures.image_bytes)}",
         f"{'measured':<20}{figures.rounds} rounds of {figures.steps} steps, interleaved; medians",
         f"{'advice':<20}{advise(figures)}",
+        *(f"{'':<20}{line}" for line in _advise_on_processes(figures)),
     ]
+
+
+def _alone(figures: Figures) -> Iterator[tuple[str, str, str]]:
+    """Rows about one process alone."""
+    count, threads = figures.num_processes, figures.num_threads
+    efficiency = figures.scaling_efficiency or 0
+    remark = f"alone; {count} are {count * efficiency:.2f} times as fast: scaling efficiency {efficiency:.1%}"
+    yield "one process", "one_process_rate", remark
+    yield "one on all cores", "one_process_all_cores_rate", f"alone, where the {count} have {_threads(threads)} each"
+
+
+def _threads(number: int) -> str:
+    return "1 thread" if number == 1 else f"{number} threads"
+
+
+def _communication(figures: Figures) -> str:
+    return f"{figures.communication_share or 0:.0%} of a bare step, with waiting for the other processes"
+
+
+def _advise_on_processes(figures: Figures) -> Iterator[str]:
+    """Whether so many are worth it."""
+    count, ratio = figures.num_processes, figures.all_cores_ratio
+    if ratio is None or (figures.contention and figures.contention >= NOISE) or "train_rate" in contradictions(figures):
+        return
+    if ratio < 1 - NOISE:
+        yield f"one process with a thread on each core is {1 / ratio:.2f} times as fast as these {count}: start it once"
+    elif ratio > 1 + NOISE:
+        yield f"these {count} processes are {ratio:.2f} times as fast as one with a thread on each core: keep them"
 
 
 def advise(figures: Figures) -> str:

@@ -88,8 +88,8 @@ class Header:
 
     @property
     def num_threads(self) -> int | None:
-        """That computed on the CPU in training."""
-        return self.config.run.threads
+        """That computed in training on the CPU; None where a GPU did."""
+        return self.config.run.threads if self.config.run.device == "cpu" else None
 
     def build_network(self, seed: int = 0) -> nn.Module:
         """The network with initial weights, drawn from `seed`, in the place of those that were learnt."""

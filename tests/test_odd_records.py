@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from conftest import Cli
+from pydantic import TypeAdapter, ValidationError
 from test_doctor import in_epochs
 
 from cnntrain.errors import CheckpointError
 from cnntrain.insight.doctor import examine
 from cnntrain.reports.figures import Course, norms_chart
 from cnntrain.reports.pages.charts import Line, line_chart
+from cnntrain.runs.artifacts.training import SchedulerValues
 from cnntrain.runs.run_records import read_records
 from cnntrain.tasks.evidence import num_predicted
 
@@ -86,3 +88,18 @@ def test_runs_that_do_not_say_how_they_were_made_are_reported_and_compared(
     change(old, test=None)
     (old / "config.yaml").unlink()
     assert cli("report", old, "--out", page).code == 0
+
+
+def test_results_that_deny_a_validation_that_the_epochs_had_are_named(trained_run: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(trained_run, tmp_path / "run"))
+    change(run, val=None)
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl:1: val: .*, as in results\.json"):
+        read_records(run)
+
+
+@pytest.mark.parametrize("reduction", [0.0, 1.001, 1e300])
+def test_a_training_whose_rate_was_raised_by_what_reduces_it_is_refused(reduction: float) -> None:
+    kind = TypeAdapter(SchedulerValues)
+    kind.validate_python({"next_step": 1, "reduction": 1.0, "plateau": None})
+    with pytest.raises(ValidationError, match="reduction"):
+        kind.validate_python({"next_step": 1, "reduction": reduction, "plateau": None})

@@ -58,7 +58,9 @@ def read_records(folder: Path) -> RunRecords:
     epochs = _lines(folder / "metrics.jsonl")
     for number, line in enumerate(epochs, 1):
         if bool(line["val"]) != bool(results["val"] if results else epochs[0]["val"]):
-            raise CheckpointError(f"{folder / 'metrics.jsonl'}:{number}: val: must be everywhere, or nowhere")
+            raise CheckpointError(
+                f"{folder / 'metrics.jsonl'}:{number}: val: must be everywhere, or nowhere, as in results.json"
+            )
     return RunRecords(
         folder,
         results=results,

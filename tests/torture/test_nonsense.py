@@ -186,14 +186,14 @@ def test_records_with_nonsense_anywhere_are_refused_by_file_and_line_or_make_sen
         with case(faults, what):
             refusal = refusal_of(run)
             if refusal:
-                assert f"{name}:" in refusal
+                assert name in refusal  # files that contradict each other are both named
                 assert name == "results.json" or str(at + 1) in refusal
                 refused += 1
                 continue
             read += 1
             if read <= amount(2, 10**6):
                 outcome = cli("report", run, other, "--out", page)
-                assert outcome.code == 0, outcome.err
+                assert outcome.code == 0 or "has no test result to compare" in outcome.err, outcome.err
             if FULL:
                 outcome = cli("report", run, "--robustness", 0, "--out", page, "--json")
                 assert outcome.code == 0, outcome.err

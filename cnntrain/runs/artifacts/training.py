@@ -108,7 +108,7 @@ class SchedulerValues(Values):
     """Of `Scheduler`."""
 
     next_step: Count
-    reduction: Annotated[Float, Field(gt=0)]
+    reduction: Annotated[Float, Field(gt=0, le=1)]
     plateau: StoppingValues | None
 
 

@@ -70,7 +70,7 @@ def train(
         start = processes.first(begun.start)
         if start.finished:
             return Run(start.folder, already_finished=start.finished)
-        if not start.saved:
+        if processes.rank > 0 and not start.is_resumed:
             check_same(start, config, overrides)
         console.say(f"configuration {start.label}")
         try:

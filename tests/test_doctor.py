@@ -66,8 +66,8 @@ def trained(tmp_path: Path, *settings: str) -> tuple[dict[str, dict[str, Any]], 
 def changing_the_network(patch: pytest.MonkeyPatch, change: Callable[[Any], object]) -> None:
     """Before the first step."""
 
-    def build(*arguments: Any) -> Built:
-        built = build_training(*arguments)
+    def build(*arguments: Any, **options: Any) -> Built:
+        built = build_training(*arguments, **options)
         with torch.no_grad():
             change(built.state.network)
         return built

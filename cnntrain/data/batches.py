@@ -84,6 +84,8 @@ def train_batches(
         _step(start, min(batch_size, num_examples - start), num_examples, rows_of, in_pairs=pipeline.mixing is not None)
         for start in range(first * batch_size, steps_per_epoch(num_examples, batch_size) * batch_size, batch_size)
     ]
+    if not steps:  # whoever goes on at the end of an epoch
+        return
     ends = np.cumsum([0, *(len(step.positions) for step in steps)]).tolist()
     spans = [slice(start, stop) for start, stop in pairwise(ends)]
     positions = torch.from_numpy(np.concatenate([step.positions for step in steps]))

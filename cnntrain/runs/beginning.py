@@ -33,6 +33,11 @@ class Start(NamedTuple):
     finished: str
     saved: dict[str, Any] | None
 
+    @property
+    def is_resumed(self) -> bool:
+        """Whether there is a run to go on with; its configuration may be another one than was given."""
+        return self.folder != Path()
+
 
 class Beginning(NamedTuple):
     """What to train.

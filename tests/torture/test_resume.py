@@ -102,7 +102,7 @@ def test_stopped_while_it_is_tested_a_run_is_tested_again(
 ) -> None:
     assert run("whole").code == 0
     with monkeypatch.context() as patch:
-        patch.setattr("cnntrain.ten_steps.load", lambda *_: (_ for _ in ()).throw(Stopped(signal.SIGUSR1)))
+        patch.setattr("cnntrain.trained.finishing.load", lambda *_: (_ for _ in ()).throw(Stopped(signal.SIGUSR1)))
         assert run("stopped").code == 75
     assert run("stopped", "--resume").code == 0
     assert outcome(tmp_path / "stopped") == outcome(tmp_path / "whole")

@@ -17,6 +17,7 @@ import torch.distributed as dist
 
 from cnntrain.errors import CnntrainError, Interrupted, OtherProcessError, StorageError, describe_bug
 from cnntrain.runtime.names import printable
+from cnntrain.runtime.signals import StopSignals
 
 LOST_AFTER_SECONDS = 60.0  # without a sign of life; a process that has ended is noticed at once, by its connections
 _BEAT_SECONDS = 0.5
@@ -63,6 +64,7 @@ class Watch:
         self._rank, self._count, self._hosts = rank, count, hosts
         self._closed = threading.Event()
         self._seen: dict[int, tuple[bytes, float]] = {}  # of each process its last sign of life, and since when
+        self._handlers: dict[int, Any] = {}  # of signals, before they were ignored
         self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
 
     def start(self) -> None:
@@ -81,10 +83,24 @@ class Watch:
             pass
         self._closed.set()
         self._thread.join()
+        for number, handler in self._handlers.items():  # of who uses this as a library; a command ends now
+            if not isinstance(getattr(handler, "__self__", None), StopSignals):
+                signal.signal(number, handler)
+
+    def _ignore_signals(self) -> None:
+        """A launcher that wants this process to end because another one has must not cut off the reason.
+
+        They are not set to SIG_IGN, which commands that are started later would inherit.
+        """
+        if threading.current_thread() is threading.main_thread():
+            for name in ("SIGTERM", "SIGHUP"):
+                if hasattr(signal, name):
+                    number = getattr(signal, name)
+                    self._handlers.setdefault(number, signal.signal(number, lambda *_: None))
 
     def explain(self, error: BaseException) -> BaseException:
         """What this process should raise, or end with, for an error of its own; all others will end too."""
-        _ignore_signals()
+        self._ignore_signals()
         try:
             failure, is_own = self._settled(error)
         except RuntimeError:  # who holds the store has ended, too early to say why
@@ -198,14 +214,6 @@ def _failure_of_error(error: BaseException, rank: int) -> Failure:
         return Failure(rank, StorageError.exit_code, [printable(error)])
     # Of bugs there is more to tell, which the process itself knows.
     return Failure(rank, CnntrainError.exit_code, [printable(describe_bug(error))], voice=rank)
-
-
-def _ignore_signals() -> None:
-    """This process is ending; a launcher that wants it to end because another one has must not cut off the reason."""
-    if threading.current_thread() is threading.main_thread():
-        for name in ("SIGTERM", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 def _is_of_connections(error: BaseException) -> bool:

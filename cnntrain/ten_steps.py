@@ -89,7 +89,7 @@ def train(
             raise
         if processes.rank == 0 and (start.config.run.report if report is None else report):
             write_report_at_end(run, console)
-        processes.any(False)  # nobody leaves before all is written
+        console.tell_notes(processes)  # nobody leaves before all is written
     return run
 
 
@@ -189,6 +189,7 @@ def take_ten_steps(
         # 1 data preparation, 2 initialisation
         ready = set_up(config, device, console, processes=processes, saved=saved, origin=origin)
         stop.check()
+        console.tell_notes(processes)
         config, splits, settings = ready.config, ready.splits, ready.settings
         if not is_first:
             follow(ready, Bystander(), stop)

@@ -1,8 +1,12 @@
 """What a log that is no terminal says while something takes long."""
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 
 from cnntrain.runs.console import Console
+from cnntrain.runtime.processes import ALONE, Alone
 
 
 class Clock:
@@ -66,4 +70,27 @@ def test_quiet_says_nothing_and_costs_nothing(clock: Clock, capsys: pytest.Captu
     assert Console(quiet=True).progress(items, 100, "decoding") is items
     for _ in Console(quiet=True).progress(items, 100, "decoding"):
         clock.now += 100
+    assert capsys.readouterr().err == ""
+
+
+@dataclass(frozen=True)
+class First(Alone):
+    """The first of three processes, of which the others have noted what is given."""
+
+    count: int = 3
+    others: tuple[list[str], ...] = ()
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, *self.others]
+
+
+def test_what_other_processes_note_is_said_once_with_their_number(capsys: pytest.CaptureFixture[str]) -> None:
+    console = Console()
+    console.say("     note: of all", "no note")
+    console.tell_notes(First(others=(["note: of all", "note: a\nb"], ["note: of all", "note: a\nb", "note: of me"])))
+    console.tell_notes(First(others=([], [])))
+    assert capsys.readouterr().err.splitlines()[2:] == [
+        "     process 1 of 3: note: a\\nb", "     process 2 of 3: note: of me"
+    ]  # fmt: skip
+    Console().tell_notes(ALONE)
     assert capsys.readouterr().err == ""

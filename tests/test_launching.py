@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -184,3 +185,57 @@ def test_what_goes_wrong_before_they_meet_is_said_by_the_first_on_each_machine(
     assert who_speaks(ConfigError("no")) == which
     assert who_speaks(OtherProcessError(["no"], 2, quiet=True)) is None
     assert who_speaks(OtherProcessError(["no"], 2, quiet=False)) == ""
+
+
+SECOND = """
+import os, sys, warnings
+import cnntrain.ten_steps as ten_steps
+from cnntrain.__main__ import entry
+from cnntrain.errors import DataError
+prepare = ten_steps.set_up
+def set_up(*arguments, **options):
+    warnings.warn("of all", stacklevel=1)
+    arguments[2].say("     note: of all", f"     note: of {{os.environ['RANK']}}")
+    ready = prepare(*arguments, **options)
+    if os.environ["RANK"] == "1":
+        options["processes"].count == 2 or sys.exit("alone")
+        raise {error}
+    return ready
+ten_steps.set_up = set_up
+entry()
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words", "num_logs"),
+    [
+        ("DataError('no such file')", 3, "process 1 of 2: no such file", 0),
+        ("KeyError('x')", 1, "process 1 of 2: a bug of cnntrain: KeyError: 'x'", 1),
+        ("OSError(28, 'No space left on device')", 7, "process 1 of 2: [Errno 28] No space left on device", 0),
+    ],
+)
+def test_what_goes_wrong_in_another_process_is_said_once_with_its_number(
+    error: str, code: int, words: str, num_logs: int, tmp_path: Path
+) -> None:
+    (tmp_path / "second.py").write_text(SECOND.format(error=error))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    started = [
+        subprocess.Popen(
+            [sys.executable, "second.py", *TRAIN],
+            cwd=tmp_path,
+            env={
+                **os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                "WORLD_SIZE": "2", "RANK": str(rank), "LOCAL_RANK": str(rank), "XDG_STATE_HOME": str(tmp_path),
+            },
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    ended = [end(process) for process in started]
+    assert [(code, out) for code, out, _ in ended] == [(code, ""), (code, "")], ended
+    err = "".join(text for *_, text in ended)
+    assert err.count("error: ") == err.count(words) == 1
+    assert err.count("UserWarning: of all") == err.count("note: of all") == 1
+    assert len(list(tmp_path.rglob("bug-*.txt"))) == num_logs

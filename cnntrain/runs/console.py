@@ -7,6 +7,7 @@ from typing import Any
 
 from cnntrain.runs.bars import in_notebook, new_bar, write_above_bars
 from cnntrain.runtime.names import printable
+from cnntrain.runtime.processes import Processes
 
 
 class Console:
@@ -16,6 +17,7 @@ class Console:
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.quiet = quiet
+        self._notes: list[str] = []  # since those of all processes were told
         self._spoke = time.monotonic()
 
     def step(self, number: int, name: str, detail: str = "") -> None:
@@ -24,9 +26,24 @@ class Console:
 
     def say(self, *lines: str) -> None:
         """Lines of progress, none of which becomes two by a name in it."""
+        self._notes += [line.strip() for line in lines if line.strip().startswith("note: ")]
         if lines and not self.quiet:
             write_above_bars("\n".join(map(printable, lines)))
             self._spoke = time.monotonic()
+
+    def tell_notes(self, processes: Processes) -> None:
+        """Says what other processes had to note and this one had not; all must call it.
+
+        What several of them note is said once, as by the first of them.
+        """
+        of_each = processes.gather(self._notes)
+        told = set(of_each[0])
+        for rank, notes in enumerate(of_each):
+            new = [note for note in dict.fromkeys(notes) if note not in told]
+            told.update(new)
+            if processes.rank == 0:
+                self.say(*(f"     process {rank} of {processes.count}: {note}" for note in new))
+        self._notes = []
 
     @property
     def shows_bars(self) -> bool:

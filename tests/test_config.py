@@ -135,6 +135,8 @@ def test_all_faults_are_reported_at_once_with_their_lines(tmp_path: Path) -> Non
         ("model: lenet5\ndata: {source: digits, val_fraction: 0.6, test_fraction: 0.5}\n", "must leave images to train on"),
         (MINIMAL + "recipe: {schedule: {name: multi_step, milestones: [5, 3]}}\n", "milestones must rise (got [5, 3])"),
         (MINIMAL + "recipe: {schedule: multi_step}\n", "recipe.schedule.milestones: is missing"),
+        (MINIMAL + "recipe: {batch_size: 32, shards: 64}\n", "shards must be at most batch_size, 32 (got 64)"),
+        (MINIMAL + "recipe: {shards: 4, sync_batch_norm: true}\n", "sync_batch_norm must be auto or false"),
     ],
 )  # fmt: skip
 def test_each_fault_says_where_and_what(tmp_path: Path, text: str, expected: str) -> None:

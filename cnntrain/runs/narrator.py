@@ -80,8 +80,8 @@ class Narrator:
         recipe, settings, images = self._recipe, self._settings, event.batch.images
         gradients = event.norms.by_layer()["gradient_norm"] if event.norms else {"": math.nan}
         optimizer, rate, say = recipe["optimizer"], event.learning_rate, self._console.step
-        logits = (len(images), settings.task.num_outputs)
-        say(3, "forward", f"images {tuple(images.shape)} -> logits {logits}")
+        logits = (event.num_images, settings.task.num_outputs)
+        say(3, "forward", f"images {(event.num_images, *images.shape[1:])} -> logits {logits}")
         say(4, "loss", f"{recipe['loss']['name']} {event.loss:.4f} ({settings.criterion.at_chance():.4f} at chance)")
         say(5, "backward", f"gradient norm {math.hypot(*gradients.values()):.4g}")
         say(6, "update", f"{optimizer['name']}, learning rate {rate:.3g} of {optimizer['lr']:g}")

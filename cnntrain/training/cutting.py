@@ -1,7 +1,7 @@
 """How a batch is cut into what goes through the network at once, on one process or on several.
 
-A pass is a part of the batch, and each process has a share of every pass: so batch norm sees, where its statistics are
-those of all processes, the same examples however many processes there are. Where a batch is cut into shards
+A pass is a part of the batch, and each process has a portion of every pass: so batch norm sees, where its statistics
+are those of all processes, the same examples however many processes there are. Where a batch is cut into shards
 (`recipe.shards`), each of these is whole on one process.
 """
 
@@ -14,7 +14,7 @@ from cnntrain.data.batches import Batch
 from cnntrain.runtime.processes import Processes
 
 
-class Part(NamedTuple):
+class Portion(NamedTuple):
     """Examples of a batch that go through the network at once on this process.
 
     Attributes:
@@ -35,8 +35,8 @@ class Part(NamedTuple):
         return int(self.rows.stop - self.rows.start)
 
 
-def cut(num_examples: int, *, micro_batch: int | None, shards: int | None, processes: Processes) -> list[Part]:
-    """The parts of a batch that fall to this process, in the order in which they are computed.
+def cut(num_examples: int, *, micro_batch: int | None, shards: int | None, processes: Processes) -> list[Portion]:
+    """The portions of a batch that fall to this process, in the order in which they are computed.
 
     Args:
         num_examples: Of the whole batch.
@@ -47,20 +47,20 @@ def cut(num_examples: int, *, micro_batch: int | None, shards: int | None, proce
     everything = slice(0, num_examples)
     if shards is None:
         passes = _pieces(everything, _num_passes(num_examples, micro_batch))
-        return [Part(_pieces(whole, processes.count)[processes.rank], whole) for whole in passes]
+        return [Portion(_pieces(whole, processes.count)[processes.rank], whole) for whole in passes]
     num_passes = _num_passes(-(-num_examples // shards), micro_batch)  # the same of all shards
     return [
-        Part(rows, rows, shard, ends_shard=number == num_passes)
+        Portion(rows, rows, shard, ends_shard=number == num_passes)
         for shard, span in processes.share(list(enumerate(_pieces(everything, shards))))
         for number, rows in enumerate(_pieces(span, num_passes), start=1)
     ]
 
 
-def cut_up(batch: Batch, parts: Sequence[Part]) -> list[Batch]:
-    """The parts of a batch, of which it has the rows that fall to this process, one part after another."""
-    if len(parts) == 1:
+def cut_up(batch: Batch, portions: Sequence[Portion]) -> list[Batch]:
+    """The portions of a batch, of which it has the rows that fall to this process, one portion after another."""
+    if len(portions) == 1:
         return [batch]
-    sizes = [part.size for part in parts]
+    sizes = [portion.size for portion in portions]
     return [Batch(*some) for some in zip(batch.images.split(sizes), batch.targets.split(sizes), strict=True)]
 
 

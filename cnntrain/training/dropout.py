@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from cnntrain.models.general import Dropout
-from cnntrain.training.cutting import Part
+from cnntrain.training.cutting import Portion
 
 
 class Rows:
@@ -13,10 +13,10 @@ class Rows:
     def __init__(self) -> None:
         self.own, self.total = slice(0), 0
 
-    def set(self, part: Part) -> None:
-        """To those of a part."""
-        start = part.rows.start - part.whole.start
-        self.own, self.total = slice(start, start + part.size), part.whole.stop - part.whole.start
+    def set(self, portion: Portion) -> None:
+        """To those of a portion."""
+        start = portion.rows.start - portion.whole.start
+        self.own, self.total = slice(start, start + portion.size), portion.whole.stop - portion.whole.start
 
 
 class SharedDropout(Dropout):

@@ -1,4 +1,4 @@
-"""How the gradients of the parts of a batch become those of the whole, on one process or on several.
+"""How the gradients of the portions of a batch become those of the whole, on one process or on several.
 
 Each process has the gradient of the sum of its examples' losses, divided by the weight of the whole batch; so every
 example counts alike, whatever the split, and the sum over all processes is the gradient of one.
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cnntrain.tasks.task import Criterion
-from cnntrain.training.cutting import Part
+from cnntrain.training.cutting import Portion
 
 Forward = Callable[[Tensor], Any]
 
@@ -20,18 +20,14 @@ Forward = Callable[[Tensor], Any]
 class Exchange(Protocol):
     """What a step asks for around and after its passes."""
 
-    @property
-    def scale(self) -> float:
-        """By what a loss is multiplied before its backward pass."""
+    def at(self, portion: Portion) -> None:
+        """Before a portion goes forward alone."""
 
-    def at(self, part: Part) -> None:
-        """Before a part goes forward alone."""
-
-    def around(self, part: Part, *, is_last: bool, keys: tuple[int, int]) -> AbstractContextManager[None]:
-        """While a part goes forward and backward.
+    def around(self, portion: Portion, *, is_last: bool, keys: tuple[int, int]) -> AbstractContextManager[None]:
+        """While a portion goes forward and backward.
 
         Args:
-            part: Which.
+            portion: Which.
             is_last: Whether it is the last of the step on this process.
             keys: Seed and number of the step.
         """
@@ -41,30 +37,28 @@ class Exchange(Protocol):
 
         Args:
             criterion: Weighs.
-            targets: Of each part of this process.
+            targets: Of each portion of this process.
             num_examples: Of the whole batch.
         """
 
-    def sums(self, values: Sequence[Tensor]) -> Tensor:
-        """The sum over all parts of all processes.
+    def sums(self, *columns: Sequence[Tensor]) -> list[Tensor]:
+        """Of each column the sum over all portions of all processes, a scalar.
 
         Args:
-            values: Of each part of this process, of one shape and dtype, in their order.
+            columns: Scalars of one dtype, of each portion of this process, in their order.
         """
 
     def finish(self) -> None:
-        """After the last part: gradients and batch norm's buffers become those of the whole batch."""
+        """After the last portion: gradients and batch norm's buffers become those of the whole batch."""
 
 
 class Adding:
     """One process: backward passes add up by themselves."""
 
-    scale: float = 1.0
-
-    def at(self, part: Part) -> None:
+    def at(self, portion: Portion) -> None:
         """See `Exchange`."""
 
-    def around(self, part: Part, *, is_last: bool, keys: tuple[int, int]) -> AbstractContextManager[None]:
+    def around(self, portion: Portion, *, is_last: bool, keys: tuple[int, int]) -> AbstractContextManager[None]:
         """See `Exchange`."""
         return nullcontext()
 
@@ -72,9 +66,9 @@ class Adding:
         """See `Exchange`."""
         return criterion.total_weight(targets[0] if len(targets) == 1 else torch.cat(list(targets)))
 
-    def sums(self, values: Sequence[Tensor]) -> Tensor:
+    def sums(self, *columns: Sequence[Tensor]) -> list[Tensor]:
         """See `Exchange`."""
-        return in_order(values)
+        return [in_order(column) for column in columns]
 
     def finish(self) -> None:
         """See `Exchange`."""

@@ -122,25 +122,25 @@ def train_step(state: TrainingState, batch: Batch, settings: Settings, *, measur
         state.advance()
         return done
     num_images, exchange = settings.num_images_of(batch, state.step), state.exchange
-    parts = settings.parts(num_images)
-    passes = cut_up(batch, parts)
+    portions = settings.portions(num_images)
+    passes = cut_up(batch, portions)
     total_weight = exchange.weight(settings.criterion, [targets for _, targets in passes], num_images)
     losses, correct = list[Tensor](), list[Tensor]()
     buffers = [buffer.clone() for buffer in state.network.buffers()] if settings.on_nonfinite == "skip" else []
     with settings.seeded_dropout(state.step):
-        for part, (images, targets) in zip(parts, passes, strict=True):
-            with exchange.around(part, is_last=part is parts[-1], keys=(settings.seed, state.step)):
+        for portion, (images, targets) in zip(portions, passes, strict=True):
+            with exchange.around(portion, is_last=portion is portions[-1], keys=(settings.seed, state.step)):
                 # 3 forward: from images to logits, in the precision that is fast on this device.
                 with autocast(settings.precision, settings.device):
                     outputs = state.forward(images)
                 # 4 loss: one number says how wrong the logits are; in float32, for small differences count.
                 loss, reported, logits = settings.task.training_loss(settings.criterion, outputs, targets)
-                # 5 backward: the gradient says how each weight moves that number; those of all parts add up.
-                state.scaler.scale(loss / (total_weight / exchange.scale)).backward()  # type: ignore[no-untyped-call]
+                # 5 backward: the gradient says how each weight moves that number; those of all portions add up.
+                state.scaler.scale(loss / total_weight).backward()  # type: ignore[no-untyped-call]
             losses.append(reported)
             correct.append(settings.task.num_correct(logits, targets))
     exchange.finish()
-    loss_sum, num_correct = exchange.sums(losses), exchange.sums(correct)
+    loss_sum, num_correct = exchange.sums(losses, correct)
     # 6 update: a small step against the gradient, unless there is none that makes sense.
     state.scaler.unscale_(state.optimizer)
     norms = StepNorms(state.network) if measured else None

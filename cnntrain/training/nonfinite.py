@@ -163,9 +163,9 @@ def _first_output(state: TrainingState, batch: Batch, settings: Settings) -> str
     buffers = [buffer.clone() for buffer in state.network.buffers()]
     try:
         with torch.no_grad(), settings.seeded_dropout(state.step), autocast(settings.precision, settings.device):
-            parts = settings.parts(settings.num_images_of(batch, state.step))
-            for part, some in zip(parts, cut_up(batch, parts), strict=True):
-                state.exchange.at(part)
+            portions = settings.portions(settings.num_images_of(batch, state.step))
+            for portion, some in zip(portions, cut_up(batch, portions), strict=True):
+                state.exchange.at(portion)
                 state.network(some.images)
     finally:
         for handle in handles:

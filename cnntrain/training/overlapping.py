@@ -6,13 +6,14 @@ from inspect import signature
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from cnntrain.models.general import BatchNorm
 from cnntrain.runtime.together import Together
 from cnntrain.tasks.task import Criterion
-from cnntrain.training.cutting import Part
+from cnntrain.training.cutting import Portion
 from cnntrain.training.dropout import Rows
 from cnntrain.training.exchange import Forward, in_order
 
@@ -53,7 +54,6 @@ class Overlapped:
         self._trained: list[bool] = []
         self._wrapped: DistributedDataParallel | None = None
         self._forward: Forward | None = None
-        self.scale = float(processes.count)  # DistributedDataParallel divides by it
 
     def forward(self, images: Tensor) -> Any:
         """The network in training; called within `around`."""
@@ -75,37 +75,58 @@ class Overlapped:
             gradient_as_bucket_view=True,
             static_graph=self._is_static,
         )
-        if self._is_compressed:
-            from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
-
-            self._wrapped.register_comm_hook(self._processes.group, bf16_compress_hook)
+        self._wrapped.register_comm_hook((self._processes.group, self._is_compressed), _add)
         self._forward, self._trained = self._make_forward(self._wrapped), trained
         return self._wrapped
 
-    def at(self, part: Part) -> None:
+    def at(self, portion: Portion) -> None:
         """See `Exchange`."""
-        self._rows.set(part)
+        self._rows.set(portion)
 
     @contextmanager
-    def around(self, part: Part, *, is_last: bool, keys: tuple[int, int]) -> Iterator[None]:
+    def around(self, portion: Portion, *, is_last: bool, keys: tuple[int, int]) -> Iterator[None]:
         """See `Exchange`."""
-        self.at(part)
+        self.at(portion)
         wrapped = self._wrap()
-        with nullcontext() if is_last else wrapped.no_sync():
-            yield
+        try:
+            with nullcontext() if is_last else wrapped.no_sync():
+                yield
+        except BaseException:
+            self._forward = self._wrapped = None  # it would wait for the rest of this step
+            raise
 
     def weight(self, criterion: Criterion, targets: Sequence[Tensor], num_examples: int) -> Tensor | int:
         """See `Exchange`; nothing is asked where every example weighs one."""
         weight = criterion.total_weight(torch.cat(list(targets)))
         return self._processes.total(weight) if isinstance(weight, Tensor) else num_examples
 
-    def sums(self, values: Sequence[Tensor]) -> Tensor:
-        """See `Exchange`."""
-        return self._processes.total(in_order(values))
+    def sums(self, *columns: Sequence[Tensor]) -> list[Tensor]:
+        """See `Exchange`; one message."""
+        own = [in_order(column) for column in columns]
+        totals = self._processes.total(torch.stack([value.float() for value in own]))
+        return [total.to(value.dtype) for total, value in zip(totals, own, strict=True)]
 
     def finish(self) -> None:
         """See `Exchange`."""
         average_buffers(self._network, self._processes)
+
+
+def _add(how: tuple[dist.ProcessGroup, bool], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    """Adds some gradients up over a group; as bfloat16, if that is asked for.
+
+    What is built in wants losses multiplied by the number of processes, and divides. In float16 that would leave less
+    room to gradients the more processes there are, and the scaler would leave out other steps than those of one.
+    """
+    group, is_compressed = how
+    gradients = bucket.buffer()
+    sent = gradients.to(torch.bfloat16) if is_compressed else gradients
+    work = dist.all_reduce(sent, group=group, async_op=True)
+    assert work is not None
+
+    def added(sums: torch.futures.Future[list[Tensor]]) -> Tensor:
+        return gradients.copy_(sums.value()[0]) if is_compressed else sums.value()[0]
+
+    return work.get_future().then(added)  # type: ignore[no-any-return]
 
 
 def average_buffers(network: nn.Module, processes: Together) -> None:

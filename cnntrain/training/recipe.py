@@ -1,8 +1,8 @@
 """The `recipe` section: how the network is trained."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
 
 from cnntrain.config.section import Section
 from cnntrain.config.shorthand import Shorthand
@@ -33,8 +33,8 @@ class Recipe(Section):
     batch_size: PositiveInt = 128
     micro_batch: MicroBatch | None = Field(
         None,
-        description="images per backward pass; gradients add up to the whole batch (gradient accumulation); auto: on a "
-        "GPU as many as fit into its memory",
+        description="images per backward pass, of all processes together (where there are shards: of each); gradients "
+        "add up to the whole batch (gradient accumulation); auto: on a GPU as many as fit into its memory",
     )
     shards: Annotated[int, Field(ge=1)] | None = Field(
         None,
@@ -82,6 +82,16 @@ class Recipe(Section):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="arithmetic of training (float32 multiplies in TF32 on a GPU); evaluation is always float32"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.shards and self.shards > self.batch_size:
+            raise ValueError(f"shards must be at most batch_size, {self.batch_size} (got {self.shards})")
+        if self.shards and self.sync_batch_norm is True:
+            raise ValueError(
+                "sync_batch_norm must be auto or false where there are shards: each has statistics of its own"
+            )
+        return self
 
     @property
     def images_at_once(self) -> int:

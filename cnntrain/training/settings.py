@@ -11,7 +11,7 @@ from cnntrain.data.pipeline import AugmentationPipeline
 from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.seeds import torch_seeded
 from cnntrain.tasks.task import Criterion, Task
-from cnntrain.training.cutting import Part, cut
+from cnntrain.training.cutting import Portion, cut
 from cnntrain.training.freezing import Freezing
 from cnntrain.training.resizing import ProgressiveResizing
 
@@ -83,13 +83,13 @@ class Settings:
         """Images of the whole batch of a step (from 0), of which this process has the ones in `batch`."""
         return len(batch.targets) if self.processes.count == 1 else self.images_in(step)
 
-    def parts(self, num_images: int) -> list[Part]:
+    def portions(self, num_images: int) -> list[Portion]:
         """How a batch of so many images is cut, and what of it falls to this process."""
         return cut(num_images, micro_batch=self.micro_batch, shards=self.shards, processes=self.processes)
 
     def rows(self, num_images: int) -> list[slice]:
         """Which images of a batch of so many fall to this process."""
-        return [part.rows for part in self.parts(num_images)]
+        return [portion.rows for portion in self.portions(num_images)]
 
     def training_size(self, epoch: int) -> int:
         """The side of the training images in an epoch (from 1), px."""

@@ -148,14 +148,14 @@ class Parts:
         return self.steps * self.batch_size
 
     def _forward_backward(self) -> None:
-        exchange, parts = self.state.exchange, self.settings.parts(self.batch_size)
-        for part, batch in zip(parts, cut_up(self._batch, parts), strict=True):
-            with exchange.around(part, is_last=part is parts[-1], keys=(self.settings.seed, 0)):
-                (self._loss(self.state, batch) * exchange.scale).backward()  # type: ignore[no-untyped-call]
+        exchange, portions = self.state.exchange, self.settings.portions(self.batch_size)
+        for portion, batch in zip(portions, cut_up(self._batch, portions), strict=True):
+            with exchange.around(portion, is_last=portion is portions[-1], keys=(self.settings.seed, 0)):
+                self._loss(self.state, batch).backward()  # type: ignore[no-untyped-call]
         exchange.finish()
 
     def _losses_alone(self) -> Iterator[torch.Tensor]:
-        for batch in cut_up(self._batch, self.settings.parts(self.batch_size)):
+        for batch in cut_up(self._batch, self.settings.portions(self.batch_size)):
             if len(batch.targets):
                 yield self._loss(self._alone, batch)
 

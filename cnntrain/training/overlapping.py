@@ -76,6 +76,7 @@ class Overlapped:
             static_graph=self._is_static,
         )
         self._wrapped.register_comm_hook((self._processes.group, self._is_compressed), _add)
+        _rehearse(self._wrapped)
         self._forward, self._trained = self._make_forward(self._wrapped), trained
         return self._wrapped
 
@@ -109,6 +110,49 @@ class Overlapped:
     def finish(self) -> None:
         """See `Exchange`."""
         average_buffers(self._network, self._processes)
+
+
+class _Zero(torch.autograd.Function):
+    """Passes a number on; the gradient of the parameter beside it is zero, in the layout of the parameter itself."""
+
+    @staticmethod
+    def forward(ctx: Any, number: Tensor, parameter: Tensor) -> Tensor:
+        ctx.save_for_backward(parameter)
+        return number.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        return gradients[0], torch.zeros_like(ctx.saved_tensors[0])
+
+
+class _Rehearsal(nn.Module):
+    """Stands in for a network: the gradients of these parameters, all zero, are ready from the last to the first."""
+
+    def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
+        super().__init__()
+        self._all = tuple(parameters)  # a tuple's are not registered as its own
+
+    def forward(self) -> Tensor:
+        """Something to go back from."""
+        number = torch.zeros((), device=self._all[0].device)
+        for parameter in self._all:
+            number = _Zero.apply(number, parameter)
+        return number
+
+
+def _rehearse(wrapped: DistributedDataParallel) -> None:
+    """Lets the order in which gradients are sent be settled before the first step.
+
+    After its first pass DistributedDataParallel sends them in the order in which they were ready in that, and the sums
+    of three and more processes depend in their last bits on where a gradient stands. So a training that goes on would
+    take its first step unlike one that was never stopped.
+    """
+    network, parameters = wrapped.module, [value for value in wrapped.parameters() if value.requires_grad]
+    wrapped.module = _Rehearsal(parameters)
+    wrapped().backward()
+    wrapped.module = network
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def _add(how: tuple[dist.ProcessGroup, bool], bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:

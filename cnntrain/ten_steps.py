@@ -62,8 +62,14 @@ def train(
         console = Console(quiet=quiet or processes.rank > 0)
         begun = NOT_FIRST
         if processes.rank == 0:
-            resume = resume or began_before(config, overrides)
-            going = beginning(config, overrides, resume=resume, allow_changes=allow_changes, say=console.say)
+            going = beginning(
+                config,
+                overrides,
+                resume=resume,
+                began=began_before(processes),
+                allow_changes=allow_changes,
+                say=console.say,
+            )
             begun = stack.enter_context(going)
             assert begun.loaded is not None
             stack.enter_context(locate(begun.loaded))
@@ -205,6 +211,7 @@ def take_ten_steps(
             write_text(folder / "config.yaml", dump_config(config))
             with closing(RunLog(folder, values, console.say)) as log:
                 on_begin()
+                processes.remember(str(folder))
                 log.begin(splits, settings.task, settings.criterion.at_chance())
                 saver = Saver(
                     ready.state,
@@ -263,7 +270,7 @@ def follow(ready: SetUp, attendant: Attendant, stop: StopSignals) -> None:
                         state.go_back(saved.state, without=error.step)
                     attendant.gone_back(saved, error)
     except Stopped:
-        attendant.stopped()
+        processes.first(attendant.stopped)  # nobody ends before all is saved
         raise
 
 

@@ -13,7 +13,7 @@ from cnntrain.runs.resume import Resumed, find_run, open_run, restore_config
 from cnntrain.runs.run_folder import in_use
 from cnntrain.runs.runs import is_run, runs_in
 from cnntrain.runs.turns import one_at_a_time
-from cnntrain.runtime.launchers import launched
+from cnntrain.runtime.processes import Processes
 
 
 class Start(NamedTuple):
@@ -65,19 +65,10 @@ class Beginning(NamedTuple):
 NOT_FIRST = Beginning(None)
 
 
-def began_before(config: ConfigSource | None, overrides: Mapping[str, Any]) -> str | None:
-    """The run that these processes began, where torchrun has started them anew after one of them ended; else None."""
-    launch = launched()
-    if not launch or not launch.restarts or config is None or launch.begun is None:
-        return None
-    given = load_config(config, **overrides).config
-    runs = [
-        run
-        for run in runs_in(Path(given.run.output).expanduser(), given.run.name)
-        if (run / "config.yaml").stat().st_mtime >= launch.begun
-    ]
-    newest = max(runs, key=lambda run: (run / "config.yaml").stat().st_mtime, default=None)
-    return str(newest) if newest else None
+def began_before(processes: Processes) -> str | None:
+    """The run that these processes had in hand, where torchrun starts them anew after one has ended; else None."""
+    folder = processes.remembered()
+    return folder if folder and is_run(Path(folder)) else None
 
 
 def check_same(start: Start, config: ConfigSource | None, overrides: Mapping[str, Any]) -> None:
@@ -97,6 +88,7 @@ def beginning(
     overrides: Mapping[str, Any],
     *,
     resume: bool | str | os.PathLike[str] | None = False,
+    began: str | None = None,
     allow_changes: bool = False,
     say: Callable[[str], None],
 ) -> Iterator[Beginning]:
@@ -106,6 +98,7 @@ def beginning(
         config: What to train; with `resume` it may be left out, and a run folder may stand in its place.
         overrides: What `load_config` takes besides: `set`, and flags by their names.
         resume: Whether to go on with the newest unfinished run, or begin one where there is none; or the run.
+        began: The run that this same command began before, with which it goes on whatever `resume` says.
         allow_changes: Whether the configuration may differ from the run's own.
         say: Is told what is gone on with.
 
@@ -115,15 +108,16 @@ def beginning(
         StorageError: Another process trains the run.
     """
     config = None if config == "" else config  # a variable of the shell that is not set
-    if resume is False or resume is None:  # None: as of other keywords, nothing is said
+    if not began and (resume is False or resume is None):  # None: as of other keywords, nothing is said
         if config is None:
             which = "cnntrain train CONFIG (`cnntrain configs` lists those that are shipped)"
             raise ConfigError(f"say what to train: {which}")
         yield Beginning(load_config(config, **overrides))
         return
-    run = None if resume is True else os.fspath(resume)
+    run = os.fspath(resume) if isinstance(resume, str | os.PathLike) else None
     if run is None and isinstance(config, str | os.PathLike):
         config, run = _config_or_run(os.fspath(config), Path(overrides.get("output") or "runs"))
+    run = began or run
     given = None if config is None else load_config(config, **overrides)
     runs = Path(given.config.run.output if given else overrides.get("output") or "runs").expanduser()
     with ExitStack() as turn:

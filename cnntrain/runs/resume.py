@@ -18,6 +18,7 @@ from cnntrain.runs.files import remove_partials, write_text
 from cnntrain.runs.run_folder import is_in_use
 from cnntrain.runs.runs import BEST, is_run, newest_for_dangling, runs_in, which_is_meant
 from cnntrain.runtime.device import resolve_device
+from cnntrain.runtime.launchers import launched
 from cnntrain.runtime.machine import available_cores
 
 
@@ -155,8 +156,14 @@ def environment() -> dict[str, Any]:
     return {
         "torch": str(torch.__version__),
         "threads": torch.get_num_threads(),
+        "processes": _num_processes(),
         "processor": str(torch.backends.cpu.get_cpu_capability()),
     }
+
+
+def _num_processes() -> int:
+    launch = launched()
+    return launch.num_processes if launch else 1
 
 
 def _refuse_changes(
@@ -214,6 +221,9 @@ def _differences(saved: Saved, config: Config) -> list[str]:
     for key, name in (("torch", "PyTorch's version"), ("processor", "the processor's instruction set")):
         if before[key] != now[key]:
             changes.append(f"{name} was {before[key]} and is {now[key]}")
+    processes = before.get("processes", 1)  # which older checkpoints do not tell
+    if processes != now["processes"] and not config.recipe.shards:
+        changes.append(f"the number of processes was {processes} and is {now['processes']}")
     last_digits = "the last digits may differ from those of an uninterrupted run"
     notices = [f"{'; '.join(changes)}: {last_digits}"] if changes else []
     if is_ == "cpu":

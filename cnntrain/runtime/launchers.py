@@ -3,7 +3,6 @@
 import os
 import re
 import time
-from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from cnntrain.errors import ConfigError, OtherProcessError
@@ -42,7 +41,6 @@ class Launched(NamedTuple):
         num_processes: On all machines.
         rank: Of this process, from 0.
         local_rank: Its number on this machine, from 0.
-        restarts: How often torchrun has started them anew, after one of them had ended.
     """
 
     launcher: str
@@ -50,7 +48,6 @@ class Launched(NamedTuple):
     num_processes: int
     rank: int
     local_rank: int = 0
-    restarts: int = 0
 
     @property
     def address(self) -> tuple[str, int]:
@@ -71,21 +68,12 @@ class Launched(NamedTuple):
             )
         return host, port
 
-    @property
-    def begun(self) -> float | None:
-        """When torchrun began, seconds since 1970, however often it has started this anew; None where nobody knows."""
-        try:
-            return Path(f"/proc/{os.getppid()}").stat().st_mtime
-        except OSError:
-            return None
-
 
 def launched() -> Launched | None:
     """How often this command was started at once; None where it is one process."""
     for name, size, rank, _, local_rank in _LAUNCHERS:
         if (count := _number(size)) > 1:
-            restarts = _number("TORCHELASTIC_RESTART_COUNT") if name == "torchrun" else 0
-            return Launched(name, size, count, _number(rank), _number(local_rank), restarts)
+            return Launched(name, size, count, _number(rank), _number(local_rank))
     return None
 
 

@@ -61,6 +61,12 @@ class Processes(Protocol):
     def use(self, device: "torch.device") -> None:
         """From now on totals may be of tensors on this device, on which this process computes."""
 
+    def remember(self, text: str) -> None:
+        """Keeps a text for those that torchrun starts in the place of these, should one of them end."""
+
+    def remembered(self) -> str:
+        """What was kept last, by these processes or those in whose place they are; else nothing."""
+
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """The part of the items that falls to this process: neighbours, as many as for any other, or one more."""
 
@@ -107,6 +113,13 @@ class Alone:
 
     def use(self, device: "torch.device") -> None:
         """See `Processes`."""
+
+    def remember(self, text: str) -> None:
+        """See `Processes`."""
+
+    def remembered(self) -> str:
+        """See `Processes`."""
+        return ""
 
     def share(self, items: Sequence[T]) -> Sequence[T]:
         """See `Processes`."""

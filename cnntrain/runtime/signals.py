@@ -26,7 +26,10 @@ class Stopped(KeyboardInterrupt):
     Attributes:
         name: Of the signal.
         exit_code: 130 after Ctrl-C, else 75.
+        of_all: Whether all processes stop for it, at the same step.
     """
+
+    of_all = False
 
     def __init__(self, number: int) -> None:
         super().__init__(number)  # from which pickle makes it again, where another process is told
@@ -109,7 +112,9 @@ class StopSignals:
         number = self._processes.soon(self._received or 0)
         if number and not self.handled:
             self._received = number
-            raise Stopped(number)
+            stopped = Stopped(number)
+            stopped.of_all = True
+            raise stopped
 
     def check(self) -> None:
         """Raises if a signal came to this process meanwhile.

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -15,14 +15,26 @@ LONG = timedelta(days=30)  # that the others wait for the first, who may have mu
 BLOCKED = timedelta(minutes=30)  # that a process waits in a step for others that are alive
 
 
+class Memory(Protocol):
+    """What outlives these processes, where a launcher starts others in their place."""
+
+    def set(self, text: str) -> None:
+        """In place of what was set before."""
+
+    def get(self) -> str:
+        """What was set last; else nothing."""
+
+
 class Together:
     """Several processes that have joined, see `joining.joined`; its methods are described in `Processes`.
 
     Args:
         hosts: The name of each process's machine.
+        memory: Of theirs.
     """
 
-    def __init__(self, hosts: Sequence[str]) -> None:
+    def __init__(self, hosts: Sequence[str], memory: Memory) -> None:
+        self._memory = memory
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         here = [rank for rank, host in enumerate(hosts) if host == hosts[self.rank]]
         self.local_rank, self.local_count = here.index(self.rank), len(here)
@@ -91,6 +103,14 @@ class Together:
         if device.type == "cuda":
             torch.cuda.set_device(device)
             self.group = _group(timeout=BLOCKED, backend="nccl")
+
+    def remember(self, text: str) -> None:
+        """See `Processes`."""
+        self._memory.set(text)
+
+    def remembered(self) -> str:
+        """See `Processes`."""
+        return self._memory.get()
 
     def __deepcopy__(self, memo: Any) -> Self:
         """Itself: a copy of a network works with the same processes."""

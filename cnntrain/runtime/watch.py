@@ -1,91 +1,84 @@
 """How a process learns, within seconds, that another one has failed, is gone or stands still; and who says so.
 
-All of them look at a store of keys that they share. One thread in each tells that it is alive, and ends its process
-where that is blocked in waiting for what will not come.
+They share a store of keys, where the first failure is posted, for all to see. And each hosts a store of its own, which
+the process before it, in a ring, asks again and again. PyTorch answers without Python: whoever computes for minutes
+without a pause answers, and whoever is stopped or cut off does not.
 """
 
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
 
 import torch.distributed as dist
 
-from cnntrain.errors import CnntrainError, Interrupted, OtherProcessError, StorageError, describe_bug
-from cnntrain.runtime.names import printable
-from cnntrain.runtime.signals import StopSignals
+from cnntrain.runtime.asking import BEAT_SECONDS, Asker, answering, connected
+from cnntrain.runtime.failure import Failure, cut_off, failure_of, failure_of_error, gone, is_of_connections, still
+from cnntrain.runtime.signals import Stopped, StopSignals
 
-LOST_AFTER_SECONDS = 60.0  # without a sign of life; a process that has ended is noticed at once, by its connections
-_BEAT_SECONDS = 0.5
-_PATIENCE_SECONDS = 3.0  # for the process itself to say why its connections closed, and for the first to hear it
-_GRACE_SECONDS = 8.0  # for a process to come to its end by itself, once it is known that all must end
+LOST_AFTER_SECONDS = 50.0  # without an answer; a process that has ended is noticed at once, by its connections
+_PATIENCE_SECONDS = 3.0  # for others to say why connections closed, and for the first to hear what it should tell
+_GRACE_SECONDS = 8.0  # for a process to come to its end by itself, once all must end: within a minute, at the latest
 _FAILURE, _HEARD = "failure", "heard"
 
 
-class Failure(NamedTuple):
-    """What went wrong.
-
-    Attributes:
-        rank: Of the process where it did; None where that has ended without a word.
-        exit_code: With which all processes end.
-        lines: The message.
-        voice: The process that tells it.
-    """
-
-    rank: int | None
-    exit_code: int
-    lines: Sequence[str]
-    voice: int = 0
-
-    def error(self, rank: int, count: int) -> OtherProcessError:
-        """What process `rank` of `count` raises for it."""
-        first, *more = self.lines
-        which = f"process {self.rank} of {count}: {first}" if self.rank else first
-        return OtherProcessError([which, *more], self.exit_code, quiet=rank != self.voice)
-
-
 class Watch:
-    """Looks after the others while it is entered.
+    """Looks after the others from `start` to `close`.
 
     Args:
         store: Which all processes share.
         rank: Of this process.
         count: Of processes.
+        host: Under which the others reach this machine.
         hosts: Whether the store ends with this process.
+        speaks: Whether it is this process that tells when nobody reaches the store any more.
     """
 
-    def __init__(self, store: dist.Store, rank: int, count: int, *, hosts: bool) -> None:
-        # The thread has connections of its own: a store answers one question at a time.
-        self._store, self._threads_store = store, store.clone()
-        self._rank, self._count, self._hosts = rank, count, hosts
+    def __init__(self, store: dist.Store, rank: int, count: int, *, host: str, hosts: bool, speaks: bool) -> None:
+        self._store, self._rank, self._count, self._hosts, self._speaks = store, rank, count, hosts, speaks
+        self._next = (rank + 1) % count
         self._closed = threading.Event()
-        self._seen: dict[int, tuple[bytes, float]] = {}  # of each process its last sign of life, and since when
         self._handlers: dict[int, Any] = {}  # of signals, before they were ignored
-        self._thread = threading.Thread(target=self._look, name="watch", daemon=True)
+        self._posted: Failure | None = None
+        self._own = answering(until_seconds=LOST_AFTER_SECONDS)
+        store.set(f"watch/{rank}", f"{host}:{self._own.port}")
+        self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
-        """From now on."""
-        self._store.set(_key(self._rank), "0")
-        self._thread.start()
+        """From now on; all have made theirs."""
+        own_connection = self._store.clone()  # a store answers one question at a time
+        neighbour = connected(self._store.get(f"watch/{self._next}").decode(), seconds=_GRACE_SECONDS)
+        of_store = Asker(lambda: self._look(own_connection), self._closed)
+        of_next = Asker(lambda: neighbour.check([_FAILURE]), self._closed)
+        judge = threading.Thread(target=self._judge, args=(of_store, of_next, own_connection), daemon=True)
+        self._threads = [judge, of_store, of_next]
+        for thread in self._threads:
+            thread.start()
 
     def close(self) -> None:
         """This process has done its part. Where the store is its own, it waits for the others."""
-        try:
-            self._store.set(_key(self._rank), _DONE.decode())
-            until = time.monotonic() + _PATIENCE_SECONDS
-            while self._hosts and set(self._beats(self._store)) != {_DONE} and time.monotonic() < until:
-                time.sleep(0.02)
-        except RuntimeError:  # who holds the store has ended
-            pass
-        self._closed.set()
-        self._thread.join()
+        if not self._closed.is_set():
+            with suppress(RuntimeError):  # who holds the store has ended
+                self._part()
+            self._closed.set()
+            for thread in self._threads:
+                thread.join(1)  # who asks a process that stands still cannot be ended
+            del self._own, self._threads
         for number, handler in self._handlers.items():  # of who uses this as a library; a command ends now
             if not isinstance(getattr(handler, "__self__", None), StopSignals):
                 signal.signal(number, handler)
+
+    def _part(self) -> None:
+        done = [f"done/{rank}" for rank in range(self._count)]
+        self._store.set(done[self._rank], "")
+        patience = _PATIENCE_SECONDS if self._store.check([_FAILURE]) else LOST_AFTER_SECONDS
+        for _ in _pauses(patience if self._hosts else 0):
+            if self._store.check(done):
+                return
 
     def _ignore_signals(self) -> None:
         """A launcher that wants this process to end because another one has must not cut off the reason.
@@ -104,7 +97,7 @@ class Watch:
         try:
             failure, is_own = self._settled(error)
         except RuntimeError:  # who holds the store has ended, too early to say why
-            failure, is_own = _gone([0], self._count), False
+            failure, is_own = self._cut_off(), False
         if is_own and self._rank > 0:
             failure = failure._replace(voice=self._rank)  # which it says with its number
         explained = error if is_own and self._rank == 0 else failure.error(self._rank, self._count)
@@ -114,126 +107,87 @@ class Watch:
 
     def _settled(self, error: BaseException) -> tuple[Failure, bool]:
         """What all agree on as the failure, and whether it is this process that tells it."""
-        if _is_of_connections(error):
-            return self._failure_elsewhere(), False
-        if isinstance(error, KeyboardInterrupt) and (lost := self._lost()):
-            return self._agree_on(_gone(lost, self._count)), False  # torchrun stops the others when one is gone
-        if self._rank > 0:
-            time.sleep(_BEAT_SECONDS)  # what has befallen all is told by the first
-        failure = self._agree_on(_failure_of_error(error, self._rank))
+        if is_of_connections(error):
+            return self._agree_on(self._hear(_PATIENCE_SECONDS) or cut_off(error, self._rank)), False
+        if isinstance(error, Stopped) and error.of_all:
+            return self._agree_on(failure_of_error(error, 0)), self._rank == 0
+        if isinstance(error, KeyboardInterrupt):  # torchrun stops the others when one is gone
+            self._hear(3 * BEAT_SECONDS)
+        elif self._rank > 0:
+            time.sleep(BEAT_SECONDS)  # what has befallen all is told by the first
+        failure = self._agree_on(failure_of_error(error, self._rank))
         is_own = failure.rank == self._rank
         return failure, is_own and (failure.voice == self._rank or not self._is_heard())
 
-    def _failure_elsewhere(self) -> Failure:
-        """What another process has said of its end; where none has, which of them are gone."""
-        for _ in _pauses(_PATIENCE_SECONDS):
-            if failure := self._failure(self._store):
-                return failure
-        return self._agree_on(_gone(self._lost(), self._count))
-
-    def _lost(self) -> list[int]:
-        """Which processes give no sign of life any more."""
-        before = self._beats(self._store)
-        time.sleep(3 * _BEAT_SECONDS)
-        after = self._beats(self._store)
-        return [rank for rank in range(self._count) if before[rank] == after[rank] != _DONE]
-
-    def _agree_on(self, failure: Failure) -> Failure:
-        """The failure that was posted first."""
-        return _failure_of(self._store.compare_set(_FAILURE, "", json.dumps(failure)))
+    def _hear(self, seconds: float) -> Failure | None:
+        """The failure that is posted within this time."""
+        for _ in _pauses(seconds):
+            if self._store.check([_FAILURE]):
+                return failure_of(self._store.get(_FAILURE))
+        return None
 
     def _is_heard(self) -> bool:
         return any(self._store.check([_HEARD]) for _ in _pauses(_PATIENCE_SECONDS))
 
-    def _look(self) -> None:
-        beat, store = 0, self._threads_store
-        while not self._closed.wait(_BEAT_SECONDS):
-            beat += 1
-            try:
-                store.set(_key(self._rank), str(beat))
-                failure = self._failure(store) or self._silent(store)
-            except RuntimeError:  # the store is gone with who held it
-                failure = _gone([0], self._count)
+    def _agree_on(self, failure: Failure, store: dist.Store | None = None) -> Failure:
+        """The failure that was posted first."""
+        store = store or self._store
+        return self._take_note(failure_of(store.compare_set(_FAILURE, "", json.dumps(failure))), store)
+
+    def _take_note(self, failure: Failure, store: dist.Store) -> Failure:
+        """Says of one that this process should tell that it has heard of it."""
+        if failure.voice == self._rank:
+            store.set(_HEARD, "1")
+        return failure
+
+    def _look(self, store: dist.Store) -> None:
+        """Asks the store whether there is a failure, and takes note of those that this process should tell."""
+        if self._posted is None and store.check([_FAILURE]):
+            self._posted = self._take_note(failure_of(store.get(_FAILURE)), store)
+
+    def _judge(self, of_store: "Asker", of_next: "Asker", store: dist.Store) -> None:
+        """Waits for a reason to end this process. It asks nobody who may not answer."""
+        while not self._closed.wait(BEAT_SECONDS):
+            store_silent, next_silent = of_store.silent_seconds(), of_next.silent_seconds()
+            failure = self._posted
+            if not failure and next_silent > LOST_AFTER_SECONDS and store_silent < _PATIENCE_SECONDS:
+                failure = self._end_of_next(self._lost(is_cut=of_next.is_cut), store)
+            if not failure and store_silent > LOST_AFTER_SECONDS:
+                failure = self._cut_off()
             if failure:
-                self._end_with(failure, store)
+                self._end_with(failure)
                 return
 
-    def _silent(self, store: dist.Store) -> Failure | None:
-        """The first looks at all processes, the second at the first."""
-        if self._rank > 1:
-            return None
-        now = time.monotonic()
-        for rank, beat in enumerate(self._beats(store)):
-            watched = rank > 0 if self._rank == 0 else rank == 0
-            last, since = self._seen.get(rank, (b"", now))
-            if not watched or beat == _DONE or beat != last:
-                self._seen[rank] = beat, now
-            elif now - since > LOST_AFTER_SECONDS:
-                return _failure_of(store.compare_set(_FAILURE, "", json.dumps(_still(rank, self._count))))
-        return None
+    def _lost(self, *, is_cut: bool) -> Failure:
+        """The next process has ended, or stands still."""
+        if is_cut:
+            return gone(self._next, self._count, self._rank)
+        return still(self._next, self._count, self._rank, seconds=LOST_AFTER_SECONDS)
 
-    def _end_with(self, failure: Failure, store: dist.Store) -> None:
+    def _end_of_next(self, failure: Failure, store: dist.Store) -> Failure | None:
+        """What is to be made of it that the next process does not answer any more: nothing, where it is done."""
+        try:
+            return None if store.check([f"done/{self._next}"]) else self._agree_on(failure, store)
+        except RuntimeError:
+            return self._cut_off()
+
+    def _end_with(self, failure: Failure) -> None:
         """Ends the process, unless it comes to its end by itself."""
-        if self._rank == failure.voice:
-            store.set(_HEARD, "1")
         if self._closed.wait(_GRACE_SECONDS):
             return
         error = failure.error(self._rank, self._count)
         if not error.is_quiet:
-            sys.stderr.write("".join(f"{line}\n" for line in [f"error: {error.lines[0]}", *error.lines[1:]]))
-            sys.stderr.flush()
+            with suppress(OSError):  # stderr may be gone; Python's own may be silent, where another one speaks
+                os.write(2, "".join(f"{line}\n" for line in [f"error: {error.lines[0]}", *error.lines[1:]]).encode())
         os._exit(failure.exit_code)
 
-    def _failure(self, store: dist.Store) -> Failure | None:
-        return _failure_of(store.get(_FAILURE)) if store.check([_FAILURE]) else None
-
-    def _beats(self, store: dist.Store) -> list[bytes]:
-        return store.multi_get([_key(rank) for rank in range(self._count)])
+    def _cut_off(self) -> Failure:
+        """Nobody reaches the store: what each process, or the first on each machine, must tell for itself."""
+        return gone(0, self._count, voice=self._rank if self._speaks else -1)
 
 
-_DONE = b"done"  # in place of a sign of life
-
-
-def _key(rank: int) -> str:
-    return f"alive/{rank}"
-
-
-def _pauses(seconds: float) -> Any:
+def _pauses(seconds: float) -> Iterator[None]:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         yield None
         time.sleep(0.05)
-
-
-def _failure_of_error(error: BaseException, rank: int) -> Failure:
-    if isinstance(error, CnntrainError):
-        return Failure(rank, error.exit_code, list(error.lines))
-    if isinstance(error, KeyboardInterrupt):
-        return Failure(rank, getattr(error, "exit_code", Interrupted.exit_code), [str(error) or "interrupted"])
-    if isinstance(error, OSError):
-        return Failure(rank, StorageError.exit_code, [printable(error)])
-    # Of bugs there is more to tell, which the process itself knows.
-    return Failure(rank, CnntrainError.exit_code, [printable(describe_bug(error))], voice=rank)
-
-
-def _is_of_connections(error: BaseException) -> bool:
-    """Whether an error is about the others, not about this process: PyTorch has no class for Gloo's."""
-    if isinstance(error, dist.DistError):
-        return True
-    signs = ("gloo", "Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
-    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
-
-
-def _failure_of(text: bytes) -> Failure:
-    return Failure(*json.loads(text))
-
-
-def _gone(ranks: Sequence[int], count: int) -> Failure:
-    which = f"{'process' if len(ranks) == 1 else 'processes'} {', '.join(map(str, ranks))}" if ranks else "a process"
-    text = f"{which} of {count} ended without a word: killed, perhaps for want of memory, or the machine is gone"
-    return Failure(None, OtherProcessError.exit_code, [text], voice=min(set(range(count)) - set(ranks), default=0))
-
-
-def _still(rank: int, count: int) -> Failure:
-    text = f"process {rank} of {count} has given no sign of life for {LOST_AFTER_SECONDS:.0f} s: stopped, or cut off"
-    return Failure(None, OtherProcessError.exit_code, [text], voice=int(rank == 0))

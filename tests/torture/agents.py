@@ -1,0 +1,149 @@
+"""Several processes, started by torchrun's own agent from a process that has imported everything."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+from harness import CONFIG, HERE, Ended
+
+PATIENCE_SECONDS = 120  # after which a test says that something hangs
+
+
+class Agents:
+    """Starts one agent after another."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache")}
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "agent_server.py")],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.folder,
+        )  # fmt: skip
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate()
+
+    def start(
+        self, *arguments: object, count: int = 2, restarts: int = 0, lost_after: float = 60, before: str = ""
+    ) -> "Agent":
+        """A command line in `count` processes."""
+        log = self.folder / "log.txt"
+        log.write_text("")
+        order = {
+            "arguments": [str(argument) for argument in arguments],
+            "log": str(log),
+            "count": count,
+            "restarts": restarts,
+            "lost_after": lost_after,
+            "before": before,
+        }
+        assert self._process.stdin
+        print(json.dumps(order), file=self._process.stdin, flush=True)
+        return Agent(int(self._answer()), self)
+
+    def run(self, *arguments: object, count: int = 2, before: str = "") -> Ended:
+        """The same, and how it ended."""
+        with self.start(*arguments, count=count, before=before) as agent:
+            return agent.wait()
+
+    def _answer(self) -> str:
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+    def text(self) -> str:
+        """What was printed."""
+        return (self.folder / "log.txt").read_text(encoding="utf-8", errors="replace")
+
+
+class Agent:
+    """One that has been started.
+
+    Attributes:
+        pid: Its number.
+    """
+
+    def __init__(self, pid: int, agents: Agents) -> None:
+        self.pid, self._agents, self._started = pid, agents, time.monotonic()
+        self._is_over = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_over:  # the test has failed
+            self._kill()
+            self._agents._answer()
+
+    def workers(self) -> list[int]:
+        """The numbers of its processes, in the order of their ranks."""
+        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
+        return sorted(int(number) for task in tasks for number in task.read_text().split())
+
+    def until(self, text: str) -> None:
+        """Waits for what it will print."""
+        while text not in self._agents.text():
+            assert time.monotonic() - self._started < PATIENCE_SECONDS, self._agents.text()
+            time.sleep(0.01)
+
+    def send(self, number: int, to: list[int]) -> None:
+        """A signal to processes, which may have ended."""
+        for pid in to:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def wait(self) -> Ended:
+        """How it ended, with the first that failed; nothing of it may be left."""
+        everybody = self.workers()
+        hangs = threading.Timer(PATIENCE_SECONDS, self._kill)
+        hangs.start()
+        status = int(self._agents._answer())
+        self._is_over = True
+        assert hangs.is_alive(), f"it hung\n{self._agents.text()}"
+        hangs.cancel()
+        left = [pid for pid in everybody if is_alive(pid)]
+        self.send(signal.SIGKILL, left)
+        assert not left
+        return Ended(status, time.monotonic() - self._started, self._agents.text())
+
+    def _kill(self) -> None:
+        self.send(signal.SIGKILL, [*self.workers(), self.pid])
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@contextmanager
+def agents_in(factory: pytest.TempPathFactory) -> Iterator[Agents]:
+    """Agents in a folder of their own, with the small training as small.yaml."""
+    folder = factory.mktemp("processes")
+    (folder / "small.yaml").write_text(CONFIG)
+    with Agents(folder) as agents:
+        yield agents
+
+
+def errors(ended: Ended) -> list[str]:
+    """The messages that users see of what went wrong."""
+    return [line for line in ended.text.splitlines() if line.startswith("error: ")]
+
+
+def wait_a_moment(rng: random.Random, seconds: float) -> None:
+    """Some part of that time."""
+    time.sleep(rng.uniform(0, seconds))

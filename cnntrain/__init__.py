@@ -127,6 +127,7 @@ def events(
 
     Raises:
         CnntrainError: As `train`; while it is iterated too, such as `NumericalError` where the loss is not finite.
+        ConfigError: torchrun has started this script several times; `train` shares the work, this does not.
     """
     from cnntrain.ten_steps import events as take_steps
 

@@ -7,6 +7,8 @@ import signal
 def entry() -> None:
     """Runs the command line and exits, at once: PyTorch takes seconds to be taken down, deaf to signals."""
     _listen_early()
+    # Where a connection ends with the process at its other end, PyTorch would warn of it with a stack dump.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 
     import contextlib
     import sys

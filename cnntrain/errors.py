@@ -17,7 +17,7 @@ def notebook_lines(error: BaseException) -> list[str]:
 
 def describe_bug(error: BaseException) -> str:
     """What is said of an error that is no user's mistake."""
-    return f"a bug of cnntrain: {type(error).__name__}: {error}"
+    return f"a bug of cnntrain: {type(error).__name__}: {error}".removesuffix(": ")
 
 
 class CnntrainError(Exception):

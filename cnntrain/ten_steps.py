@@ -29,6 +29,7 @@ from cnntrain.runs.run_log import RunLog
 from cnntrain.runs.saving import Saver
 from cnntrain.runtime.device import memory_explained, resolve_device
 from cnntrain.runtime.joining import joined
+from cnntrain.runtime.launchers import refuse_copies
 from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.signals import Stopped, StopSignals
 from cnntrain.runtime.torch_settings import TorchSettings, settings_kept
@@ -90,7 +91,7 @@ def train(
                     on_begin=begun.begun,
                 )
         except KeyboardInterrupt as error:
-            if not getattr(error, "__notes__", None):
+            if processes.rank == 0 and not getattr(error, "__notes__", None):
                 error.add_note("training had not begun; start it again with the same command")
             raise
         if processes.rank == 0 and (start.config.run.report if report is None else report):
@@ -158,6 +159,7 @@ class Training(Iterator[Event]):
 
 def events(config: ConfigSource, overrides: Mapping[str, Any], *, quiet: bool) -> Training:
     """What `cnntrain.events` does; arguments as `train`."""
+    refuse_copies()
     loaded = load_config(config, **overrides)
     with settings_kept(), locate(loaded), memory_explained(_LESS_AT_ONCE):
         return Training(set_up(loaded.config, resolve_device(loaded.config.run.device), Console(quiet=quiet)))

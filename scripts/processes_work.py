@@ -37,12 +37,12 @@ UNEVEN = 1_001  # images where agreement is looked at
 def main(who: str, name: str, seconds: float, data_root: str | None) -> dict[str, Any]:
     """What was measured, in the first process."""
     work = WORKS[name]
-    if who != "cnntrain":
+    if not who.startswith("cnntrain"):
         made = open_work(work, data_root, seconds)
         train, network = PEERS[who](made, agrees=seconds <= 0)
         return measure(train, work.images, seconds) if seconds > 0 else weights(train, network, seconds)
     with joined() as processes, TemporaryDirectory() as folder:
-        made = open_work(work, data_root, seconds, processes)
+        made = open_work(work, data_root, seconds, processes, apart=who != "cnntrain")
         values = made.config.model_dump(mode="json")
         with closing(RunLog(Path(folder), values, QUIET.say)) if processes.rank == 0 else nullcontext() as log:
             run = training(made, log)
@@ -51,12 +51,16 @@ def main(who: str, name: str, seconds: float, data_root: str | None) -> dict[str
             return measure(run, work.images, seconds, lambda worth: processes.first(lambda: worth))
 
 
-def open_work(work: Work, data_root: str | None, seconds: float, processes: Processes | None = None) -> SetUp:
+def open_work(
+    work: Work, data_root: str | None, seconds: float, processes: Processes | None = None, *, apart: bool = False
+) -> SetUp:
     """Data and network; where agreement is looked at, in float32, not augmented, and a rate that is not chaotic."""
     settings = [*work.settings, "recipe.batch_size=128", "recipe.schedule=constant", "run.device=cpu"]
     settings += ["recipe.optimizer.lr=0.01"] if seconds > 0 else [
         "recipe.optimizer.lr=0.001", "recipe.precision=float32", "data.augment=[]",
     ]  # fmt: skip
+    if apart:
+        settings.append("recipe.sync_batch_norm=false")
     if data_root:
         settings.append(f"run.data_root={json.dumps(data_root)}")
     together = {"processes": processes} if processes else {}

@@ -14,7 +14,7 @@ import sys
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -31,6 +31,7 @@ from cnntrain.data.prepare import prepare_data
 from cnntrain.data.splits import Splits
 from cnntrain.errors import NumericalError
 from cnntrain.runtime.joining import joined
+from cnntrain.runtime.neighbours import Neighbours
 from cnntrain.runtime.processes import Processes
 from cnntrain.runtime.together import Together
 from cnntrain.training.events import StepDone
@@ -109,6 +110,9 @@ class Outcome:
     calls: list[dict[str, int]] = field(default_factory=list)
 
 
+_MESSAGES = {"allreduce_": "sum", "allgather_": "stack"}
+
+
 class Calls(TorchDispatchMode):
     """Counts messages, and numbers that the host reads, while it is entered."""
 
@@ -121,7 +125,7 @@ class Calls(TorchDispatchMode):
         # (int32: DistributedDataParallel's own list of what is used, which is on the CPU wherever the network is)
         reads = name == "_local_scalar_dense" and args[0].dtype != torch.int32
         if reads or name in ("nonzero", "equal") or str(function).startswith("c10d"):
-            self.counts["reads" if reads else name] += 1
+            self.counts["reads" if reads else _MESSAGES.get(name, name)] += 1
         return function(*args, **(kwargs or {}))
 
 
@@ -206,10 +210,28 @@ def _counted(built: Built, splits: Splits) -> Outcome:
     on_gpu = replace(settings, device=torch.device("cuda"))  # where the loop leaves out what would make the host wait
     begin_epoch(state.network, settings, 1)
     for batch in list(epoch_batches(splits, settings, 1)):
-        with Calls() as calls:
+        with Calls() as calls, _counting_neighbours(calls.counts):
             train_step(state, batch, on_gpu, measured=True)
         outcome.calls.append(dict(calls.counts))
     return outcome
+
+
+@contextmanager
+def _counting_neighbours(counts: Counter[str]) -> Iterator[None]:
+    add_up, stack = Neighbours.add_up, Neighbours.stack
+
+    def counted(name: str, method: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            counts[name] += 1
+            return method(*arguments)
+
+        return call
+
+    with (
+        patch.object(Neighbours, "add_up", counted("sum", add_up)),
+        patch.object(Neighbours, "stack", counted("stack", stack)),
+    ):
+        yield
 
 
 def _plain(values: Any) -> dict[str, float]:
@@ -280,7 +302,10 @@ def try_all(cases: dict[str, Case], out: Path) -> None:
 
     def work(count: int) -> Callable[[int], None]:
         def run(rank: int) -> None:
-            with joined() as processes:
+            # Three have a machine each, as it were: they share no memory.
+            far = patch("cnntrain.runtime.joining._machine", lambda: str(rank)) if count == 3 else nullcontext()
+            with far, joined() as processes:
+                assert processes.local_count == (1 if count == 3 else count)
                 outcomes = {
                     name: tried(case, splits[name], processes) for name, case in cases.items() if count in case.counts
                 }

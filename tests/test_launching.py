@@ -8,12 +8,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import Cli
+from torch.distributed.elastic.agent.server import WorkerState
+from torch.distributed.elastic.agent.server.api import RunResult
 
-from cnntrain.errors import ConfigError, OtherProcessError
+import cnntrain
+from cnntrain.errors import ConfigError, DataError, OtherProcessError
+from cnntrain.runtime.failure import failure_of_error
 from cnntrain.runtime.launchers import first_host, launched, who_speaks
+from cnntrain.runtime.launching import _exit_code
+from cnntrain.runtime.processes import Alone
+from cnntrain.runtime.signals import Stopped, StopSignals
 
 TRAIN = ["train", "digits_lenet", "--set", "run.report=false", "--set", "run.tensorboard=false"]
 LONG = [*TRAIN, "--epochs", "2000", "--set", "recipe.early_stopping=null"]
@@ -47,6 +56,12 @@ def until_it_trains(cwd: Path, epochs: int = 1) -> Path:
                 return metrics.parent
         time.sleep(0.05)
     raise AssertionError("it does not train")
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def children(pid: int) -> list[int]:
@@ -111,6 +126,13 @@ def test_who_was_started_several_times_starts_no_more(
     assert "torchrun started this command 2 times (WORLD_SIZE=2), and --processes would have each" in outcome.err
 
 
+def test_the_events_of_several_copies_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    with pytest.raises(ConfigError, match=r"WORLD_SIZE=2.*cnntrain.train trains on all together"):
+        cnntrain.events("digits_lenet")
+
+
 def test_one_process_is_an_ordinary_training(cli: Cli, tmp_path: Path) -> None:
     outcome = cli(*TRAIN, "--processes", "1", "--epochs", "1", "--output", tmp_path)
     assert outcome.code == 0
@@ -129,6 +151,58 @@ def test_processes_of_which_one_is_killed_are_started_anew_and_go_on(tmp_path: P
     [folder] = (tmp_path / "runs" / "digits_lenet").iterdir()
     epochs = [json.loads(line)["epoch"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert epochs == list(range(1, 13))
+
+
+WAITING = """
+import os, signal, threading
+from cnntrain.runtime.joining import joined
+from cnntrain.runtime.signals import Stopped, StopSignals
+threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
+try:
+    with StopSignals(), joined():
+        print("met")
+except Stopped as stopped:
+    print(stopped)
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_process_that_waits_for_others_hears_a_signal(rank: int, tmp_path: Path) -> None:
+    meeting = {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    environment = {**os.environ, **meeting, "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    command = [sys.executable, "-c", WAITING]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "stopped by SIGTERM\n", "")
+
+
+def test_one_request_that_comes_to_a_process_by_two_ways_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment = iter((10.0, 10.1, 11.9))
+    monkeypatch.setattr("time.monotonic", lambda: next(moment))
+    with StopSignals(training=True, processes=Alone(count=2)) as stop:
+        with stop.later():
+            for _ in range(3):  # the second of one process ends it
+                os.kill(os.getpid(), signal.SIGTERM)
+        with pytest.raises(Stopped):
+            stop.check()
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="whose children they are is read from /proc")
+@pytest.mark.parametrize("killed", ["the second", "the command"])
+def test_who_is_killed_while_processes_start_takes_all_along(killed: str, tmp_path: Path) -> None:
+    process = start(*TRAIN, "--processes", "2", cwd=tmp_path)
+    while len(workers := children(process.pid)) < 2:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(process.pid if killed == "the command" else workers[1], signal.SIGKILL)
+    code, out, err = end(process)
+    if killed == "the command":
+        assert code == -signal.SIGKILL
+    else:
+        assert (code, out, err) == (5, "", "error: process 1 of 2 was ended by SIGKILL\n")
+    until = time.monotonic() + 20
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < until
+        time.sleep(0.05)
 
 
 def test_srun_starts_processes_that_train_together(tmp_path: Path) -> None:
@@ -206,21 +280,10 @@ entry()
 """
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "words", "num_logs"),
-    [
-        ("DataError('no such file')", 3, "process 1 of 2: no such file", 0),
-        ("KeyError('x')", 1, "process 1 of 2: a bug of cnntrain: KeyError: 'x'", 1),
-        ("OSError(28, 'No space left on device')", 7, "process 1 of 2: [Errno 28] No space left on device", 0),
-    ],
-)
-def test_what_goes_wrong_in_another_process_is_said_once_with_its_number(
-    error: str, code: int, words: str, num_logs: int, tmp_path: Path
-) -> None:
-    (tmp_path / "second.py").write_text(SECOND.format(error=error))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+def test_what_goes_wrong_in_another_process_is_said_once_with_its_number(tmp_path: Path) -> None:
+    words = "process 1 of 2: a bug of cnntrain: KeyError: 'x'"
+    (tmp_path / "second.py").write_text(SECOND.format(error="KeyError('x')"))
+    port = str(free_port())
     started = [
         subprocess.Popen(
             [sys.executable, "second.py", *TRAIN],
@@ -234,8 +297,34 @@ def test_what_goes_wrong_in_another_process_is_said_once_with_its_number(
         for rank in range(2)
     ]  # fmt: skip
     ended = [end(process) for process in started]
-    assert [(code, out) for code, out, _ in ended] == [(code, ""), (code, "")], ended
+    assert [(code, out) for code, out, _ in ended] == [(1, ""), (1, "")], ended
     err = "".join(text for *_, text in ended)
     assert err.count("error: ") == err.count(words) == 1
     assert err.count("UserWarning: of all") == err.count("note: of all") == 1
-    assert len(list(tmp_path.rglob("bug-*.txt"))) == num_logs
+    assert len(list(tmp_path.rglob("bug-*.txt"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (DataError("no such file"), 3, "process 1 of 2: no such file"),
+        (OSError(28, "No space left on device"), 7, "process 1 of 2: [Errno 28] No space left on device"),
+        (MemoryError(), 1, "process 1 of 2: a bug of cnntrain: MemoryError"),
+        (KeyboardInterrupt(), 130, "process 1 of 2: interrupted"),
+    ],
+)
+def test_all_processes_end_with_the_code_of_what_went_wrong(error: BaseException, code: int, words: str) -> None:
+    heard = failure_of_error(error, 1).error(0, 2)
+    assert (heard.exit_code, heard.lines[0]) == (code, words)
+
+
+def test_a_signal_that_comes_to_another_process_when_all_is_done_is_no_failure() -> None:
+    def failures(*codes: int) -> RunResult:
+        failed = {rank: SimpleNamespace(exitcode=code) for rank, code in enumerate(codes) if code}
+        return RunResult(WorkerState.FAILED, failures=failed)  # type: ignore[arg-type]
+
+    agent: Any = SimpleNamespace(last_signal=0, first_to_fail=1)
+    assert _exit_code(failures(0, 75), agent) == 0
+    assert _exit_code(failures(75, 75), agent) == 75
+    assert _exit_code(failures(0, 1), agent) == 1
+    assert _exit_code(failures(3, 3), agent) == 3

@@ -1,6 +1,7 @@
 """Memory: what is estimated beforehand, and micro-batches that are found by trying."""
 
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,10 +9,15 @@ from conftest import Cli
 
 from cnntrain.config.loading import load_config
 from cnntrain.config.shipped import shipped_configs
+from cnntrain.data.batches import Batch
 from cnntrain.data.prepare import prepare_data
-from cnntrain.training.loop import begin_epoch
+from cnntrain.runtime.processes import ALONE, Alone
+from cnntrain.training.events import StepDone
+from cnntrain.training.loop import begin_epoch, train_step
 from cnntrain.training.memory import estimated_memory, fit_micro_batch, halved_until_it_fits
+from cnntrain.training.settings import Settings
 from cnntrain.training.setup import build_training
+from cnntrain.training.state import TrainingState
 
 CPU = torch.device("cpu")
 
@@ -90,7 +96,7 @@ def test_on_a_cpu_auto_is_the_whole_batch(cli: Cli) -> None:
     config = load_config("digits_lenet", ["recipe.micro_batch=auto"]).config
     splits = prepare_data(config.data)
     state, settings, _ = build_training(config, splits, CPU)
-    assert fit_micro_batch(state, splits, settings).micro_batch is None
+    assert fit_micro_batch(state, splits, settings, pytest.fail).micro_batch is None
     assert "micro-batches of 64 images (auto)" in cli("check", "digits_lenet", "--set", "recipe.micro_batch=auto").err
 
 
@@ -99,3 +105,54 @@ def test_validation_takes_no_more_images_at_once_than_a_micro_batch_that_was_fou
     settings = build_training(config, prepare_data(config.data), CPU).settings
     assert settings.eval_batch_size == 64
     assert replace(settings, micro_batch=16).eval_batch_size == 16  # as `fit_micro_batch` does on a GPU
+
+
+@pytest.mark.parametrize(
+    ("count", "shards", "own", "other", "found"),
+    [
+        (1, None, 64, 0, None),
+        (1, None, 63, 0, 32),
+        (2, None, 32, 32, None),
+        (2, None, 31, 32, 32),  # 16 on each
+        (2, None, 32, 8, 16),  # the other one has less memory
+        (1, 4, 16, 0, None),
+        (1, 4, 9, 0, 8),  # of each shard
+        (2, 4, 16, 8, 8),
+    ],
+)
+def test_each_process_finds_by_itself_what_fits_on_a_gpu_and_the_least_counts(
+    count: int, shards: int | None, own: int, other: int, found: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = load_config("digits_lenet", ["recipe.precision=float32", "recipe.batch_size=64"]).config
+    splits = prepare_data(config.data)
+    state, settings, _ = build_training(config, splits, CPU)
+    alone = replace(settings, device=torch.device("cuda"))  # on which nothing is computed here
+    processes = OneOfSeveral(count=count, others=[other, 64 // count if not shards else 64 // shards])
+    step = train_step
+
+    def take(state: TrainingState, batch: Batch, settings: Settings) -> StepDone:
+        assert settings.processes is ALONE
+        assert settings.shards is None
+        if settings.micro_batch and settings.micro_batch > own:
+            raise torch.OutOfMemoryError
+        return step(state, batch, replace(settings, device=CPU))
+
+    monkeypatch.setattr("cnntrain.training.memory.train_step", take)
+    several = replace(alone, processes=processes if count > 1 else ALONE, shards=shards)
+    before = state.state_dict()["step"]
+    fitted = fit_micro_batch(state, splits, several, lambda: (state, alone))
+    assert fitted.micro_batch == found
+    assert state.state_dict()["step"] == before
+
+
+@dataclass(frozen=True)
+class OneOfSeveral(Alone):
+    """The first of several processes; what the others gather is in `others`, each time the same."""
+
+    others: list[int] = field(default_factory=list)
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, *[self.others.pop(0)] * (self.count - 1)]
+
+    def share(self, items: Any) -> Any:
+        return items[: len(items) // self.count]

@@ -156,6 +156,24 @@ def test_a_second_interrupt_ends_the_command_at_once() -> None:
     assert finished.stderr.startswith("error: stopped at once, by a second signal")
 
 
+@pytest.mark.parametrize(
+    ("trained", "what"), [(False, "nothing was begun yet"), (True, "what was saved before is whole")]
+)
+def test_a_signal_while_something_is_imported_says_what_is_left(trained: bool, what: str, tmp_path: Path) -> None:
+    (tmp_path / "slow_to_import.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGTERM)")
+    finished = python(f"""
+import sys
+from cnntrain.runtime.signals import StopSignals
+sys.path.insert(0, {str(tmp_path)!r})
+with StopSignals():
+    if {trained}:
+        with StopSignals(training=True):
+            pass
+    import slow_to_import
+""")
+    assert (finished.returncode, finished.stderr) == (75, f"error: stopped by SIGTERM; {what}\n")
+
+
 def test_a_second_interrupt_ends_no_notebook_or_script_but_raises_at_once() -> None:
     finished = python(TWICE.format(before="signal.default_int_handler"))
     assert (finished.returncode, finished.stdout, finished.stderr) == (0, "KeyboardInterrupt True\n", "")

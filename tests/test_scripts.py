@@ -1,5 +1,6 @@
 """The set-up script, with stand-ins for Python, so that nothing is installed; and what the measuring scripts reckon."""
 
+import math
 import os
 import runpy
 import shutil
@@ -200,7 +201,7 @@ def test_a_bug_in_a_script_shows_itself(script: Callable[[str], dict[str, Any]])
         script("environment.py")["run_script"](main)
 
 
-MEASURING = ["bench_data", "bench_networks", "bench_peers", "bench_settings", "bench_start"]
+MEASURING = ["bench_data", "bench_networks", "bench_peers", "bench_processes", "bench_settings", "bench_start"]
 
 
 @pytest.mark.parametrize("name", [*MEASURING, "peers_accuracy", "reproduce", "time_to_accuracy"])
@@ -223,6 +224,23 @@ def test_a_wrong_number_is_refused(
 def test_every_round_starts_elsewhere(script: Callable[[str], dict[str, Any]]) -> None:
     rotated = script("measuring.py")["rotated"]
     assert [rotated("abcdef", turn, 3) for turn in range(3)] == [list("abcdef"), list("cdefab"), list("efabcd")]
+
+
+def test_on_paper_what_travels_beside_the_backward_pass_costs_nothing_but_its_last_bucket(
+    script: Callable[[str], dict[str, Any]],
+) -> None:
+    names = script("estimate_scaling")
+    bucket = names["BUCKET_BYTES"]
+
+    def efficiency(step: float, *, latency: float = 0.0, norms_wait: bool = False, bandwidth: float = bucket) -> float:
+        device = names["Device"](256, step, bandwidth, latency)
+        share: float = names["efficiency"](names["Network"](2 * bucket, 5), device, 2, norms_wait=norms_wait)
+        return share
+
+    assert efficiency(3.0, bandwidth=math.inf) == 1
+    assert efficiency(3.0) == 3 / (3 + 1)  # two buckets take 2 s, of which the backward pass hides one
+    assert efficiency(0.3) == pytest.approx(0.3 / (0.3 + 2 - 0.2))  # which is too short for the other
+    assert efficiency(3.0, latency=0.01, norms_wait=True) == pytest.approx(3 / (3 + 1.02 + 10 * 0.02))
 
 
 def test_the_example_runs_amid_the_others(script: Callable[[str], dict[str, Any]]) -> None:

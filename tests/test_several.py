@@ -6,6 +6,7 @@ by 1e-7, with batch norm over few values by up to 3e-5; one process whose batche
 """
 
 import fcntl
+import math
 import os
 import subprocess
 import sys
@@ -49,9 +50,20 @@ def distance(one: Outcome, other: Outcome) -> float:
         *zip(one.losses, other.losses, strict=True),
         *((value, after[key]) for epoch, after in zip(one.epochs, other.epochs, strict=True) for key, value in epoch.items()),
     ]  # fmt: skip
-    numbers = [abs(before - after) / max(1, abs(before)) for before, after in pairs if before != after]
-    weights = [(value.double() - other.weights[name].double()).abs().max() / max(1, float(value.abs().max())) for name, value in one.weights.items()]  # fmt: skip
-    return float(max([*numbers, *map(float, weights)]))
+    numbers = [
+        abs(before - after) / max(1, abs(before))
+        for before, after in pairs
+        if before != after and not (math.isnan(before) and math.isnan(after))
+    ]
+    weights = [
+        (value.double() - other.weights[name].double())
+        .abs()
+        .where(~(value.isnan() & other.weights[name].isnan()), 0)
+        .max()
+        / max(1, float(value.abs().nan_to_num().max()))
+        for name, value in one.weights.items()
+    ]
+    return float(torch.tensor([0.0, *numbers, *map(float, weights)]).max())  # NaN where one is
 
 
 def bound(name: str, case: Case) -> float:
@@ -110,6 +122,7 @@ def test_all_processes_come_to_the_same(name: str, count: int, outcomes: Outcome
 def test_batch_norm_of_each_process_learns(name: str, count: int, outcomes: Outcomes) -> None:
     losses = outcomes[count][f"apart: {name}"].losses
     assert all(0 < loss < 10 for loss in losses)
+    assert losses[-1] < losses[0] or "fewer" in name  # of which five steps tell nothing
 
 
 def test_the_cases_do_what_they_are_for(outcomes: Outcomes) -> None:
@@ -117,18 +130,20 @@ def test_the_cases_do_what_they_are_for(outcomes: Outcomes) -> None:
     assert len(one["stopping early"].epochs) < 9
     assert len({epoch["rate"] for epoch in one["plateaus"].epochs}) > 1
     assert all(outcome.losses[0] != outcome.losses[-1] for outcome in one.values())
+    assert all(math.isfinite(loss) for outcome in one.values() for loss in outcome.losses)
 
 
 MESSAGES = {
-    "plain": {"allreduce_": 2},  # gradients; loss and correct answers
-    "micro-batches": {"allreduce_": 2},
-    "everything": {"allreduce_": 3 + 6, "allgather_": 6},  # weights too; 2 passes of 3 batch norms, there and back
-    "batch norm of each process": {"allreduce_": 3},  # what batch norm tracks
-    "shards": {"allgather_": 2},
+    "plain": {"sum": 2},  # gradients; loss and correct answers
+    "micro-batches": {"sum": 2},
+    "everything": {"sum": 3 + 6, "stack": 6},  # weights too; 2 passes of 3 batch norms, there and back
+    "batch norm of each process": {"sum": 3},  # what batch norm tracks
+    "shards": {"stack": 2},
 }
 
 
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_step_sends_no_needless_message_and_makes_no_gpu_wait(name: str, outcomes: Outcomes) -> None:
     assert outcomes[1][f"counted: {name}"].calls[-1] == {}
-    assert outcomes[2][f"counted: {name}"].calls[-1] == MESSAGES[name]
+    for count in (2,) if name == "shards" else (2, 3):  # by memory that they share, by Gloo
+        assert outcomes[count][f"counted: {name}"].calls[-1] == MESSAGES[name]

@@ -33,7 +33,11 @@ def done_by_several(options: ProcessesOptions) -> bool:
         Exit: They have done it; with their exit code.
     """
     text = options.processes
-    if is_started_here() or text == "1":
+    if is_started_here():
+        return False
+    if options.max_restarts and text == "1":
+        raise ConfigError("--max-restarts goes with --processes: it says how often these are started anew")
+    if text == "1":
         return False
     if text != "auto" and not (text.isascii() and text.isdecimal() and 0 < int(text[:5]) <= 1024):
         raise ConfigError(f"--processes {shlex.quote(text)} is no number of processes (allowed: 1 to 1024, auto)")

@@ -93,3 +93,7 @@ class Config(Section):
             "run": self.run.model_copy(update=run),
         }
         return self.model_copy(update=sections)
+
+    def without_shards(self) -> Self:
+        """The same, whose batches are not cut into shards."""
+        return self.model_copy(update={"recipe": self.recipe.model_copy(update={"shards": None})})

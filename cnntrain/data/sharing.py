@@ -4,12 +4,10 @@ import io
 import mmap
 import os
 import pickle
-import tempfile
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from math import prod
-from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
@@ -21,6 +19,7 @@ from cnntrain.data.arrays import Items
 from cnntrain.data.reporter import Reporter
 from cnntrain.errors import DeviceError
 from cnntrain.runtime.processes import Processes
+from cnntrain.runtime.shared_files import anonymous_file, inode_of, opened, path_for_others
 
 T = TypeVar("T")
 
@@ -76,7 +75,7 @@ class _Place(NamedTuple):
 class _SharedMemory(Memory):
     """Memory that the other processes of the machine can map until it is left; what they have mapped they keep.
 
-    It consists of anonymous files. /dev/shm would not do: of that, a container has 64 MB.
+    It consists of anonymous files.
     """
 
     def __init__(self) -> None:
@@ -92,7 +91,7 @@ class _SharedMemory(Memory):
     def empty(self, shape: tuple[int, ...]) -> Items:
         if prod(shape) < _LARGE:
             return super().empty(shape)
-        file = self._files.enter_context(_anonymous_file())
+        file = self._files.enter_context(anonymous_file())
         array = np.memmap(file, dtype=np.uint8, mode="w+", shape=shape)
         self._keep(array, file, 0)
         return array
@@ -106,8 +105,7 @@ class _SharedMemory(Memory):
         """Keeps the file open, so that others can open it, though it has no name or may lose it."""
         number = os.dup(file.fileno())
         self._files.callback(os.close, number)
-        path = f"/proc/{os.getpid()}/fd/{number}" if Path("/proc/self/fd").is_dir() else str(file.name)
-        self._arrays.append((array, path, offset))
+        self._arrays.append((array, path_for_others(number, str(file.name)), offset))
 
     def pack(self, value: Any, reporter: Reporter) -> bytes:
         """What `_unpack` takes."""
@@ -122,8 +120,7 @@ class _SharedMemory(Memory):
         for known, path, offset in self._arrays:
             start = _address(array) - _address(known)
             if start >= 0 and start + array.nbytes <= known.nbytes:
-                inode = os.stat(path).st_ino  # noqa: PTH116 (the link has the name of a file that may be gone)
-                return _Place(path, inode, offset + start, array.shape, array.dtype.str)
+                return _Place(path, inode_of(path), offset + start, array.shape, array.dtype.str)
         copy = self.empty((array.nbytes,)).view(array.dtype).reshape(array.shape)
         copy[...] = array
         return self.place_of(copy)
@@ -172,21 +169,13 @@ def _unpack(packed: bytes, reporter: Reporter) -> Any:
 
 def _mapped_file(place: _Place) -> mmap.mmap:
     try:
-        with open(place.path, "rb") as file:  # noqa: PTH123 (a Path would follow /proc's link to a name that is gone)
-            if os.fstat(file.fileno()).st_ino != place.inode:
-                raise OSError("another file")
+        with opened(place.path, place.inode, "rb") as file:
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
         raise DeviceError(
             f"{place.path}: the memory of the first process on this machine cannot be shared ({error}); "
             f"start all processes of a machine in one container, as one user"
         ) from error
-
-
-def _anonymous_file() -> Any:
-    if hasattr(os, "memfd_create"):
-        return os.fdopen(os.memfd_create("cnntrain"), "r+b")
-    return tempfile.NamedTemporaryFile(prefix="cnntrain-")
 
 
 def _address(array: npt.NDArray[Any]) -> int:

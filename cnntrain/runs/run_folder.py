@@ -190,7 +190,9 @@ def _make_folder(output: Path, name: str) -> Path:
         (folder / BEST.parent).mkdir()
         _point_latest(output, folder)
     except OSError as error:
-        raise StorageError(f"the run folder {output / name} cannot be made: {error.strerror}") from error
+        raise StorageError(
+            f"the run folder {output / name} cannot be made: {error.strerror}; say where with --output"
+        ) from error
     return folder
 
 

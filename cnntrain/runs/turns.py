@@ -37,7 +37,9 @@ def one_at_a_time(output: Path, name: str, say: Callable[[str], None]) -> Iterat
         try:
             turn.callback(os.close, _take_turn(folder, say))
         except OSError as error:
-            raise StorageError(f"the run folder {folder} cannot be made: {error.strerror}") from error
+            raise StorageError(
+                f"the run folder {folder} cannot be made: {error.strerror}; say where with --output"
+            ) from error
         try:
             yield turn.close
         finally:

@@ -12,12 +12,13 @@ from pathlib import Path
 import torch.distributed as dist
 
 from cnntrain.errors import DeviceError
-from cnntrain.runtime.launchers import Launched, launched
+from cnntrain.runtime.launchers import Launched, is_abandoned, launched
 from cnntrain.runtime.processes import ALONE, Processes
 from cnntrain.runtime.together import LONG, Together
 from cnntrain.runtime.watch import Watch
 
 _MEETING_SECONDS = 600.0  # that the processes of a job may begin after one another
+_TRY_SECONDS = 2.0  # to reach the place where they meet
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def joined() -> Iterator[Processes]:
     if launch is None:
         yield ALONE
         return
-    rank, count = launch.rank, launch.num_processes
+    rank, count, together = launch.rank, launch.num_processes, None
     own_group = not dist.is_initialized()
     agent_hosts = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     base, store = _meet(launch, hosts=rank == 0 and not agent_hosts)
@@ -54,7 +55,8 @@ def joined() -> Iterator[Processes]:
             dist.init_process_group(
                 "gloo", store=dist.PrefixStore("group", store), rank=rank, world_size=count, timeout=LONG
             )
-        yield Together(machines, _Memory(base))
+        together = Together(machines, _Keepsake(base), watch.is_over)
+        yield together
         watch.close()  # all have done their part before the first closes its connections
     except BaseException as error:
         explained = watch.explain(error)
@@ -62,12 +64,14 @@ def joined() -> Iterator[Processes]:
             raise
         raise explained from error
     finally:
+        if together:
+            together.leave()
         if own_group and dist.is_initialized():
-            dist.destroy_process_group()  # whoever waits for this process in vain is told
+            dist.destroy_process_group()
         watch.close()
 
 
-class _Memory:
+class _Keepsake:
     """What outlives these processes, where torchrun starts others in their place: its store.
 
     Each time that a script trains has its own.
@@ -95,20 +99,22 @@ def _meet(launch: Launched, *, hosts: bool) -> tuple[dist.Store, dist.Store]:
     (host, port), until = launch.address, time.monotonic() + _MEETING_SECONDS
     while True:
         try:
+            if not hosts:  # for PyTorch hears no signal while it waits, and prints a stack dump where it gives up
+                socket.create_connection((host, port), timeout=_TRY_SECONDS).close()
             whole = dist.TCPStore(
-                host, port, launch.num_processes, is_master=hosts, multi_tenant=True,
+                host, port, is_master=hosts, wait_for_workers=False, multi_tenant=True,
                 timeout=timedelta(seconds=_MEETING_SECONDS),
             )  # fmt: skip
             base = dist.PrefixStore(f"cnntrain/{os.environ.get('TORCHELASTIC_RUN_ID', '')}", whole)
             return base, dist.PrefixStore(_meeting(base, launch, until), base)
-        except (RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            if hosts or time.monotonic() > until - _MEETING_SECONDS / 2:
+            if hosts or time.monotonic() > until:
                 raise DeviceError(
                     f"process {launch.rank} of {launch.num_processes} does not reach the others at {host}:{port} "
                     f"({reason}); is the port free, and open between the machines?"
                 ) from error
-            time.sleep(0.1)  # that was the store of an earlier meeting, which was about to end
+            _pause(0.1)  # nobody is there yet, or that was the store of an earlier meeting, which was about to end
 
 
 def _meeting(store: dist.Store, launch: Launched, until: float) -> str:
@@ -131,7 +137,7 @@ def _meeting(store: dist.Store, launch: Launched, until: float) -> str:
         if time.monotonic() > until:
             late = ", ".join(str(rank) for rank in ranks[1:] if not store.check([f"{own}/{rank}"]))
             _did_not_come(f"process {late}")
-        time.sleep(0.05)
+        _pause(0.05)
     return own
 
 
@@ -147,7 +153,13 @@ def _wait(store: dist.Store, keys: list[str], until: float, whom: str) -> None:
     while not store.check(keys):  # not `store.wait`, which hears no signal
         if time.monotonic() > until:
             _did_not_come(whom)
-        time.sleep(0.02)
+        _pause(0.02)
+
+
+def _pause(seconds: float) -> None:
+    if is_abandoned():
+        raise DeviceError("the command that started this process has ended, killed perhaps")
+    time.sleep(seconds)
 
 
 def _did_not_come(whom: str) -> None:

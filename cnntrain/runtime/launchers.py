@@ -8,8 +8,9 @@ from typing import NamedTuple, NoReturn
 from cnntrain.errors import ConfigError, OtherProcessError
 
 OWN_NAME = "cnntrain --processes"  # by which torchrun's agent knows what it was started for
+STARTED_BY = "CNNTRAIN_STARTED_BY"  # a variable: the number of the process with that agent
 _PATIENCE = 1.0  # seconds; a launcher stops all processes as soon as one of them ends, and the first is to say why
-_FIRST_PORT, _NUM_PORTS = 20_000, 20_000
+_FIRST_PORT, _NUM_PORTS = 20_000, 11_000  # below those that Linux gives to whoever asks for any
 
 
 class Launcher(NamedTuple):
@@ -18,15 +19,14 @@ class Launcher(NamedTuple):
     name: str
     size: str
     rank: str
-    local_size: str = ""
     local_rank: str = ""
 
 
 # (SLURM_NTASKS is also set in a batch job, where only one process runs; SLURM_STEP_NUM_TASKS is srun's own.)
 _LAUNCHERS = (
-    Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_WORLD_SIZE", "LOCAL_RANK"),
-    Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_STEP_TASKS_PER_NODE", "SLURM_LOCALID"),
-    Launcher("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", local_rank="OMPI_COMM_WORLD_LOCAL_RANK"),
+    Launcher("torchrun", "WORLD_SIZE", "RANK", "LOCAL_RANK"),
+    Launcher("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "SLURM_LOCALID"),
+    Launcher("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK"),
     Launcher("mpirun", "PMI_SIZE", "PMI_RANK"),
     Launcher("mpirun", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
 )
@@ -71,7 +71,7 @@ class Launched(NamedTuple):
 
 def launched() -> Launched | None:
     """How often this command was started at once; None where it is one process."""
-    for name, size, rank, _, local_rank in _LAUNCHERS:
+    for name, size, rank, local_rank in _LAUNCHERS:
         if (count := _number(size)) > 1:
             return Launched(name, size, count, _number(rank), _number(local_rank))
     return None
@@ -94,7 +94,8 @@ def who_speaks(error: BaseException) -> str | None:
         return None if error.is_quiet else ""
     if launch is None or launch.rank == 0:
         return ""
-    time.sleep(_PATIENCE * (1 + (launch.local_rank > 0)))
+    if not is_started_here():  # by which nobody is stopped before all had time
+        time.sleep(_PATIENCE * (1 + (launch.local_rank > 0)))
     return None if launch.local_rank > 0 else f"process {launch.rank} of {launch.num_processes}: "
 
 
@@ -107,6 +108,11 @@ def environment_alone() -> dict[str, str]:
 def is_started_here() -> bool:
     """Whether `--processes` has started this process, on this machine."""
     return os.environ.get("TORCHELASTIC_RUN_ID") == OWN_NAME
+
+
+def is_abandoned() -> bool:
+    """Whether `--processes` has started this process, and that command has ended."""
+    return is_started_here() and str(os.getppid()) != os.environ.get(STARTED_BY)
 
 
 def first_host(hosts: str) -> str:
@@ -134,6 +140,18 @@ def refuse_more_processes() -> None:
         ConfigError: As `refuse_several_processes`.
     """
     _refuse("and --processes would have each of them start more; leave out one of the two")
+
+
+def refuse_copies() -> None:
+    """For `cnntrain.events`, whose events are one process's.
+
+    Raises:
+        ConfigError: As `refuse_several_processes`.
+    """
+    _refuse(
+        "and cnntrain.events would train the whole in each of them, apart; cnntrain.train trains on all together (for "
+        "trainings of their own unset {variable})"
+    )
 
 
 def _refuse(why: str) -> None:

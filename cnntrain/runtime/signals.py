@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,6 +18,7 @@ PREEMPTED, INTERRUPTED = 75, 130  # exit codes; 75 is EX_TEMPFAIL of sysexits.h:
 STOPPING = [
     getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)
 ]  # Windows has the first two
+_ECHO_SECONDS = 2  # in which one request may reach a process of several a second time, by another way
 _PATIENCE_SECONDS = 5  # for a command that does not train to clear away what it has half made
 
 
@@ -66,9 +68,10 @@ class StopSignals:
 
     def __init__(self, *, training: bool = False, processes: Processes = ALONE) -> None:
         self.handled = False
-        self._ended = False
+        self._ended = self._has_trained = False
         self._training, self._processes = training, processes
         self._received: int | None = None
+        self._since = 0.0  # when that was
         self._depth = 0
         self._before: dict[int, Any] = {}
 
@@ -76,7 +79,10 @@ class StopSignals:
         if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
             for number in STOPPING:
                 if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
-                    self._before[number] = signal.signal(number, self._receive)
+                    before = self._before[number] = signal.signal(number, self._receive)
+                    around = getattr(before, "__self__", None)
+                    if self._training and isinstance(around, StopSignals):
+                        around._has_trained = True
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,7 +117,8 @@ class StopSignals:
         """
         number = self._processes.soon(self._received or 0)
         if number and not self.handled:
-            self._received = number
+            if self._received is None:
+                self._received, self._since = number, time.monotonic()
             stopped = Stopped(number)
             stopped.of_all = True
             raise stopped
@@ -129,13 +136,16 @@ class StopSignals:
         if self._ended:
             return
         if self._received is not None:
+            if self._processes.count > 1 and time.monotonic() - self._since < _ECHO_SECONDS:
+                return
             if self._before[number] is signal.default_int_handler:
                 signal.default_int_handler(number, frame)
             _exit(number, "stopped at once, by a second signal; what was saved before is whole")
-        self._received = number
+        self._received, self._since = number, time.monotonic()
         if not self._training:
             if _is_importing(frame):
-                _exit(number, f"{Stopped(number)}; nothing was begun yet")
+                is_whole = "what was saved before is whole" if self._has_trained else "nothing was begun yet"
+                _exit(number, f"{Stopped(number)}; {is_whole}")
             self._insist(number)
         if not self._depth and not _is_importing(frame):
             self.check()

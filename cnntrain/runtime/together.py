@@ -9,13 +9,15 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from cnntrain.runtime.neighbours import Neighbours, neighbours
+
 T = TypeVar("T")
 
 LONG = timedelta(days=30)  # that the others wait for the first, who may have much to decode; the watch sees who is gone
 BLOCKED = timedelta(minutes=30)  # that a process waits in a step for others that are alive
 
 
-class Memory(Protocol):
+class Keepsake(Protocol):
     """What outlives these processes, where a launcher starts others in their place."""
 
     def set(self, text: str) -> None:
@@ -30,11 +32,12 @@ class Together:
 
     Args:
         hosts: The name of each process's machine.
-        memory: Of theirs.
+        keepsake: Of theirs.
+        is_over: Whether one of them has failed, or is gone.
     """
 
-    def __init__(self, hosts: Sequence[str], memory: Memory) -> None:
-        self._memory = memory
+    def __init__(self, hosts: Sequence[str], keepsake: Keepsake, is_over: Callable[[], bool]) -> None:
+        self._keepsake = keepsake
         self.rank, self.count = dist.get_rank(), dist.get_world_size()
         here = [rank for rank, host in enumerate(hosts) if host == hosts[self.rank]]
         self.local_rank, self.local_count = here.index(self.rank), len(here)
@@ -48,15 +51,31 @@ class Together:
         self._first_here = here[0]
         self._soon: tuple[dist.Work | None, Tensor] | None = None
         self._place, self._end, self._places = self.rank, self.rank + 1, self.count  # of this process's share
+        self._near: Neighbours | None = None
+        if self.local_count == self.count:
+            self._near = neighbours(self, is_over=is_over, patience_seconds=BLOCKED.total_seconds())
 
     def total(self, value: Tensor) -> Tensor:
         """See `Processes`."""
-        total = value.clone()
-        dist.all_reduce(total, group=self.group)
+        total = value.clone(memory_format=torch.contiguous_format)
+        self.add_up(total.view(-1)).wait()
         return total
+
+    def add_up(self, values: Tensor) -> torch.futures.Future[Tensor]:
+        """Puts the sums over all processes in the place of values, contiguous (N,), soon; the same on each process."""
+        if self._near and values.device.type == "cpu":
+            self._near.add_up(values)
+            done: torch.futures.Future[Tensor] = torch.futures.Future()
+            done.set_result(values)
+            return done
+        work = dist.all_reduce(values, group=self.group, async_op=True)
+        assert work is not None
+        return work.get_future().then(lambda sums: sums.value()[0])  # type: ignore[no-any-return]
 
     def stack(self, value: Tensor) -> Tensor:
         """See `Processes`."""
+        if self._near and value.device.type == "cpu":
+            return self._near.stack(value.reshape(-1)).view(self.count, *value.shape)
         stacked = value.new_empty(self.count, *value.shape)
         dist.all_gather(list(stacked.unbind()), value.contiguous(), group=self.group)
         return stacked
@@ -69,6 +88,8 @@ class Together:
 
     def soon(self, number: int) -> int:
         """See `Processes`."""
+        if self._near:
+            return self._near.soon(number)
         largest = 0
         if self._soon:
             work, before = self._soon
@@ -104,13 +125,17 @@ class Together:
             torch.cuda.set_device(device)
             self.group = _group(timeout=BLOCKED, backend="nccl")
 
+    def leave(self) -> None:
+        """Closes the connections to the others, so that who waits for this process in vain is told."""
+        self.__dict__.clear()
+
     def remember(self, text: str) -> None:
         """See `Processes`."""
-        self._memory.set(text)
+        self._keepsake.set(text)
 
     def remembered(self) -> str:
         """See `Processes`."""
-        return self._memory.get()
+        return self._keepsake.get()
 
     def __deepcopy__(self, memo: Any) -> Self:
         """Itself: a copy of a network works with the same processes."""

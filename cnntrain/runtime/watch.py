@@ -22,7 +22,7 @@ from cnntrain.runtime.signals import Stopped, StopSignals
 
 LOST_AFTER_SECONDS = 50.0  # without an answer; a process that has ended is noticed at once, by its connections
 _PATIENCE_SECONDS = 3.0  # for others to say why connections closed, and for the first to hear what it should tell
-_GRACE_SECONDS = 8.0  # for a process to come to its end by itself, once all must end: within a minute, at the latest
+_GRACE_SECONDS = 5.0  # for a process to come to its end by itself, once all must end: within a minute, at the latest
 _FAILURE, _HEARD = "failure", "heard"
 
 
@@ -41,7 +41,7 @@ class Watch:
     def __init__(self, store: dist.Store, rank: int, count: int, *, host: str, hosts: bool, speaks: bool) -> None:
         self._store, self._rank, self._count, self._hosts, self._speaks = store, rank, count, hosts, speaks
         self._next = (rank + 1) % count
-        self._closed = threading.Event()
+        self._closed, self._over = threading.Event(), threading.Event()
         self._handlers: dict[int, Any] = {}  # of signals, before they were ignored
         self._posted: Failure | None = None
         self._own = answering(until_seconds=LOST_AFTER_SECONDS)
@@ -72,6 +72,10 @@ class Watch:
             if not isinstance(getattr(handler, "__self__", None), StopSignals):
                 signal.signal(number, handler)
 
+    def is_over(self) -> bool:
+        """Whether another process has failed, or is gone, so that waiting for it makes no sense."""
+        return self._over.is_set()
+
     def _part(self) -> None:
         done = [f"done/{rank}" for rank in range(self._count)]
         self._store.set(done[self._rank], "")
@@ -96,8 +100,8 @@ class Watch:
         self._ignore_signals()
         try:
             failure, is_own = self._settled(error)
-        except RuntimeError:  # who holds the store has ended, too early to say why
-            failure, is_own = self._cut_off(), False
+        except RuntimeError:  # who holds the store has ended; it may have said why
+            failure, is_own = self._posted or self._cut_off(is_cut=True), False
         if is_own and self._rank > 0:
             failure = failure._replace(voice=self._rank)  # which it says with its number
         explained = error if is_own and self._rank == 0 else failure.error(self._rank, self._count)
@@ -153,8 +157,9 @@ class Watch:
             if not failure and next_silent > LOST_AFTER_SECONDS and store_silent < _PATIENCE_SECONDS:
                 failure = self._end_of_next(self._lost(is_cut=of_next.is_cut), store)
             if not failure and store_silent > LOST_AFTER_SECONDS:
-                failure = self._cut_off()
+                failure = self._cut_off(is_cut=of_store.is_cut)
             if failure:
+                self._over.set()
                 self._end_with(failure)
                 return
 
@@ -169,7 +174,7 @@ class Watch:
         try:
             return None if store.check([f"done/{self._next}"]) else self._agree_on(failure, store)
         except RuntimeError:
-            return self._cut_off()
+            return self._cut_off(is_cut=True)
 
     def _end_with(self, failure: Failure) -> None:
         """Ends the process, unless it comes to its end by itself."""
@@ -181,9 +186,12 @@ class Watch:
                 os.write(2, "".join(f"{line}\n" for line in [f"error: {error.lines[0]}", *error.lines[1:]]).encode())
         os._exit(failure.exit_code)
 
-    def _cut_off(self) -> Failure:
+    def _cut_off(self, *, is_cut: bool) -> Failure:
         """Nobody reaches the store: what each process, or the first on each machine, must tell for itself."""
-        return gone(0, self._count, voice=self._rank if self._speaks else -1)
+        voice = self._rank if self._speaks else -1
+        if is_cut:
+            return gone(0, self._count, voice)
+        return still(0, self._count, voice, seconds=LOST_AFTER_SECONDS)
 
 
 def _pauses(seconds: float) -> Iterator[None]:

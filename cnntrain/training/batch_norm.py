@@ -109,18 +109,21 @@ class _Normalised(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Any:  # type: ignore[override]
         inputs, weight, mean, variance, number = ctx.saved_tensors
-        scale = torch.ones_like(mean) if weight is None else weight
-        # As in evaluation, where mean and variance are constants; sums over the values of this process.
+        # Sums over the values of this process; those of an empty one are zero, and the others wait for them.
+        weight_gradient = bias_gradient = torch.zeros_like(mean)
         if inputs.numel():
-            through, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
-                gradient, inputs, scale, mean, variance, None, None, False, ctx.eps, [True, True, True]
+            # (a GPU's kernel wants to be given all of these)
+            ones, inverse = torch.ones_like(mean), (variance + ctx.eps).rsqrt()
+            _, weight_gradient, bias_gradient = torch.ops.aten.native_batch_norm_backward(
+                gradient, inputs, ones, mean, variance, mean, inverse, False, ctx.eps, [False, True, True]
             )
-        else:  # the others still wait for its share of the sums
-            through, weight_gradient, bias_gradient = gradient.clone(), torch.zeros_like(mean), torch.zeros_like(mean)
-        sums = ctx.processes.total(torch.stack([weight_gradient, bias_gradient])) / number
-        # What mean and variance owe to each value: scale / std (mean of gradients + x^ mean of gradients times x^).
-        factor = scale * (variance + ctx.eps).rsqrt()
+        means = ctx.processes.total(torch.stack([weight_gradient, bias_gradient])) / number
+        # scale / std (gradient - mean of gradients - x^ mean of gradients times x^), by kernels that add up in float32
+        through = gradient
         if inputs.numel():
-            through -= F.batch_norm(inputs, mean, variance, factor * sums[0], factor * sums[1], eps=ctx.eps)
+            owed = F.batch_norm(inputs, mean, variance, means[0], means[1], eps=ctx.eps)
+            factor = (variance + ctx.eps).rsqrt() * (1 if weight is None else weight)
+            torch.sub(gradient, owed, out=owed)
+            through = F.batch_norm(owed, torch.zeros_like(mean), torch.ones_like(mean), factor, eps=0.0)
         own = (None, None) if weight is None else (weight_gradient, bias_gradient)
         return through, *own, None, None, None, None, None

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from cnntrain.data.batches import Batch
 from cnntrain.data.inputs import Inputs
 from cnntrain.data.splits import Splits
 from cnntrain.training.loop import begin_epoch, epoch_batches, train_step
@@ -48,21 +49,35 @@ def estimated_memory(state: TrainingState, settings: Settings, inputs: Inputs, b
     return 4 * num_weights * copies + activations + images.nbytes
 
 
-def fit_micro_batch(state: TrainingState, splits: Splits, settings: Settings) -> Settings:
-    """What `recipe.micro_batch: auto` means here: the whole batch, or on a GPU the largest part of it that fits.
+def fit_micro_batch(
+    state: TrainingState, splits: Splits, settings: Settings, alone: Callable[[], tuple[TrainingState, Settings]]
+) -> Settings:
+    """What `recipe.micro_batch: auto` means here: the whole batch, or on GPUs the largest part of it that fits.
 
     Args:
         state: Takes a step for each size that is tried, and is put back to its start.
         splits: The first batch of the first epoch is tried.
         settings: The recipe, in which the micro-batch is still open.
+        alone: Makes the same training of one process, without shards. Several try by themselves how many images of
+            their part fit: one that ran out of memory in the middle of a common step would let the others wait.
 
     Raises:
         OutOfMemoryError: Not even two images fit.
     """
     if settings.device.type != "cuda":
         return settings
-    begin_epoch(state.network, settings, settings.epochs)  # when most of it is trained
+    processes, num_images = settings.processes, settings.images_in(0)
+    at_once = max(portion.size for portion in settings.portions(num_images))
     batch = next(epoch_batches(splits, replace(settings, resizing=None), epoch=1))
+    own = Batch(batch.images[:at_once], batch.targets[:at_once])
+    tried, how = alone() if processes.count > 1 or settings.shards else (state, settings)
+    size = min(processes.gather(_largest_that_fits(tried, own, how) if at_once else num_images))
+    is_whole = size >= max(processes.gather(at_once))
+    return replace(settings, micro_batch=None if is_whole else size * (1 if settings.shards else processes.count))
+
+
+def _largest_that_fits(state: TrainingState, batch: Batch, settings: Settings) -> int:
+    begin_epoch(state.network, settings, settings.epochs)  # when most of it is trained
     start = copy.deepcopy(state.state_dict())
 
     def attempt(size: int) -> None:
@@ -72,8 +87,7 @@ def fit_micro_batch(state: TrainingState, splits: Splits, settings: Settings) ->
             state.load_state_dict(start)
             torch.cuda.empty_cache()
 
-    size = halved_until_it_fits(len(batch.targets), attempt)
-    return replace(settings, micro_batch=None if size == len(batch.targets) else size)
+    return halved_until_it_fits(len(batch.targets), attempt)
 
 
 def halved_until_it_fits(size: int, attempt: Callable[[int], None]) -> int:

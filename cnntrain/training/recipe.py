@@ -22,8 +22,15 @@ def _check_micro_batch(value: object) -> object:
     return value
 
 
+def _check_switch(value: object) -> object:
+    if value != "auto" and type(value) is not bool:
+        raise ValueError(f"must be auto, true or false (got {value!r})")
+    return value
+
+
 # Checked beforehand: pydantic's own message would speak of both kinds.
 MicroBatch = Annotated[PositiveInt | Literal["auto"], BeforeValidator(_check_micro_batch)]
+Switch = Annotated[Literal["auto"] | bool, BeforeValidator(_check_switch)]
 
 
 class Recipe(Section):
@@ -41,7 +48,7 @@ class Recipe(Section):
         description="cut each batch into so many parts and add up their gradients in order: the weights are the same "
         "to the last bit on any number of processes that divides it; batch norm sees each part apart",
     )
-    sync_batch_norm: Literal["auto"] | bool = Field(
+    sync_batch_norm: Switch = Field(
         "auto",
         description="on several processes: whether batch norm takes mean and variance over all of them; auto: yes, "
         "unless there are shards",

@@ -108,9 +108,13 @@ def set_up(
     source = origin if saved else weights.source if weights else ""
     reporter.step(2, "model initialisation", _about_network(config, state.network, source))
     chosen = " (auto)" if config.recipe.precision == "auto" else ""
-    reporter.say(f"     {device_name(device)}, {settings.precision}{chosen}, {MEMORY_FORMAT}, seed {config.run.seed}")
+    several = f"{processes.count} processes: " if processes.count > 1 else ""
+    computing = f"{device_name(device)}, {settings.precision}{chosen}, {MEMORY_FORMAT}"
+    reporter.say(f"     {several}{computing}, seed {config.run.seed}")
     if config.recipe.micro_batch == "auto":
-        settings = fit_micro_batch(state, splits, settings)
+        settings = fit_micro_batch(
+            state, splits, settings, lambda: build_training(config.without_shards(), splits, device, weights)[:2]
+        )
         reporter.say(f"     micro-batches of {settings.eval_batch_size} images (auto)")
     reporter.say(*_about_memory(state, splits, settings))
     reporter.say(*(f"     note: {notice}" for notice in notices if not saved))

@@ -10,6 +10,8 @@ import json
 import os
 import signal
 import sys
+import time
+from multiprocessing.synchronize import Event
 from typing import NoReturn
 
 import torch
@@ -21,6 +23,7 @@ from cnntrain.__main__ import entry
 from cnntrain.cli import train  # noqa: F401
 from cnntrain.data.sources.digits import digits
 from cnntrain.runtime import watch
+from cnntrain.runtime.signals import STOPPING
 
 torch.set_num_threads(1)  # and so no thread but this one, which is all that a fork takes along
 digits()
@@ -28,6 +31,13 @@ digits()
 
 class Returned(Exception):
     """The command has come to a good end: the agent wants its process to say so."""
+
+
+def wait_and_look(event: Event, timeout: float | None = None) -> bool:
+    """Who is killed while it waits for an event as usual lets whoever sets that wait forever."""
+    while not event.is_set():
+        time.sleep(0.02)
+    return True
 
 
 def serve() -> None:
@@ -76,6 +86,10 @@ def become_cnntrain(order: dict[str, object]) -> None:
     def leave_well(code: int) -> NoReturn:
         if code or sys._getframe(1).f_code.co_name != "entry":
             leave(code)
+        # PyTorch's agent keeps it until all have ended.
+        for number in STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        signal.signal = lambda *_: None  # type: ignore[assignment]  # which would put the handlers back
         raise Returned
 
     exec(str(order["before"]), {"rank": int(os.environ["RANK"])})
@@ -87,4 +101,5 @@ def become_cnntrain(order: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
+    Event.wait = wait_and_look  # type: ignore[method-assign, assignment]  # by which PyTorch's agent keeps a process that is done
     serve()

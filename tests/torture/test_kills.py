@@ -38,7 +38,7 @@ def test_a_killed_training_ends_as_if_it_had_not_been(
     server: Server, uninterrupted: tuple[dict[str, Any], float]
 ) -> None:
     expected, duration = uninterrupted
-    rng, kills, runs = random.Random(0), 0, amount(3, 100)
+    rng, kills, runs = random.Random(0), 0, amount(1, 100)
     for number in range(runs):
         for _ in range(rng.randint(3, 6)):
             ended = train(server, f"killed{number}", signals=[(moments(rng, duration / 2), KILL)])
@@ -55,7 +55,7 @@ def test_a_signal_saves_and_the_training_ends_as_if_it_had_not_been(
     server: Server, uninterrupted: tuple[dict[str, Any], float]
 ) -> None:
     expected, duration = uninterrupted
-    rng, count, slowest = random.Random(1), amount(5, 100), 0.0
+    rng, count, slowest = random.Random(1), amount(2, 100), 0.0
     for number in range(count):
         sent, moment = rng.choice([TERM, INT, USR1]), moments(rng, duration)
         ended = train(server, f"signal{number}", signals=[(moment, sent)])
@@ -73,7 +73,7 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_stays_whole(
     server: Server, uninterrupted: tuple[dict[str, Any], float]
 ) -> None:
     expected, duration = uninterrupted
-    rng, count = random.Random(2), amount(3, 20)
+    rng, count = random.Random(2), amount(1, 20)
     for number in range(count):
         moment = moments(rng, duration)
         twice = [(moment, TERM), (moment + rng.choice([0, 0.001, 0.01]), TERM)]
@@ -85,7 +85,7 @@ def test_a_second_signal_ends_at_once_and_the_checkpoint_stays_whole(
 
 
 def test_a_signal_while_everything_is_imported_is_one_message(server: Server) -> None:
-    rng, count = random.Random(3), amount(2, 30)
+    rng, count = random.Random(3), amount(1, 30)
     command = [sys.executable, "-m", "cnntrain", "train", "small.yaml", "--resume", "--output", "imported"]
     for _ in range(count):
         with subprocess.Popen(command, cwd=server.folder, stderr=subprocess.PIPE, text=True) as process:

@@ -124,7 +124,7 @@ def test_the_same_finds_what_a_careless_writer_loses(saving: SavingServer, tmp_p
     report("the same against a careless writer", f"found out, at {len(lost)} sites such as {lost[0]}")
 
 
-@pytest.mark.parametrize("error", ["ENOSPC", "EIO"])
+@pytest.mark.parametrize("error", ["ENOSPC", "EIO"][: amount(1, 2)])
 def test_a_system_call_that_fails_leaves_the_checkpoint_before(
     saving: SavingServer, tmp_path: Path, error: str
 ) -> None:
@@ -171,7 +171,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_a_full_disk_ends_with_one_message_and_the_checkpoint_before(
     server: Server, mounted: Callable[..., Path]
 ) -> None:
-    stopped, count = 0, amount(4, 20)
+    stopped, count = 0, amount(2, 20)
     for number in range(count):
         size = 4 + 16 * number * 20 // count  # KiB; the run takes 300
         disk = mounted("-t", "tmpfs", "-o", f"size={size}k", "tmpfs")

@@ -117,7 +117,7 @@ def test_a_signal_to_one_or_all_saves_once_and_what_goes_on_ends_as_if_it_had_no
             stopped += 1
             # Who has not met the others yet cannot know that another one has told it.
             assert len(errors(ended)) <= (1 if list(output.glob("*/*")) else count), ended.text
-            assert "stopped by SIGTERM" in ended.text
+            assert "stopped by SIGTERM" in ended.text or "run folder" in ended.text  # when all was done
             if list(output.glob("*/*/checkpoints/*")) and not list(output.glob("*/*/results.json")):
                 assert ended.text.count("go on with it: ") == 1, ended.text
         ended = agents.run("train", "small.yaml", "--resume", "--output", output, count=count)

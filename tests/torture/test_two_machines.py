@@ -123,16 +123,28 @@ def folders(tmp_path: Path) -> list[Path]:
 
 
 def test_two_machines_learn_what_one_does(machines: list[Machine], folders: list[Path], tmp_path: Path) -> None:
-    with started(machines, folders, "train", "small.yaml", "--output", tmp_path / "two") as agents:
-        first, second = (said(agent) for agent in agents)
-    assert not any(agent.returncode for agent in agents), first + second
-    assert ("epoch 1/4" in first) != ("epoch 1/4" in second)  # one voice
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4", "-m", "cnntrain"]
-    arguments = ["train", "small.yaml", "--output", str(tmp_path / "one")]
-    subprocess.run(command + arguments, cwd=folders[0], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
-    assert outcome(tmp_path / "two") == outcome(tmp_path / "one")
+    outcomes = {}
+    for name, settings in (("plain", []), ("shards", ["--set", "recipe.shards=4"])):
+        output = tmp_path / f"{name} two"
+        with started(machines, folders, "train", "small.yaml", "--output", output, *settings) as agents:
+            first, second = (said(agent) for agent in agents)
+        assert not any(agent.returncode for agent in agents), first + second
+        assert ("epoch 1/4" in first) != ("epoch 1/4" in second)  # one voice
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+        command += ["-m", "cnntrain", "train", "small.yaml", "--output", str(tmp_path / f"{name} one"), *settings]
+        subprocess.run(command, cwd=folders[0], env=os.environ | {"OMP_NUM_THREADS": "1"}, check=True)
+        outcomes[name] = [outcome(tmp_path / f"{name} {number}") for number in ("two", "one")]
+    two, one = outcomes["shards"]
+    assert two == one
+    two, one = outcomes["plain"]
+    losses = [[epoch["train"]["loss"] for epoch in each["metrics"]] for each in (two, one)]
+    apart = max(abs(this / that - 1) for this, that in zip(*losses, strict=True))
+    assert apart < 1e-5
     where = "network namespaces" if machines[0].prefix else "both 127.0.0.1"
-    report(f"two machines ({where}) of 2 processes each", "the same to the last bit as 4 on one machine")
+    report(
+        f"two machines ({where}) of 2 processes each, against 4 on one machine",
+        f"losses within {apart:.0e}; with `recipe.shards: 4` the same to the last bit",
+    )
 
 
 def test_a_file_that_is_missing_on_the_second_machine_is_named_and_ends_both(

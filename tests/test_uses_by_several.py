@@ -73,7 +73,7 @@ def done(trained_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[st
     ]
     subprocess.run(
         [sys.executable, str(Path(__file__).with_name("forked.py")), str(out)], input=json.dumps(work), text=True,
-        timeout=300, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300, check=True, env={**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"},
     )  # fmt: skip
     return {job["name"]: _read(out, job) for job in work}
 

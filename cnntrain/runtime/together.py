@@ -127,7 +127,8 @@ class Together:
 
     def leave(self) -> None:
         """Closes the connections to the others, so that who waits for this process in vain is told."""
-        self.__dict__.clear()
+        for name in ("group", "_host_group", "_soon_group", "_here", "_near", "_soon"):
+            self.__dict__.pop(name, None)
 
     def remember(self, text: str) -> None:
         """See `Processes`."""

@@ -60,8 +60,8 @@ def distance(one: Outcome, other: Outcome) -> float:
 
 
 def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest difference, relatively where values are above 1; those that are not finite must be the same."""
-    same = (one == other) | (one.isnan() & other.isnan())
+    """The largest difference, relatively where values are above 1; the same are not finite."""
+    same = (one == other) | ~(one.isfinite() | other.isfinite())
     largest = one[one.isfinite()].abs().max() if one.isfinite().any() else 0.0
     return float((one - other).abs().masked_fill(same, 0.0).max()) / max(1.0, float(largest))
 

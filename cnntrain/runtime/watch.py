@@ -51,7 +51,7 @@ class Watch:
     def start(self) -> None:
         """From now on; all have made theirs."""
         own_connection = self._store.clone()  # a store answers one question at a time
-        neighbour = connected(self._store.get(f"watch/{self._next}").decode(), seconds=_GRACE_SECONDS)
+        neighbour = connected(self._store.get(f"watch/{self._next}").decode(), seconds=LOST_AFTER_SECONDS)
         of_store = Asker(lambda: self._look(own_connection), self._closed)
         of_next = Asker(lambda: neighbour.check([_FAILURE]), self._closed)
         judge = threading.Thread(target=self._judge, args=(of_store, of_next, own_connection), daemon=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnntrain.config.loading import Config, ConfigSource, LoadedConfig, dump_config, load_config
+from cnntrain.config.shipped import shipped_configs
 from cnntrain.errors import CheckpointError, ConfigError
 from cnntrain.runs.resume import Resumed, find_run, open_run, restore_config
 from cnntrain.runs.run_folder import in_use
@@ -116,7 +117,7 @@ def beginning(
         return
     run = os.fspath(resume) if isinstance(resume, str | os.PathLike) else None
     if run is None and isinstance(config, str | os.PathLike):
-        config, run = _config_or_run(os.fspath(config), Path(overrides.get("output") or "runs"))
+        config, run = _config_or_run(os.fspath(config), overrides)
     run = began or run
     given = None if config is None else load_config(config, **overrides)
     runs = Path(given.config.run.output if given else overrides.get("output") or "runs").expanduser()
@@ -157,9 +158,11 @@ def _going_on(
     return Beginning(replace(given, config=resumed.config), resumed)
 
 
-def _config_or_run(named: str, runs: Path) -> tuple[str | None, str | None]:
+def _config_or_run(named: str, overrides: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """What the only argument means: a configuration, or a run by its folder or a file in it."""
-    path = Path(named)
+    path, runs = Path(named), Path(overrides.get("output") or "runs")
+    if named in shipped_configs() and overrides.get("name") not in (None, named):
+        return named, None  # no folder of runs that happens to be called so: they are in another one
     if path.parent.name == "checkpoints" and path.is_file():
         return None, str(path.parent.parent)
     if path.name == "config.yaml" and (path.parent / "checkpoints").is_dir():

@@ -273,6 +273,19 @@ def test_a_run_is_named_in_many_ways(run: Run, cli: Cli, tmp_path: Path, monkeyp
         (tmp_path / "spare").rename(used)
 
 
+def test_a_shipped_name_beside_another_runs_name_is_a_configuration(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    train = ("train", "digits_lenet", "--epochs", "1", "--set", "run.report=false")
+    assert cli(*train).code == 0  # its folder of runs is called as the configuration is
+    with monkeypatch.context() as patch:
+        stop_at(8, patch)
+        assert cli(*train, "--name", "mine").code == 75
+    [stopped] = (tmp_path / "runs" / "mine").iterdir()
+    assert f"going on with {stopped}" in cli(*train, "--name", "mine", "--resume").err
+
+
 def test_fine_tuning_goes_on_without_the_weights_that_it_began_with(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,8 @@
 """Processes of one machine that tell each other numbers through memory that they share.
 
 Between two processes Gloo takes a third of a millisecond for the smallest message, by sockets and several threads; this
-takes a quarter of that, or less (`scripts/estimate_scaling`). Numbers are added up in the order of the processes, so that every one of them has the same sum.
+takes a quarter of that, or less (`scripts/estimate_scaling`). Numbers are added up in the order of the processes, so
+that every one of them has the same sum.
 """
 
 import mmap

@@ -89,8 +89,11 @@ class Agent:
 
     def workers(self) -> list[int]:
         """The numbers of its processes, in the order of their ranks."""
-        tasks = Path(f"/proc/{self.pid}/task").glob("*/children")
-        return sorted(int(number) for task in tasks for number in task.read_text().split())
+        numbers = list[str]()
+        for task in Path(f"/proc/{self.pid}/task").glob("*/children"):
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has just ended
+                numbers += task.read_text().split()
+        return sorted(map(int, numbers))
 
     def until(self, text: str) -> None:
         """Waits for what it will print."""

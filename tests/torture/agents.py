@@ -1,11 +1,8 @@
 """Several processes, started by torchrun's own agent from a process that has imported everything."""
 
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,27 +11,15 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from harness import CONFIG, HERE, Ended
+from harness import CONFIG, Ended, Imported
 
 PATIENCE_SECONDS = 120  # after which a test says that something hangs
 
 
-class Agents:
+class Agents(Imported):
     """Starts one agent after another."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def __enter__(self) -> Self:
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache")}
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "agent_server.py")],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.folder,
-        )  # fmt: skip
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.communicate()
+    script = "agent_server.py"
 
     def start(
         self, *arguments: object, count: int = 2, restarts: int = 0, lost_after: float = 60, before: str = ""
@@ -50,18 +35,12 @@ class Agents:
             "lost_after": lost_after,
             "before": before,
         }
-        assert self._process.stdin
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        return Agent(int(self._answer()), self)
+        return Agent(int(self.order(order)), self)
 
     def run(self, *arguments: object, count: int = 2, before: str = "") -> Ended:
         """The same, and how it ended."""
         with self.start(*arguments, count=count, before=before) as agent:
             return agent.wait()
-
-    def _answer(self) -> str:
-        assert self._process.stdout
-        return self._process.stdout.readline()
 
     def text(self) -> str:
         """What was printed."""
@@ -85,7 +64,7 @@ class Agent:
     def __exit__(self, *_: object) -> None:
         if not self._is_over:  # the test has failed
             self._kill()
-            self._agents._answer()
+            self._agents.answer()
 
     def workers(self) -> list[int]:
         """The numbers of its processes, in the order of their ranks."""
@@ -112,7 +91,7 @@ class Agent:
         everybody = self.workers()
         hangs = threading.Timer(PATIENCE_SECONDS, self._kill)
         hangs.start()
-        status = int(self._agents._answer())
+        status = int(self._agents.answer())
         self._is_over = True
         assert hangs.is_alive(), f"it hung\n{self._agents.text()}"
         hangs.cancel()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import pytest
 import safetensors
@@ -107,8 +107,10 @@ class Ended(NamedTuple):
     text: str
 
 
-class Server:
-    """Forks `cnntrain` from a process that has imported everything."""
+class Imported:
+    """A process that has imported everything, and forks what it is told to, line by line."""
+
+    script: ClassVar[str]
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,13 +118,30 @@ class Server:
     def __enter__(self) -> Self:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(self.folder / "cache")}
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "fork_server.py")],
+            [sys.executable, str(HERE / self.script)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=self.folder,
         )  # fmt: skip
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.communicate()
+
+    def order(self, values: dict[str, Any]) -> str:
+        """Tells it, and gives its answer."""
+        assert self._process.stdin
+        print(json.dumps(values), file=self._process.stdin, flush=True)
+        return self.answer()
+
+    def answer(self) -> str:
+        """The next line that it says."""
+        assert self._process.stdout
+        return self._process.stdout.readline()
+
+
+class Server(Imported):
+    """Forks `cnntrain`."""
+
+    script = "fork_server.py"
 
     def run(
         self, *arguments: object, signals: list[tuple[float, int]] | None = None, memory: int | None = None
@@ -135,10 +154,7 @@ class Server:
             "memory": memory,
             "signals": signals or [],
         }
-        assert self._process.stdin
-        assert self._process.stdout
-        print(json.dumps(order), file=self._process.stdin, flush=True)
-        answer = json.loads(self._process.stdout.readline())
+        answer = json.loads(self.order(order))
         return Ended(answer["status"], answer["seconds"], log.read_text(encoding="utf-8", errors="replace"))
 
 
